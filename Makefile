@@ -1,0 +1,112 @@
+# Every target does all of its own set-up from a fresh clone; `make help` lists them.
+#
+#   .venv-base   the base install alone (no torch): what a person who only draws has, and what the base tests run in
+#   .venv        everything: torch, the training extra, the checks' tools
+#
+# A stamp in each environment makes a second call fast; a changed pyproject.toml makes it install again.
+
+PYTHON ?= python3
+TORCH_SPEC ?= torch==2.13.0
+PROMPT ?= космос внутри чайной чашки
+OUT ?= out
+BUNDLE ?= out/training-bundle.zip
+ARGS ?=
+PYTEST_ARGS ?=
+
+BASE := .venv-base
+FULL := .venv
+PIP_FLAGS := --quiet --disable-pip-version-check
+
+export PROMPT OUT
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help draw test test-base test-torch check format promises browser bench train-bundle clean
+
+help:
+	@echo 'make draw PROMPT="космос внутри чайной чашки"   set up the base install and draw into $(OUT)/ (ARGS="-n 4 --seed 7")'
+	@echo 'make test           set up and run the tests: first without torch, then those that need it'
+	@echo 'make check          format, lint, types, import contracts, tests'
+	@echo 'make promises       the slow promises: the clean wheel, offline, torch-free'
+	@echo 'make browser        the browser tests'
+	@echo 'make bench          the figures: cold and warm drawing, import time, install size'
+	@echo 'make train-bundle   pack what training needs on a bare machine into $(BUNDLE)'
+	@echo 'make format         let ruff rewrite what it can'
+	@echo 'make clean          remove environments, caches and build results (not $(OUT)/)'
+	@echo 'PYTHON=python3.12 picks the interpreter, TORCH_SPEC=... the torch to install (now $(TORCH_SPEC))'
+
+# --- environments -------------------------------------------------------------------------------------------------------
+
+define new-venv
+@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"chashka needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { rm -rf $(1); echo "cannot create $(1) with $(PYTHON) -m venv (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+endef
+
+$(BASE)/.installed: pyproject.toml
+	$(call new-venv,$(BASE))
+	@echo "setting up $(BASE) (base install, no torch)"
+	@$(BASE)/bin/python -m pip install $(PIP_FLAGS) -e .
+	@touch $@
+
+$(BASE)/.tests: $(BASE)/.installed
+	@$(BASE)/bin/python -m pip install $(PIP_FLAGS) -e '.[test]'
+	@touch $@
+
+$(FULL)/.installed: pyproject.toml
+	$(call new-venv,$(FULL))
+	@echo "setting up $(FULL) (everything, $(TORCH_SPEC))"
+	@$(FULL)/bin/python -m pip install $(PIP_FLAGS) '$(TORCH_SPEC)'
+	@$(FULL)/bin/python -m pip install $(PIP_FLAGS) -e '.[dev]' '$(TORCH_SPEC)'
+	@touch $@
+
+# --- the two main jobs --------------------------------------------------------------------------------------------------
+
+draw: $(BASE)/.installed
+	@$(BASE)/bin/chashka draw "$$PROMPT" --out "$$OUT" $(ARGS)
+
+test: test-base test-torch
+
+test-base: $(BASE)/.tests
+	@if $(BASE)/bin/python -c 'import torch' 2>/dev/null; then echo 'torch is in $(BASE), which must stay without it: rm -r $(BASE)' >&2; exit 1; fi
+	$(BASE)/bin/python -m pytest -m 'not torch and not extra and not promise' $(PYTEST_ARGS)
+
+test-torch: $(FULL)/.installed
+	$(FULL)/bin/python -m pytest -m '(torch or extra) and not promise' $(PYTEST_ARGS)
+
+# --- checks -------------------------------------------------------------------------------------------------------------
+
+check: $(FULL)/.installed
+	$(FULL)/bin/ruff format --check .
+	$(FULL)/bin/ruff check .
+	$(FULL)/bin/mypy
+	$(FULL)/bin/lint-imports
+	@$(MAKE) --no-print-directory test
+
+format: $(FULL)/.installed
+	$(FULL)/bin/ruff format .
+	$(FULL)/bin/ruff check --fix .
+
+promises: $(FULL)/.installed
+	$(FULL)/bin/python -m pytest -m promise $(PYTEST_ARGS)
+
+browser: $(FULL)/.installed
+	@if find tests/browser -name 'test_*.py' 2>/dev/null | grep -q .; then \
+		$(FULL)/bin/python -m pytest tests/browser $(PYTEST_ARGS); \
+	else \
+		echo 'no browser tests: the package has no page yet (the studio is in docs/roadmap.md)'; \
+		test ! -d src/chashka/app/web || { echo 'src/chashka/app/web exists but tests/browser has no test' >&2; exit 1; }; \
+	fi
+
+bench: $(BASE)/.installed
+	@$(BASE)/bin/python benchmarks/import_time.py
+	@$(BASE)/bin/python benchmarks/install_size.py
+	@$(BASE)/bin/python benchmarks/cold_draw.py
+	@$(BASE)/bin/python benchmarks/warm_draw.py
+
+train-bundle: $(FULL)/.installed
+	@mkdir -p "$(dir $(BUNDLE))"
+	@$(FULL)/bin/python -m chashka.training.bundle "$(BUNDLE)"
+
+clean:
+	rm -rf $(BASE) $(FULL) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

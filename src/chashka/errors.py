@@ -1,0 +1,60 @@
+"""Everything chashka raises on purpose, as one tree.
+
+    ChashkaError                what a person can act on; the command line prints it in one line
+    ├─ InputError               a request is wrong: what was given, what is allowed          exit 2
+    ├─ MissingExtraError        an optional dependency is not installed: which one           exit 3
+    ├─ WeightsError             a weight file is missing, damaged or of another layout       exit 4
+    ├─ FileError                a file or folder cannot be read or written                   exit 5
+    ├─ EngineError              an inference engine failed or cannot run here                exit 6
+    └─ TrainingError            a recipe, a shard or a checkpoint does not fit               exit 7
+
+Anything else that escapes is a bug of ours and exits with 1 and a traceback. Ctrl-C exits with 130.
+"""
+
+from __future__ import annotations
+
+
+class ChashkaError(Exception):
+    """Base of all errors meant for people; ``str(error)`` is one line."""
+
+    exit_code = 1
+
+
+class InputError(ChashkaError, ValueError):
+    """A value in a request is wrong. The message names the field, the value and the allowed range."""
+
+    exit_code = 2
+
+
+class MissingExtraError(ChashkaError, ImportError):
+    """An optional package is needed; the message says ``pip install 'chashka[extra]'``."""
+
+    exit_code = 3
+
+    def __init__(self, extra: str, needed_for: str) -> None:
+        super().__init__(f"{needed_for} needs the extra '{extra}': pip install 'chashka[{extra}]'")
+        self.extra = extra
+
+
+class WeightsError(ChashkaError):
+    """A weight file is missing, damaged (sha256) or does not have the expected keys and shapes."""
+
+    exit_code = 4
+
+
+class FileError(ChashkaError, OSError):
+    """A file or folder cannot be read or written; the message names it and the reason."""
+
+    exit_code = 5
+
+
+class EngineError(ChashkaError, RuntimeError):
+    """An inference engine failed or cannot run on this machine."""
+
+    exit_code = 6
+
+
+class TrainingError(ChashkaError):
+    """A recipe, a shard or a training checkpoint does not fit."""
+
+    exit_code = 7

@@ -1,0 +1,1 @@
+"""Training of the teacup models: recipes, one loop, four stages."""

@@ -1,0 +1,36 @@
+"""Packs what training imports into one zip that runs on a bare machine: Python 3.12, torch, numpy, safetensors.
+
+    python -m chashka.training.bundle bundle.zip
+    PYTHONPATH=bundle.zip python -m chashka.training unet --shards DIR --run DIR --minutes 9 --device cuda …
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+import chashka
+from chashka.errors import FileError
+
+PACKED = ("training/*.py", "nets/*.py", "diffusion/*.py", "data/shards.py", "data/__init__.py", "errors.py")
+EMPTY = "chashka/__init__.py"
+
+
+def write_bundle(path: Path) -> list[str]:
+    """Write the zip (same sources, same bytes) and return the names in it."""
+    root = Path(chashka.__file__).parent
+    files = sorted({file for pattern in PACKED for file in root.glob(pattern)})
+    names = []
+    try:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
+            for name, data in [(EMPTY, b""), *((f"chashka/{f.relative_to(root).as_posix()}", f.read_bytes()) for f in files)]:
+                bundle.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+                names.append(name)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
+    return names
+
+
+if __name__ == "__main__":
+    print(f"{len(write_bundle(Path(sys.argv[1])))} files in {sys.argv[1]}")

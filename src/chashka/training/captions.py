@@ -1,0 +1,81 @@
+"""The caption table of a shard folder as training reads it: token ids only, so no tokenizer is needed on the training machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from chashka.errors import TrainingError
+
+NAME, KEYWORD, VARIANT, STYLED = 0, 1, 2, 3
+"""Kinds of rows: a concept's name, a keyword, a name without spaces or with a slip of the pen, a name with its style."""
+
+
+@dataclass(slots=True)
+class Captions:
+    """Ragged ``ids`` with ``offsets`` (R + 1,); labels (R,) int64; ``language_weight`` (R,); names of the labels."""
+
+    ids: torch.Tensor
+    offsets: torch.Tensor
+    concept: torch.Tensor
+    locale: torch.Tensor
+    kind: torch.Tensor
+    style: torch.Tensor
+    language_weight: torch.Tensor
+    concepts: list[str]
+    locales: list[str]
+
+    def __len__(self) -> int:
+        return len(self.concept)
+
+    def to(self, device: str) -> Captions:
+        moved = [getattr(self, n).to(device) for n in ("ids", "offsets", "concept", "locale", "kind", "style")]
+        return Captions(*moved, self.language_weight.to(device), self.concepts, self.locales)
+
+    def batch(self, rows: torch.Tensor, length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """``ids`` int64 (B, L) and ``mask`` float32 (B, L) of some rows; L is ``length`` or the longest of them."""
+        counts = self.offsets[rows + 1] - self.offsets[rows]
+        length = length or int(counts.max())
+        place = torch.arange(length, device=rows.device)
+        inside = place[None] < counts[:, None]
+        index = (self.offsets[rows, None] + place[None]).clamp(max=len(self.ids) - 1)
+        ids = torch.where(inside, self.ids[index], torch.zeros_like(index))
+        return ids, inside.float()
+
+
+def load_captions(path: Path) -> Captions:
+    if not path.is_file():
+        raise TrainingError(f"{path}: no caption table there; build it with: chashka data build")
+    with safe_open(path, framework="pt") as file:
+        lists = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if value.startswith("[")}
+        columns = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    whole = [columns[n].long() for n in ("ids", "offsets", "concept", "locale", "kind", "style")]
+    return Captions(*whole, columns["language_weight"].float(), lists["concepts"], lists["locales"])
+
+
+class Draw:
+    """Draws indices in proportion to ``weights`` by one search in their running sum; also within ranges of indices."""
+
+    def __init__(self, weights: torch.Tensor) -> None:
+        total = torch.cumsum(weights.double(), 0)
+        self.running = torch.cat([total.new_zeros(1), total])
+
+    def __call__(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        ends = torch.full((count,), len(self.running) - 1, device=self.running.device)
+        return self.within(torch.zeros_like(ends), ends, generator)
+
+    def within(self, start: torch.Tensor, end: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """One index from each range [start, end); ranges are not empty."""
+        low, high = self.running[start], self.running[end]
+        u = torch.rand(len(start), generator=generator, device=low.device, dtype=torch.float64)
+        return (torch.searchsorted(self.running, low + u * (high - low), right=True) - 1).clamp(start, end - 1)
+
+
+def balanced(concept: torch.Tensor, concepts: int, within: torch.Tensor, of_concept: torch.Tensor) -> torch.Tensor:
+    """Weights of rows so that concept c is drawn in proportion to ``of_concept[c]`` and its rows to ``within``."""
+    total = torch.zeros(concepts, dtype=torch.float64, device=concept.device).index_add_(0, concept, within.double())
+    return within.double() / total[concept].clamp(min=1e-12) * of_concept.double()[concept]

@@ -1,0 +1,121 @@
+"""Stage two: the contrastive text encoder and the image tower (recipe: ``ContrastiveRecipe``).
+
+Every concept has one learned prototype. A name in any language and a picture in any style are pulled to their concept's
+prototype and pushed from all others: multi-positive InfoNCE with every concept as a negative and the texts' common prototype
+in place of pairwise terms (compare Reimers and Gurevych, arXiv 2004.09813). A keyword of several concepts spreads over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from chashka.nets.clip import ImageTower
+from chashka.nets.multilingual import ContrastiveTextEncoder
+from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, balanced
+from chashka.training.pictures import Pictures, jitter, to_network
+from chashka.training.recipes import ContrastiveRecipe
+
+KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.35, VARIANT: 0.6, STYLED: 0.5}
+
+
+class Prototypes(nn.Module):
+    """One direction per concept, and a style head over pooled embeddings whose last class is 'not said'."""
+
+    def __init__(self, concepts: int, styles: int, width: int) -> None:
+        super().__init__()
+        self.concept = nn.Parameter(torch.randn(concepts, width))
+        self.style = nn.Linear(width, styles + 1)
+
+    def forward(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled (B, D) → cosines to every concept (B, C) and style logits (B, S + 1)."""
+        return F.normalize(pooled, dim=-1) @ F.normalize(self.concept, dim=-1).T, self.style(pooled / 16)
+
+
+class ContrastiveTask:
+    modules: Mapping[str, nn.Module]
+
+    def __init__(self, recipe: ContrastiveRecipe, pictures: Pictures, captions: Captions, device: str) -> None:
+        self.recipe, self.device = recipe, device
+        torch.manual_seed(recipe.run.seed)
+        self.text = ContrastiveTextEncoder(recipe.text).to(device)
+        self.image = ImageTower(recipe.image).to(device)
+        self.prototypes = Prototypes(len(captions.concepts), len(pictures.styles), recipe.text.width).to(device)
+        self.modules = {"text_contrastive": self.text, "image_tower": self.image, "prototypes": self.prototypes}
+        self.captions, self.styles = captions.to(device), len(pictures.styles)
+        kinds = torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
+        count = len(captions.concepts)
+        of_concept = concept_weights(pictures, count)
+        self.draw_caption = Draw(balanced(captions.concept, count, kinds * captions.language_weight, of_concept).to(device))
+        rows = pictures.rows(False)
+        self.rows = rows.to(device)
+        within = pictures.weight[rows].clamp(min=0.02)
+        self.draw_picture = Draw(balanced(pictures.concept[rows], count, within, of_concept).to(device))
+        self.pixels, self.picture_concept = pictures.pixels.to(device), pictures.concept.to(device)
+        self.picture_style, self.held_rows = pictures.style.to(device), pictures.rows(True)[:512].to(device)
+
+    def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        recipe = self.recipe
+        rows = self.draw_caption(recipe.run.batch, generator)
+        ids, mask = self.captions.batch(rows)
+        ids = noisy(ids, mask, recipe.token_noise, recipe.text.vocab, generator)
+        style = self.captions.style[rows]
+        text = self._compare(
+            self.text(ids, mask)[1], self.captions.concept[rows], torch.where(style < 0, self.styles, style)
+        )
+        seen = self.rows[self.draw_picture(recipe.images, generator)]
+        pixels = jitter(to_network(self.pixels[seen]), generator)
+        image = self._compare(self.image(pixels), self.picture_concept[seen], self.picture_style[seen])
+        loss = text[0] + 0.2 * text[1] + 0.5 * (image[0] + 0.2 * image[1])
+        names = ("text", "text_style", "image", "image_style")
+        return loss, dict(zip(names, (*text, *image), strict=True))
+
+    def look(self, folder: Path, step: int) -> dict[str, float]:
+        """Accuracy of the nearest concept, by kind of caption and for the languages that come often."""
+        chance = torch.Generator().manual_seed(1)
+        captions, figures = self.captions, {}
+        often = captions.language_weight >= captions.language_weight.quantile(0.98) if len(captions) < 10**6 else None
+        for label, kind in (("name", NAME), ("variant", VARIANT), ("styled", STYLED)):
+            rows = torch.nonzero(captions.kind.cpu() == kind).squeeze(1)
+            if not len(rows):
+                continue
+            rows = rows[torch.randint(len(rows), (2048,), generator=chance)].to(self.device)
+            right = self._right(rows)
+            figures[label] = float(right.float().mean())
+            if often is not None and kind == NAME and bool(often[rows].any()):
+                figures["name_main"] = float(right[often[rows]].float().mean())
+        cosine = torch.cat([self.prototypes(self.image(to_network(self.pixels[r])))[0] for r in self.held_rows.split(64)])
+        figures["picture_held_out"] = float((cosine.argmax(1) == self.picture_concept[self.held_rows]).float().mean())
+        return figures
+
+    def _right(self, rows: torch.Tensor) -> torch.Tensor:
+        hits = []
+        for part in rows.split(256):
+            cosine = self.prototypes(self.text(*self.captions.batch(part))[1])[0]
+            hits.append(cosine.argmax(1) == self.captions.concept[part])
+        return torch.cat(hits)
+
+    def _compare(
+        self, pooled: torch.Tensor, concept: torch.Tensor, style: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        cosine, styles = self.prototypes(pooled.float())
+        return F.cross_entropy(cosine * self.recipe.temperature, concept), F.cross_entropy(styles, style)
+
+
+def noisy(
+    ids: torch.Tensor, mask: torch.Tensor, share: float, vocabulary: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Replace a share of the pieces (never bos, eos or padding: ids below 3) by random ones: slips of the pen."""
+    u = torch.rand(ids.shape, generator=generator, device=ids.device)
+    other = torch.randint(260, vocabulary, ids.shape, generator=generator, device=ids.device)
+    return torch.where((u < share) & (ids > 2) & (mask > 0), other, ids)
+
+
+def concept_weights(pictures: Pictures, count: int) -> torch.Tensor:
+    """The largest weight of a concept's pictures: flags and skin tones count little, drawings of things count fully."""
+    weights = torch.zeros(count).scatter_reduce_(0, pictures.concept, pictures.weight, "amax")
+    return weights.clamp(min=0.02)

@@ -1,0 +1,141 @@
+"""What the frozen networks say, computed once: latents of pictures and text features of captions, in two flat files.
+
+    features/latents.safetensors   latents f16 (V, N, C, h, w), already times ``latent_scale``; labels of the N pictures
+    features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1 f16 (R, D1), offsets i64 (R + 1,); labels.
+                                   Row 0 is the empty text.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw
+from chashka.training.loop import generator
+from chashka.training.pictures import Pictures, jitter, to_network
+from chashka.training.recipes import UNetRecipe
+
+EMPTY_TEXT = (1, 2)
+"""bos, eos: the unconditional text (docs/networks.md)."""
+CLIP_QUANTILE = 0.995
+KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.4, VARIANT: 0.5, STYLED: 1.0}
+
+
+@dataclass(slots=True)
+class Features:
+    """Everything the U-Net's training reads, on one device."""
+
+    latents: torch.Tensor
+    concept: torch.Tensor
+    style: torch.Tensor
+    group: torch.Tensor
+    weight: torch.Tensor
+    held_out: torch.Tensor
+    tokens1: torch.Tensor
+    tokens2: torch.Tensor
+    pooled1: torch.Tensor
+    offsets: torch.Tensor
+    row_concept: torch.Tensor
+    row_style: torch.Tensor
+    row_weight: torch.Tensor
+    row_source: torch.Tensor
+    latent_scale: float
+    groups: list[str]
+    concepts: list[str]
+
+
+@torch.no_grad()
+def write_latents(path: Path, encoder: nn.Module, pictures: Pictures, recipe: UNetRecipe, device: str) -> None:
+    """Encode every picture worth learning from ``recipe.variants`` times and scale by the 99.5th percentile."""
+    rows = torch.nonzero(pictures.weight > 0.05).squeeze(1)
+    kept = []
+    for variant in range(recipe.variants):
+        chance = generator(recipe.run.seed + 77, variant, device)
+        parts = []
+        for part in rows.split(32):
+            pixels = to_network(pictures.pixels[part]).to(device)
+            pixels = pixels if variant == 0 else jitter(pixels, chance)
+            with torch.autocast(device.split(":")[0], torch.bfloat16):
+                parts.append(encoder(pixels).float().chunk(2, 1)[0].cpu())
+        kept.append(torch.cat(parts))
+    latents = torch.stack(kept)
+    sample = latents[0].abs().flatten()
+    sample = sample[torch.randint(len(sample), (2_000_000,), generator=torch.Generator().manual_seed(0))]
+    scale = 1.0 / float(torch.quantile(sample[:1_000_000], CLIP_QUANTILE))
+    labels = {n: getattr(pictures, n)[rows].contiguous() for n in ("concept", "style", "group", "weight")}
+    labels["held_out"] = pictures.held_out[rows].to(torch.uint8)
+    metadata = {"latent_scale": repr(scale), "groups": json.dumps(pictures.groups), "concepts": json.dumps(pictures.concepts)}
+    save_file({"latents": (latents * scale).half(), **labels}, path, metadata)
+
+
+@torch.no_grad()
+def write_text(
+    path: Path, contrastive: nn.Module, t5: nn.Module, captions: Captions, recipe: UNetRecipe, device: str
+) -> None:
+    """Encode up to ``captions_per_concept`` rows of every concept (drawn by language), and the empty text as row 0."""
+    rows = choose_rows(captions, recipe.captions_per_concept, recipe.run.seed)
+    order = torch.argsort(captions.offsets[rows + 1] - captions.offsets[rows], stable=True)
+    lengths = [len(EMPTY_TEXT)]
+    ids = torch.tensor([EMPTY_TEXT], device=device)
+    parts = [_encode(contrastive, t5, ids, torch.ones(1, len(EMPTY_TEXT), device=device))]
+    for part in rows[order].split(256):
+        ids, mask = captions.batch(part)
+        lengths += mask.sum(1).long().tolist()
+        parts.append(_encode(contrastive, t5, ids.to(device), mask.to(device)))
+    tokens1, tokens2, pooled = (torch.cat(column) for column in zip(*parts, strict=True))
+    chosen = rows[order]
+    kinds = torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind[chosen]]
+    blank = torch.full((1,), -1)
+    tensors = {
+        "tokens1": tokens1,
+        "tokens2": tokens2,
+        "pooled1": pooled,
+        "offsets": torch.tensor([0, *lengths]).cumsum(0),
+        "row_concept": torch.cat([blank, captions.concept[chosen]]),
+        "row_style": torch.cat([blank, captions.style[chosen]]),
+        "row_weight": torch.cat([torch.zeros(1), captions.language_weight[chosen] * kinds]),
+        "row_source": torch.cat([blank, chosen]),
+    }
+    save_file(tensors, path)
+
+
+def choose_rows(captions: Captions, per_concept: int, seed: int) -> torch.Tensor:
+    """Row numbers: for every concept at most ``per_concept`` draws by language and kind, duplicates removed, sorted."""
+    kinds = torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
+    order = torch.argsort(captions.concept, stable=True)
+    sizes = torch.bincount(captions.concept, minlength=len(captions.concepts))
+    ends = sizes.cumsum(0)
+    draw = Draw((captions.language_weight * kinds)[order])
+    present = torch.nonzero(sizes > 0).squeeze(1)
+    start, end = (ends - sizes)[present].repeat_interleave(per_concept), ends[present].repeat_interleave(per_concept)
+    return torch.unique(order[draw.within(start, end, generator(seed + 78, 0))])
+
+
+def load_features(folder: Path, device: str) -> Features:
+    with safe_open(folder / "latents.safetensors", framework="pt", device=device) as file:
+        metadata = file.metadata()
+        pictures = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    with safe_open(folder / "text.safetensors", framework="pt", device=device) as file:
+        texts = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return Features(
+        **pictures,
+        **texts,
+        latent_scale=float(metadata["latent_scale"]),
+        groups=json.loads(metadata["groups"]),
+        concepts=json.loads(metadata["concepts"]),
+    )
+
+
+def _encode(
+    contrastive: nn.Module, t5: nn.Module, ids: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features of the real tokens alone, half precision, on the CPU."""
+    tokens1, pooled = contrastive(ids, mask)
+    inside = mask.bool()
+    return tokens1[inside].half().cpu(), t5(ids, mask)[inside].half().cpu(), pooled.half().cpu()

@@ -1,0 +1,227 @@
+"""Recipes: everything that decides a training run, as frozen dataclasses that are stored beside its weights.
+
+A recipe is JSON on disk (``docs/models/recipes/*.json``) or one of the names in ``RECIPES``. It holds no path: shards and the
+run folder are arguments, so that the same recipe runs anywhere. Only the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chashka.errors import TrainingError
+from chashka.nets.configs import (
+    TEACUP_AUTOENCODER,
+    TEACUP_IMAGE_TOWER,
+    TEACUP_T5,
+    TEACUP_TEXT,
+    TEACUP_TEXT_HEAD,
+    TEACUP_UNET,
+    AutoencoderConfig,
+    ImageTowerConfig,
+    T5Config,
+    TextEncoderConfig,
+    TextHeadConfig,
+    UNetConfig,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Optimiser:
+    """AdamW and its schedule. The learning rate is a function of the run's share s in [0, 1] alone.
+
+    ``warmup_steps`` rise linearly from 0; then constant; then over the last ``decay_share`` linearly to 0.
+    ``ema_rel`` is EDM2's sigma_rel (arXiv 2312.02696, eq. 123-126): the width of the power-function average relative to
+    the run so far. ``clip`` bounds the gradient's global norm.
+    """
+
+    lr: float = 6e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    decay_share: float = 0.25
+    clip: float = 1.0
+    ema_rel: float = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What every stage shares: seed, batch, length and how often to log, save and look.
+
+    ``steps`` is the length of the whole run; 0 means that the length is ``minutes`` of training time, over all slices.
+    With ``steps`` a CPU run is deterministic and resumes with an identical loss curve.
+    """
+
+    seed: int = 0
+    batch: int = 128
+    steps: int = 0
+    minutes: float = 60.0
+    log_every: int = 20
+    save_minutes: float = 2.0
+    look_minutes: float = 5.0
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderRecipe:
+    """KL autoencoder on premultiplied RGBA crops; ``freeze_encoder`` trains the decoder alone (latents keep their meaning).
+
+    ``crop`` in pixels; ``equivariance`` is the share of steps that decode a down-scaled latent against the down-scaled picture
+    (EQ-VAE, arXiv 2502.09509); ``latent_noise`` is added to latents (in units of their posterior scale) when only the decoder
+    trains, so that it forgives a sampler's small errors.
+    """
+
+    stage: str = "autoencoder"
+    run: Run = field(
+        default_factory=lambda: Run(
+            batch=16, minutes=60.0, optimiser=Optimiser(lr=8e-4, betas=(0.9, 0.95), weight_decay=0.0, decay_share=0.35)
+        )
+    )
+    network: AutoencoderConfig = TEACUP_AUTOENCODER
+    crop: int = 128
+    kl: float = 1e-5
+    equivariance: float = 0.25
+    composite: float = 1.0
+    alpha: float = 0.5
+    gradient: float = 0.5
+    freeze_encoder: bool = False
+    latent_noise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastiveRecipe:
+    """Text and image towers against one prototype per concept and one per style (all concepts are negatives of each other).
+
+    ``images`` of the batch are pictures at 64×64, the rest of the work is ``batch`` texts. ``temperature`` multiplies cosines.
+    """
+
+    stage: str = "clip"
+    run: Run = field(default_factory=lambda: Run(batch=384, minutes=30.0, optimiser=Optimiser(lr=1e-3, decay_share=0.4)))
+    text: TextEncoderConfig = TEACUP_TEXT
+    image: ImageTowerConfig = TEACUP_IMAGE_TOWER
+    images: int = 32
+    temperature: float = 20.0
+    token_noise: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class T5Recipe:
+    """Text to text: a caption in any language in, the concept's English name and style out; the decoder is thrown away."""
+
+    stage: str = "t5"
+    run: Run = field(default_factory=lambda: Run(batch=256, minutes=20.0, optimiser=Optimiser(lr=2e-3, decay_share=0.4)))
+    text: T5Config = TEACUP_T5
+    decoder_layers: int = 2
+    token_noise: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class UNetRecipe:
+    """Flow matching on frozen latents and frozen text features (arXiv 2210.02747; logit-normal times: arXiv 2403.03206).
+
+    ``time_mean`` is the mean of logit(t): latents have a standard deviation s of about a third, and log(s) puts the most
+    frequent noise level where it is as strong as the data. ``drop_text`` rows see the empty text. ``match_style`` is the share
+    of presentations whose caption names the drawing's style when such a caption exists. ``variants`` latents are kept of each
+    picture: the picture, then copies that are mirrored, shifted and scaled a little.
+    """
+
+    stage: str = "unet"
+    run: Run = field(default_factory=lambda: Run(batch=128, minutes=180.0, optimiser=Optimiser(lr=8e-4)))
+    network: UNetConfig = TEACUP_UNET
+    head: TextHeadConfig = TEACUP_TEXT_HEAD
+    time_mean: float = -1.0
+    time_std: float = 1.0
+    cosine: float = 0.0
+    drop_text: float = 0.10
+    match_style: float = 0.35
+    variants: int = 3
+    captions_per_concept: int = 96
+    groups: tuple[tuple[str, float], ...] = (
+        ("animals-nature", 1.0),
+        ("food-drink", 1.0),
+        ("travel-places", 1.0),
+        ("objects", 1.0),
+        ("activities", 0.6),
+        ("smileys", 0.3),
+        ("symbols", 0.15),
+        ("people", 0.15),
+        ("clipart", 0.2),
+    )
+    compile: bool = False
+
+
+Recipe = AutoencoderRecipe | ContrastiveRecipe | T5Recipe | UNetRecipe
+STAGES: dict[str, type[Recipe]] = {
+    "autoencoder": AutoencoderRecipe,
+    "clip": ContrastiveRecipe,
+    "t5": T5Recipe,
+    "unet": UNetRecipe,
+}
+RECIPES: dict[str, Recipe] = {
+    "autoencoder": AutoencoderRecipe(),
+    "decoder": AutoencoderRecipe(freeze_encoder=True, latent_noise=0.1, equivariance=0.0),
+    "clip": ContrastiveRecipe(),
+    "t5": T5Recipe(),
+    "unet": UNetRecipe(),
+}
+
+
+def to_json(recipe: Recipe) -> str:
+    """The recipe as indented JSON with sorted keys (same recipe, same bytes)."""
+    return json.dumps(dataclasses.asdict(recipe), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, where: str = "recipe") -> Recipe:
+    """Read a recipe. Raises TrainingError for an unknown stage or an unknown field, naming what is allowed."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TrainingError(f"{where}: not JSON ({error})") from error
+    stage = values.get("stage") if isinstance(values, dict) else None
+    if stage not in STAGES:
+        raise TrainingError(f"{where}: stage is {stage!r}; allowed: {', '.join(STAGES)}")
+    built: Recipe = _build(STAGES[stage], values, where)
+    return built
+
+
+def load(name_or_file: str, stage: str) -> Recipe:
+    """A recipe by its name in ``RECIPES`` or from a JSON file, checked to be of ``stage``."""
+    if name_or_file in RECIPES:
+        recipe = RECIPES[name_or_file]
+    elif Path(name_or_file).is_file():
+        recipe = from_json(Path(name_or_file).read_text(encoding="utf-8"), name_or_file)
+    else:
+        raise TrainingError(f"recipe {name_or_file!r}: no such file; names that exist: {', '.join(RECIPES)}")
+    if recipe.stage != stage:
+        raise TrainingError(f"recipe {name_or_file!r} is for the stage '{recipe.stage}', asked was '{stage}'")
+    return recipe
+
+
+def _build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise TrainingError(f"{where}: unknown field {', '.join(unknown)}; allowed: {', '.join(known)}")
+    template = cls() if _has_defaults(cls) else None
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        default = getattr(template, name) if template is not None else None
+        if dataclasses.is_dataclass(default) and isinstance(value, dict):
+            full = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)} | value
+            built[name] = _build(type(default), full, f"{where}.{name}")
+        elif isinstance(value, list):
+            built[name] = tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        else:
+            built[name] = value
+    try:
+        return cls(**built)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"{where}: {error}") from error
+
+
+def _has_defaults(cls: type[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return all(f.default is not missing or f.default_factory is not missing for f in dataclasses.fields(cls))

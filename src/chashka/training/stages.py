@@ -1,0 +1,132 @@
+"""One function per stage: files in, a run folder out. The command line and the bare GPU machine call these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from chashka.errors import TrainingError
+from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
+from chashka.training.autoencoder import AutoencoderTask
+from chashka.training.captions import load_captions
+from chashka.training.contrastive import ContrastiveTask, concept_weights
+from chashka.training.features import load_features, write_latents, write_text
+from chashka.training.loop import Slice, Task, Trainer
+from chashka.training.pictures import load_pictures
+from chashka.training.recipes import (
+    AutoencoderRecipe,
+    ContrastiveRecipe,
+    Recipe,
+    T5Recipe,
+    UNetRecipe,
+    from_json,
+)
+from chashka.training.t5 import T5Task
+from chashka.training.unet import UNetTask
+
+AVERAGE = "average.safetensors"
+"""A finished slice leaves its averaged weights here, keys ``component/key``, the recipe in the metadata."""
+
+
+def train(
+    recipe: Recipe,
+    shards: Path,
+    run: Path,
+    *,
+    minutes: float | None = None,
+    device: str = "cpu",
+    start: Path | None = None,
+    frozen: dict[str, Path] | None = None,
+) -> None:
+    """Train a stage for ``minutes`` (or to its end) in the folder ``run``; calling it again goes on where it stopped.
+
+    ``start``: an ``average.safetensors`` whose components the new run begins with. ``frozen``: for the U-Net, the
+    ``average.safetensors`` of the stages 'autoencoder', 'clip' and 't5'. Raises TrainingError for what does not fit.
+    """
+    fresh = not (run / "manifest.json").exists()
+    task = _task(recipe, shards, run, device, frozen or {})
+    if start is not None and fresh:
+        _begin_with(task, start)
+    trainer = Trainer(task, recipe, run, device)
+    trainer.train(Slice(minutes))
+    write_average(trainer, run)
+
+
+def write_average(trainer: Trainer, run: Path) -> None:
+    parts = trainer.averaged()
+    tensors = {f"{part}/{key}": v.detach().contiguous().cpu() for part, keys in parts.items() for key, v in keys.items()}
+    metadata = {"recipe": (run / "recipe.json").read_text(encoding="utf-8"), "step": str(trainer.progress.step)}
+    temporary = run / (AVERAGE + ".part")
+    save_file(tensors, temporary, metadata)
+    temporary.replace(run / AVERAGE)
+
+
+def load_component(module: nn.Module, path: Path, part: str) -> nn.Module:
+    """Load component ``part`` of an ``average.safetensors`` into ``module``, strictly."""
+    if not path.is_file():
+        raise TrainingError(f"{path}: no such file; train the stage that writes it first")
+    weights = {key.split("/", 1)[1]: v for key, v in load_file(path).items() if key.startswith(part + "/")}
+    result = module.load_state_dict(weights, strict=False)
+    if result.missing_keys or result.unexpected_keys:
+        raise TrainingError(
+            f"{path}: component '{part}' does not fit: missing {result.missing_keys[:3]}, "
+            f"unexpected {result.unexpected_keys[:3]}: it belongs to another recipe"
+        )
+    return module
+
+
+def recipe_of(path: Path) -> Recipe:
+    """The recipe that an ``average.safetensors`` was trained by: the file's metadata."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return from_json(file.metadata()["recipe"], str(path))
+
+
+def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> Task:
+    match recipe:
+        case AutoencoderRecipe():
+            return AutoencoderTask(recipe, load_pictures(shards), device)
+        case ContrastiveRecipe():
+            captions = load_captions(shards / "captions.safetensors")
+            return ContrastiveTask(recipe, load_pictures(shards, 64), captions, device)
+        case T5Recipe():
+            captions = load_captions(shards / "captions.safetensors")
+            weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
+            return T5Task(recipe, captions, weights, device)
+        case UNetRecipe():
+            return _unet_task(recipe, shards, run, device, frozen)
+
+
+def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UNetTask:
+    missing = [stage for stage in ("autoencoder", "clip", "t5") if stage not in frozen]
+    if missing:
+        raise TrainingError(f"the U-Net needs the averaged weights of: {', '.join(missing)} (--frozen STAGE=FILE)")
+    autoencoder, clip, t5 = (recipe_of(frozen[stage]) for stage in ("autoencoder", "clip", "t5"))
+    assert isinstance(autoencoder, AutoencoderRecipe)
+    assert isinstance(clip, ContrastiveRecipe)
+    assert isinstance(t5, T5Recipe)
+    folder = run / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "latents.safetensors").exists():
+        encoder = load_component(Encoder(autoencoder.network), frozen["autoencoder"], "encoder").to(device).eval()
+        write_latents(folder / "part", encoder, load_pictures(shards), recipe, device)
+        (folder / "part").replace(folder / "latents.safetensors")
+    if not (folder / "text.safetensors").exists():
+        text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
+        other = load_component(T5TextEncoder(t5.text), frozen["t5"], "text_t5").to(device).eval()
+        write_text(folder / "part", text, other, load_captions(shards / "captions.safetensors"), recipe, device)
+        (folder / "part").replace(folder / "text.safetensors")
+    decoder = load_component(Decoder(autoencoder.network), frozen["autoencoder"], "decoder")
+    return UNetTask(recipe, load_features(folder, device), decoder, device)
+
+
+def _begin_with(task: Task, start: Path) -> None:
+    parts = {key.split("/", 1)[0] for key in load_file(start)}
+    for name, module in task.modules.items():
+        if name in parts:
+            load_component(module, start, name)

@@ -1,0 +1,198 @@
+"""Stage four: the U-Net and its text head on frozen latents and frozen text features (recipe: ``UNetRecipe``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from chashka.diffusion.denoiser import Denoiser
+from chashka.diffusion.guidance import cfg
+from chashka.diffusion.samplers import SAMPLERS
+from chashka.diffusion.schedule import Flow
+from chashka.nets.kandinsky_text import KandinskyTextHead
+from chashka.nets.unet import UNet
+from chashka.training.captions import Draw
+from chashka.training.features import Features
+from chashka.training.pictures import sheet
+from chashka.training.recipes import UNetRecipe
+
+TEXT_LENGTH = 16
+"""Text features are padded to this many rows (or cut), the same block that inference pads to (docs/networks.md)."""
+LOOK_CONCEPTS = (
+    "1f34e 1f408 1f415 1f697 1f3e0 1f333 1f3b8 1f427 1f680 2602 1f41f 1f344 2615 1f355 1f419 1f98b "
+    "1f33b 26f5 1f30d 1f382 1f4d6 1f511 26c4 1f34c 1f451 1f388 1f98a 1f319 1f335 1f418 1f989 1f353"
+).split()
+
+
+class Conditioned(nn.Module):
+    """U-Net after its text head, so that one call goes from text features to a prediction."""
+
+    def __init__(self, unet: UNet, head: KandinskyTextHead) -> None:
+        super().__init__()
+        self.unet, self.text_head = unet, head
+
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, tokens1: torch.Tensor, pooled1: torch.Tensor, tokens2: torch.Tensor
+    ) -> torch.Tensor:
+        tokens, added = self.text_head(tokens1, pooled1, tokens2)
+        out: torch.Tensor = self.unet(x, t, tokens, added)
+        return out
+
+
+class UNetTask:
+    modules: Mapping[str, nn.Module]
+
+    def __init__(self, recipe: UNetRecipe, features: Features, decoder: nn.Module, device: str) -> None:
+        self.recipe, self.features, self.device = recipe, features, device
+        torch.manual_seed(recipe.run.seed)
+        self.unet = UNet(recipe.network).to(device)
+        self.head = KandinskyTextHead(recipe.head).to(device)
+        self.modules = {"unet": self.unet, "text_head": self.head}
+        self.decoder = decoder.to(device).eval().requires_grad_(False)
+        self.schedule = Flow()
+        both = Conditioned(self.unet, self.head)
+        self.network = torch.compile(both, fullgraph=True) if recipe.compile else both
+        self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
+        self.held = torch.nonzero(features.held_out == 1).squeeze(1)[:256]
+        self.draw_picture = Draw(picture_weights(recipe, features)[self.rows])
+        self._index_captions()
+
+    def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        recipe, features, b = self.recipe, self.features, self.recipe.run.batch
+        seen = self.rows[self.draw_picture(b, generator)]
+        variant = torch.randint(len(features.latents), (b,), generator=generator, device=seen.device)
+        x0 = features.latents[variant, seen].float()
+        text = self._text(self._captions(seen, generator))
+        normal = torch.randn(b, generator=generator, device=seen.device)
+        t = torch.sigmoid(recipe.time_mean + recipe.time_std * normal).clamp(1e-3, 0.999)
+        noise = torch.randn(x0.shape, generator=generator, device=seen.device)
+        value, direction = self._flow_loss(x0, t, noise, text)
+        loss = value.mean() + recipe.cosine * direction.mean()
+        with torch.no_grad():
+            low = (value * (t < 0.2)).sum() / (t < 0.2).sum().clamp(min=1)
+            high = (value * (t > 0.5)).sum() / (t > 0.5).sum().clamp(min=1)
+        return loss, {"low": low, "high": high}
+
+    def look(self, folder: Path, step: int) -> dict[str, float]:
+        """Held-out flow loss on fixed times and noise, and a grid of fixed captions drawn with 20 guided steps."""
+        chance = torch.Generator(self.device).manual_seed(5)
+        figures: dict[str, float] = {}
+        for t in (0.1, 0.25, 0.4, 0.7):
+            values = []
+            for rows in self.held.split(64):
+                x0 = self.features.latents[0, rows].float()
+                noise = torch.randn(x0.shape, generator=chance, device=x0.device)
+                times = torch.full((len(rows),), t, device=x0.device)
+                captions = self._captions(rows, chance, drop=0.0)
+                with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+                    values.append(self._flow_loss(x0, times, noise, self._text(captions))[0])
+            figures[f"held_{t}"] = float(torch.cat(values).mean())
+        sheet(self._draw(self._look_rows(), chance), 8, folder / f"look-{step:07d}.png")
+        return figures
+
+    def _flow_loss(
+        self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, text: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Per picture: mean squared error of the velocity, and 1 - cosine of its direction."""
+        denoiser = Denoiser(_unused, self.schedule, "flow")
+        sigma = (t / (1 - t)).double()
+        # x = data + sigma·noise is what the denoiser sees; c_in takes it to the network's own path (1 - t)·x0 + t·noise.
+        c_in = denoiser.scalings(sigma)[2].float().reshape(-1, 1, 1, 1)
+        x = (x0 + sigma.float().reshape(-1, 1, 1, 1) * noise) * c_in
+        target = denoiser.target(x0, noise, sigma)
+        out = self.network(x, 1000 * t, *text).float()
+        value = (out - target).square().mean((1, 2, 3))
+        return value, 1 - F.cosine_similarity(out.flatten(1), target.flatten(1), dim=1)
+
+    def _index_captions(self) -> None:
+        """Rows sorted by concept (plain) and by concept and style (styled), with the range of each."""
+        f, count = self.features, len(self.features.concepts)
+        styles = int(f.style.max()) + 1
+        plain = torch.nonzero((f.row_concept >= 0) & (f.row_style < 0)).squeeze(1)
+        styled = torch.nonzero(f.row_style >= 0).squeeze(1)
+        self.plain = Ranges(plain, f.row_concept[plain], count, f.row_weight)
+        key = f.row_concept[styled] * styles + f.row_style[styled]
+        self.styled, self.styles = Ranges(styled, key, count * styles, f.row_weight), styles
+
+    def _captions(self, pictures: torch.Tensor, generator: torch.Generator, drop: float | None = None) -> torch.Tensor:
+        """One caption row for each picture; row 0, the empty text, for dropped ones."""
+        f, recipe = self.features, self.recipe
+        concept, style = f.concept[pictures], f.style[pictures]
+        rows, known = self.plain(concept, generator)
+        styled_rows, has_style = self.styled(concept * self.styles + style, generator)
+        u = torch.rand(2, len(pictures), generator=generator, device=pictures.device)
+        rows = torch.where(has_style & ((u[0] < recipe.match_style) | ~known), styled_rows, rows)
+        keep = (known | has_style) & (u[1] >= (recipe.drop_text if drop is None else drop))
+        return torch.where(keep, rows, torch.zeros_like(rows))
+
+    def _text(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        f = self.features
+        place = torch.arange(TEXT_LENGTH, device=rows.device)
+        start, count = f.offsets[rows], f.offsets[rows + 1] - f.offsets[rows]
+        index = (start[:, None] + place).clamp(max=len(f.tokens1) - 1)
+        inside = (place[None] < count[:, None])[..., None]
+        return f.tokens1[index].float() * inside, f.pooled1[rows].float(), f.tokens2[index].float() * inside
+
+    def _look_rows(self) -> torch.Tensor:
+        wanted = [f"emoji:{code}" for code in LOOK_CONCEPTS]
+        number = {name: i for i, name in enumerate(self.features.concepts)}
+        concepts = torch.tensor([number[w] for w in wanted if w in number], device=self.rows.device)
+        chance = torch.Generator(self.device).manual_seed(3)
+        return self.plain(concepts, chance)[0]
+
+    def _draw(self, rows: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+        def network(x: torch.Tensor, t: torch.Tensor, cond: dict[str, torch.Tensor]) -> torch.Tensor:
+            with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+                out: torch.Tensor = self.network(x, t, cond["tokens1"], cond["pooled1"], cond["tokens2"]).float()
+            return out
+
+        names = ("tokens1", "pooled1", "tokens2")
+        cond = dict(zip(names, self._text(rows), strict=True))
+        uncond = dict(zip(names, self._text(torch.zeros_like(rows)), strict=True))
+        schedule = Flow(shift=0.5)
+        denoise = cfg(Denoiser(network, schedule, "flow"), cond, uncond, 3.0)
+        sigmas = schedule.spaced(20)
+        shape = (len(rows), *self.features.latents.shape[2:])
+        x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])
+        for step in SAMPLERS["dpmpp_2m"](denoise, x, sigmas):
+            x = step.x
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+            parts = [self.decoder(part / self.features.latent_scale).float() for part in x.split(8)]
+        return torch.cat(parts).clamp(-1, 1)
+
+
+class Ranges:
+    """Rows grouped by a key: draws one row of a key, in proportion to the rows' weights."""
+
+    def __init__(self, rows: torch.Tensor, key: torch.Tensor, keys: int, weight: torch.Tensor) -> None:
+        order = torch.argsort(key, stable=True)
+        self.rows = rows[order]
+        self.size = torch.bincount(key, minlength=keys)
+        self.start = self.size.cumsum(0) - self.size
+        self.draw = Draw(weight[self.rows])
+
+    def __call__(self, key: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """One row for each key, and whether the key has any (where not, the row means nothing)."""
+        there = self.size[key] > 0
+        start = torch.where(there, self.start[key], 0)
+        end = start + self.size[key].clamp(min=1)
+        return self.rows[self.draw.within(start, end, generator)], there
+
+
+def picture_weights(recipe: UNetRecipe, features: Features) -> torch.Tensor:
+    """Group by its share in the recipe, concepts of a group alike, drawings of a concept by their own weight."""
+    share = dict(recipe.groups)
+    of_group = torch.tensor([share.get(name, 0.1) for name in features.groups], device=features.group.device)
+    weight = features.weight.double() * of_group[features.group] * (features.held_out == 0)
+    total = torch.zeros(len(features.concepts), dtype=torch.float64, device=weight.device)
+    total = total.index_add_(0, features.concept, weight)
+    # A concept that is drawn once counts half as much as one that is drawn four times: sqrt of its total weight.
+    return weight / total[features.concept].clamp(min=1e-9).sqrt()
+
+
+def _unused(x: torch.Tensor, t: torch.Tensor, cond: object) -> torch.Tensor:
+    raise AssertionError("training calls the network itself; the denoiser gives the scalings")
