@@ -94,7 +94,7 @@ def charbonnier(difference: torch.Tensor, weight: torch.Tensor | None = None, ep
 
 
 def edge_weight(picture: torch.Tensor, strength: float = 3.0) -> torch.Tensor:
-    """1 + strength within one or two pixels of an edge of alpha or colour, (B, 1, H, W): flat art lives in its edges."""
+    """1 + strength within a pixel or two of an edge of alpha or colour, (B, 1, H, W): flat art lives in its edges."""
     dx = F.pad((picture[..., 1:] - picture[..., :-1]).abs().amax(1, keepdim=True), (0, 1))
     dy = F.pad((picture[..., 1:, :] - picture[..., :-1, :]).abs().amax(1, keepdim=True), (0, 0, 0, 1))
     near = F.max_pool2d(torch.maximum(dx, dy), 3, stride=1, padding=1)

@@ -1,7 +1,7 @@
 """Packs what training imports into one zip that runs on a bare machine: Python 3.12, torch, numpy, safetensors.
 
-    python -m chashka.training.bundle bundle.zip
-    PYTHONPATH=bundle.zip python -m chashka.training unet --shards DIR --run DIR --minutes 9 --device cuda …
+python -m chashka.training.bundle bundle.zip
+PYTHONPATH=bundle.zip python -m chashka.training unet --shards DIR --run DIR --minutes 9 --device cuda …
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ def write_bundle(path: Path) -> list[str]:
     names = []
     try:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
-            for name, data in [(EMPTY, b""), *((f"chashka/{f.relative_to(root).as_posix()}", f.read_bytes()) for f in files)]:
+            for name, data in [
+                (EMPTY, b""),
+                *((f"chashka/{f.relative_to(root).as_posix()}", f.read_bytes()) for f in files),
+            ]:
                 bundle.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
                 names.append(name)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The caption table of a shard folder as training reads it: token ids only, so no tokenizer is needed on the training machine."""
+"""The caption table of a shard folder as training reads it: token ids only, so that no tokenizer is needed here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import safe_open
 from chashka.errors import TrainingError
 
 NAME, KEYWORD, VARIANT, STYLED = 0, 1, 2, 3
-"""Kinds of rows: a concept's name, a keyword, a name without spaces or with a slip of the pen, a name with its style."""
+"""Kinds of rows: a name, a keyword, a name without spaces or with a slip of the pen, a name with its style."""
 
 
 @dataclass(slots=True)

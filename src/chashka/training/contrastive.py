@@ -1,8 +1,9 @@
 """Stage two: the contrastive text encoder and the image tower (recipe: ``ContrastiveRecipe``).
 
 Every concept has one learned prototype. A name in any language and a picture in any style are pulled to their concept's
-prototype and pushed from all others: multi-positive InfoNCE with every concept as a negative and the texts' common prototype
-in place of pairwise terms (compare Reimers and Gurevych, arXiv 2004.09813). A keyword of several concepts spreads over them.
+prototype and pushed from all others: multi-positive InfoNCE with every concept as a negative and the texts' common
+prototype in place of pairwise terms (compare Reimers and Gurevych, arXiv 2004.09813). A keyword of several concepts
+spreads over them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class ContrastiveTask:
         kinds = torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
         count = len(captions.concepts)
         of_concept = concept_weights(pictures, count)
-        self.draw_caption = Draw(balanced(captions.concept, count, kinds * captions.language_weight, of_concept).to(device))
+        self.draw_caption = Draw(
+            balanced(captions.concept, count, kinds * captions.language_weight, of_concept).to(device)
+        )
         rows = pictures.rows(False)
         self.rows = rows.to(device)
         within = pictures.weight[rows].clamp(min=0.02)
@@ -88,7 +91,9 @@ class ContrastiveTask:
             figures[label] = float(right.float().mean())
             if often is not None and kind == NAME and bool(often[rows].any()):
                 figures["name_main"] = float(right[often[rows]].float().mean())
-        cosine = torch.cat([self.prototypes(self.image(to_network(self.pixels[r])))[0] for r in self.held_rows.split(64)])
+        cosine = torch.cat(
+            [self.prototypes(self.image(to_network(self.pixels[r])))[0] for r in self.held_rows.split(64)]
+        )
         figures["picture_held_out"] = float((cosine.argmax(1) == self.picture_concept[self.held_rows]).float().mean())
         return figures
 

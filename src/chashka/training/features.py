@@ -1,8 +1,8 @@
 """What the frozen networks say, computed once: latents of pictures and text features of captions, in two flat files.
 
-    features/latents.safetensors   latents f16 (V, N, C, h, w), already times ``latent_scale``; labels of the N pictures
-    features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1 f16 (R, D1), offsets i64 (R + 1,); labels.
-                                   Row 0 is the empty text.
+features/latents.safetensors   latents f16 (V, N, C, h, w), already times ``latent_scale``; labels of the N pictures
+features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1 f16 (R, D1), offsets i64 (R + 1,); labels.
+                               Row 0 is the empty text.
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ def write_latents(path: Path, encoder: nn.Module, pictures: Pictures, recipe: UN
     scale = 1.0 / float(torch.quantile(sample[:1_000_000], CLIP_QUANTILE))
     labels = {n: getattr(pictures, n)[rows].contiguous() for n in ("concept", "style", "group", "weight")}
     labels["held_out"] = pictures.held_out[rows].to(torch.uint8)
-    metadata = {"latent_scale": repr(scale), "groups": json.dumps(pictures.groups), "concepts": json.dumps(pictures.concepts)}
+    metadata = {
+        "latent_scale": repr(scale),
+        "groups": json.dumps(pictures.groups),
+        "concepts": json.dumps(pictures.concepts),
+    }
     save_file({"latents": (latents * scale).half(), **labels}, path, metadata)
 
 

@@ -95,7 +95,9 @@ class Trainer:
         if found is not None:
             self._restore(*found)
 
-    def train(self, until: Slice, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)) -> None:
+    def train(
+        self, until: Slice, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+    ) -> None:
         """Train until the slice or the run ends; the last state is on disk afterwards."""
         begun = saved = looked = tick = time.monotonic()
         figures: list[dict[str, torch.Tensor]] = []
@@ -129,7 +131,9 @@ class Trainer:
 
     def averaged(self) -> dict[str, dict[str, torch.Tensor]]:
         """Averaged weights of every module, by module and by the module's own key."""
-        parts: dict[str, dict[str, torch.Tensor]] = {part: dict(m.state_dict()) for part, m in self.task.modules.items()}
+        parts: dict[str, dict[str, torch.Tensor]] = {
+            part: dict(m.state_dict()) for part, m in self.task.modules.items()
+        }
         for name, value in self.average.values.items():
             part, key = name.split("/", 1)
             parts[part][key] = value

@@ -39,7 +39,9 @@ def load_pictures(folder: Path, size: int | None = None) -> Pictures:
     """All pictures of ``folder/pictures-*.safetensors``; ``size`` halves them (by area) to size×size when it is smaller."""
     paths = sorted(folder.glob("pictures-*.safetensors"))
     if not paths:
-        raise TrainingError(f"{folder}: no pictures-*.safetensors there; build them with: chashka data build --out {folder}")
+        raise TrainingError(
+            f"{folder}: no pictures-*.safetensors there; build them with: chashka data build --out {folder}"
+        )
     shards = [Shard(path) for path in paths]
     pixels = []
     for shard in shards:

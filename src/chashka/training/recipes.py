@@ -99,7 +99,9 @@ class ContrastiveRecipe:
     """
 
     stage: str = "clip"
-    run: Run = field(default_factory=lambda: Run(batch=384, minutes=30.0, optimiser=Optimiser(lr=1e-3, decay_share=0.4)))
+    run: Run = field(
+        default_factory=lambda: Run(batch=384, minutes=30.0, optimiser=Optimiser(lr=1e-3, decay_share=0.4))
+    )
     text: TextEncoderConfig = TEACUP_TEXT
     image: ImageTowerConfig = TEACUP_IMAGE_TOWER
     images: int = 32
@@ -112,7 +114,9 @@ class T5Recipe:
     """Text to text: a caption in any language in, the concept's English name and style out; the decoder is thrown away."""
 
     stage: str = "t5"
-    run: Run = field(default_factory=lambda: Run(batch=256, minutes=20.0, optimiser=Optimiser(lr=2e-3, decay_share=0.4)))
+    run: Run = field(
+        default_factory=lambda: Run(batch=256, minutes=20.0, optimiser=Optimiser(lr=2e-3, decay_share=0.4))
+    )
     text: T5Config = TEACUP_T5
     decoder_layers: int = 2
     token_noise: float = 0.03

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -58,7 +57,9 @@ def train(
 
 def write_average(trainer: Trainer, run: Path) -> None:
     parts = trainer.averaged()
-    tensors = {f"{part}/{key}": v.detach().contiguous().cpu() for part, keys in parts.items() for key, v in keys.items()}
+    tensors = {
+        f"{part}/{key}": v.detach().contiguous().cpu() for part, keys in parts.items() for key, v in keys.items()
+    }
     metadata = {"recipe": (run / "recipe.json").read_text(encoding="utf-8"), "step": str(trainer.progress.step)}
     temporary = run / (AVERAGE + ".part")
     save_file(tensors, temporary, metadata)

@@ -39,7 +39,9 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         stored = folder / "recipe.json"
         if stored.exists() and stored.read_text(encoding="utf-8") != recipe_json:
-            raise TrainingError(f"{folder} holds a run of another recipe; resume with {stored} or choose another folder")
+            raise TrainingError(
+                f"{folder} holds a run of another recipe; resume with {stored} or choose another folder"
+            )
         if not stored.exists():
             replace(stored, recipe_json.encode())
 
@@ -60,7 +62,9 @@ class RunFolder:
             return None
         path = self.folder / manifest["file"]
         if not path.is_file() or file_sha256(path) != manifest["sha256"]:
-            raise TrainingError(f"{path} is missing or damaged (sha256 differs from manifest.json): start a new run folder")
+            raise TrainingError(
+                f"{path} is missing or damaged (sha256 differs from manifest.json): start a new run folder"
+            )
         progress = Progress(manifest["step"], manifest["seconds"])
         self._cut_log(progress.step)
         return load_file(path), progress

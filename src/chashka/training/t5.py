@@ -58,9 +58,7 @@ class T5Task:
             hits.append(self._score(part, self.encoder(ids, mask), mask)[1])
         return {"whole_name": float(torch.cat(hits).float().mean())}
 
-    def _score(
-        self, rows: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _score(self, rows: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         style = self.captions.style[rows]
         target_rows = self.target[self.captions.concept[rows], style]  # style -1 is the last column: the plain name
         said, said_mask = self.captions.batch(target_rows)

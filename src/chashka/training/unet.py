@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chashka.diffusion.denoiser import Denoiser
+from chashka.diffusion.denoiser import Conditioning, Denoiser
 from chashka.diffusion.guidance import cfg
 from chashka.diffusion.samplers import SAMPLERS
 from chashka.diffusion.schedule import Flow
@@ -22,10 +22,40 @@ from chashka.training.recipes import UNetRecipe
 
 TEXT_LENGTH = 16
 """Text features are padded to this many rows (or cut), the same block that inference pads to (docs/networks.md)."""
-LOOK_CONCEPTS = (
-    "1f34e 1f408 1f415 1f697 1f3e0 1f333 1f3b8 1f427 1f680 2602 1f41f 1f344 2615 1f355 1f419 1f98b "
-    "1f33b 26f5 1f30d 1f382 1f4d6 1f511 26c4 1f34c 1f451 1f388 1f98a 1f319 1f335 1f418 1f989 1f353"
-).split()
+LOOK_CONCEPTS = [
+    "1f34e",
+    "1f408",
+    "1f415",
+    "1f697",
+    "1f3e0",
+    "1f333",
+    "1f3b8",
+    "1f427",
+    "1f680",
+    "2602",
+    "1f41f",
+    "1f344",
+    "2615",
+    "1f355",
+    "1f419",
+    "1f98b",
+    "1f33b",
+    "26f5",
+    "1f30d",
+    "1f382",
+    "1f4d6",
+    "1f511",
+    "26c4",
+    "1f34c",
+    "1f451",
+    "1f388",
+    "1f98a",
+    "1f319",
+    "1f335",
+    "1f418",
+    "1f989",
+    "1f353",
+]
 
 
 class Conditioned(nn.Module):
@@ -53,9 +83,9 @@ class UNetTask:
         self.head = KandinskyTextHead(recipe.head).to(device)
         self.modules = {"unet": self.unet, "text_head": self.head}
         self.decoder = decoder.to(device).eval().requires_grad_(False)
-        self.schedule = Flow()
         both = Conditioned(self.unet, self.head)
         self.network = torch.compile(both, fullgraph=True) if recipe.compile else both
+        self.denoiser = Denoiser(self._predict, Flow(), "flow")
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
         self.held = torch.nonzero(features.held_out == 1).squeeze(1)[:256]
         self.draw_picture = Draw(picture_weights(recipe, features)[self.rows])
@@ -88,25 +118,25 @@ class UNetTask:
                 noise = torch.randn(x0.shape, generator=chance, device=x0.device)
                 times = torch.full((len(rows),), t, device=x0.device)
                 captions = self._captions(rows, chance, drop=0.0)
-                with torch.autocast(self.device.split(":")[0], torch.bfloat16):
-                    values.append(self._flow_loss(x0, times, noise, self._text(captions))[0])
+                values.append(self._flow_loss(x0, times, noise, self._text(captions))[0])
             figures[f"held_{t}"] = float(torch.cat(values).mean())
         sheet(self._draw(self._look_rows(), chance), 8, folder / f"look-{step:07d}.png")
         return figures
 
     def _flow_loss(
-        self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, text: tuple[torch.Tensor, ...]
+        self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, text: Conditioning
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Per picture: mean squared error of the velocity, and 1 - cosine of its direction."""
-        denoiser = Denoiser(_unused, self.schedule, "flow")
-        sigma = (t / (1 - t)).double()
-        # x = data + sigma·noise is what the denoiser sees; c_in takes it to the network's own path (1 - t)·x0 + t·noise.
-        c_in = denoiser.scalings(sigma)[2].float().reshape(-1, 1, 1, 1)
-        x = (x0 + sigma.float().reshape(-1, 1, 1, 1) * noise) * c_in
-        target = denoiser.target(x0, noise, sigma)
-        out = self.network(x, 1000 * t, *text).float()
+        sigma = t / (1 - t)
+        out = self.denoiser.output(x0 + sigma.reshape(-1, 1, 1, 1) * noise, sigma, text)
+        target = self.denoiser.target(x0, noise, sigma)
         value = (out - target).square().mean((1, 2, 3))
         return value, 1 - F.cosine_similarity(out.flatten(1), target.flatten(1), dim=1)
+
+    def _predict(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+            out: torch.Tensor = self.network(x, t, **cond).float()
+        return out
 
     def _index_captions(self) -> None:
         """Rows sorted by concept (plain) and by concept and style (styled), with the range of each."""
@@ -129,13 +159,17 @@ class UNetTask:
         keep = (known | has_style) & (u[1] >= (recipe.drop_text if drop is None else drop))
         return torch.where(keep, rows, torch.zeros_like(rows))
 
-    def _text(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _text(self, rows: torch.Tensor) -> Conditioning:
         f = self.features
         place = torch.arange(TEXT_LENGTH, device=rows.device)
         start, count = f.offsets[rows], f.offsets[rows + 1] - f.offsets[rows]
         index = (start[:, None] + place).clamp(max=len(f.tokens1) - 1)
         inside = (place[None] < count[:, None])[..., None]
-        return f.tokens1[index].float() * inside, f.pooled1[rows].float(), f.tokens2[index].float() * inside
+        return {
+            "tokens1": f.tokens1[index].float() * inside,
+            "pooled1": f.pooled1[rows].float(),
+            "tokens2": f.tokens2[index].float() * inside,
+        }
 
     def _look_rows(self) -> torch.Tensor:
         wanted = [f"emoji:{code}" for code in LOOK_CONCEPTS]
@@ -145,16 +179,9 @@ class UNetTask:
         return self.plain(concepts, chance)[0]
 
     def _draw(self, rows: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
-        def network(x: torch.Tensor, t: torch.Tensor, cond: dict[str, torch.Tensor]) -> torch.Tensor:
-            with torch.autocast(self.device.split(":")[0], torch.bfloat16):
-                out: torch.Tensor = self.network(x, t, cond["tokens1"], cond["pooled1"], cond["tokens2"]).float()
-            return out
-
-        names = ("tokens1", "pooled1", "tokens2")
-        cond = dict(zip(names, self._text(rows), strict=True))
-        uncond = dict(zip(names, self._text(torch.zeros_like(rows)), strict=True))
         schedule = Flow(shift=0.5)
-        denoise = cfg(Denoiser(network, schedule, "flow"), cond, uncond, 3.0)
+        cond, uncond = self._text(rows), self._text(torch.zeros_like(rows))
+        denoise = cfg(Denoiser(self._predict, schedule, "flow"), cond, uncond, 3.0)
         sigmas = schedule.spaced(20)
         shape = (len(rows), *self.features.latents.shape[2:])
         x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])
@@ -192,7 +219,3 @@ def picture_weights(recipe: UNetRecipe, features: Features) -> torch.Tensor:
     total = total.index_add_(0, features.concept, weight)
     # A concept that is drawn once counts half as much as one that is drawn four times: sqrt of its total weight.
     return weight / total[features.concept].clamp(min=1e-9).sqrt()
-
-
-def _unused(x: torch.Tensor, t: torch.Tensor, cond: object) -> torch.Tensor:
-    raise AssertionError("training calls the network itself; the denoiser gives the scalings")

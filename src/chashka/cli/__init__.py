@@ -1,0 +1,90 @@
+"""The command line: ``chashka draw``, ``models``, ``doctor``, ``data``, ``train``, ``export``, ``evaluate``.
+
+``main`` is the click group and the program: what people can act on is printed in one line on stderr, with the exit code of
+its error; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from chashka import __version__
+from chashka.cli.data import data
+from chashka.cli.doctor import doctor
+from chashka.cli.draw import draw
+from chashka.cli.evaluate import evaluate
+from chashka.cli.export import export
+from chashka.cli.models import models
+from chashka.cli.train import train
+from chashka.errors import ChashkaError
+
+STOPPED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+EXIT_CODES = """\b
+Exit codes:
+    0  done
+    1  a bug of chashka's (with a traceback): please report it
+    2  a wrong option or value; the message names what is allowed
+    3  an optional part is not installed; the message names it
+    4  a weight file is missing or damaged
+    5  a file or folder cannot be read or written
+    6  an inference engine failed or cannot run here
+    7  a training recipe, shard or checkpoint does not fit
+  130  stopped by Ctrl-C"""
+
+
+class Commands(click.Group):
+    """A click group that prints every error for people in one line."""
+
+    def main(  # type: ignore[override]  # click types two overloads by standalone_mode; both go through here
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command and exit; with ``standalone_mode=False`` return its value and let errors through."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except ChashkaError as error:
+            _fail(str(error), error.exit_code)
+        except click.UsageError as error:
+            hint = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
+            _fail(error.format_message().rstrip(".") + hint, error.exit_code)
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _fail("stopped", STOPPED)
+        except BrokenPipeError:  # the reader of our output went away; nothing is left to say, not even at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(code)
+
+
+@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="chashka %(version)s")
+def main() -> None:
+    """Draw pictures from text in many languages, offline, on a CPU.
+
+    \b
+    chashka draw "космос внутри чайной чашки" -n 4 --seed 7 --out pictures/
+    """
+
+
+for command in (draw, models, doctor, data, train, export, evaluate):
+    main.add_command(command)

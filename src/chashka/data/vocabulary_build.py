@@ -1,0 +1,120 @@
+"""Trains the unigram vocabulary of the teacup text encoders from CLDR's words and the composed captions.
+
+    python -m chashka.data.vocabulary_build OUT.tsv CLDR.tgz CLDR-DERIVED.tgz
+
+The trainer is that of ``tokenizers`` (expectation maximisation over a pruned set of seeds, arXiv 1804.10959). It must run on one
+thread: the order in which threads add floats would otherwise decide near ties. Scores are written with four decimals, pieces
+sorted by score, then by text, so the same inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from chashka.data.composed import composed_corpus, russian_forms
+from chashka.data.styles import PLAIN_FRAMES, STYLE_WORDS, STYLED_FRAMES
+from chashka.data.words import MAIN_LOCALES, Words
+from chashka.errors import InputError, MissingExtraError
+from chashka.prompts.vocabulary import FIRST_BYTE, FIRST_PIECE, Vocabulary, normalise
+
+SIZE = 32_768
+MAX_PIECE = 16
+ENTRIES = 1_200_000
+"""Entries that the trainer sees, repetitions included."""
+MAIN_SHARE = 10.0
+"""How much more often a main language is seen than another one with as many entries."""
+
+
+def balanced_entries(words: Words, total: int = ENTRIES) -> dict[str, list[str]]:
+    """Entries of every language, repeated or thinned so that a language with n entries gets a share ∝ √n, main ones × 10."""
+    found = {locale: words.entries(locale) for locale in words.locales}
+    share = {loc: math.sqrt(len(e)) * (MAIN_SHARE if loc in MAIN_LOCALES else 1.0) for loc, e in found.items()}
+    scale = total / sum(share.values())
+    balanced: dict[str, list[str]] = {}
+    for locale, entries in found.items():
+        count = round(share[locale] * scale)
+        # Evenly spread over the sorted entries; at least each once, so that every language's letters are seen.
+        wanted = max(count, len(entries))
+        balanced[locale] = [entries[i * len(entries) // wanted] for i in range(wanted)]
+    return balanced
+
+
+def corpus(words: Words, seed: int = 0, composed: int = 60_000) -> Iterator[str]:
+    """Every text that the trainer sees, normalised."""
+    entries = balanced_entries(words)
+    for locale in sorted(entries):
+        yield from entries[locale]
+    for _, text in composed_corpus(seed, composed):
+        yield normalise(text)
+    if "ru" in entries:
+        for form in russian_forms(words.entries("ru")):
+            yield from [normalise(form)] * 2
+    for locale, styles in sorted(STYLE_WORDS.items()):
+        frames = [*STYLED_FRAMES, *PLAIN_FRAMES.get(locale, ())]
+        texts = [word for said in styles.values() for word in said] + [f.format(name="", style="") for f in frames]
+        for text in texts:
+            yield from [normalise(text)] * (200 if locale in MAIN_LOCALES else 40)
+
+
+def train(texts: Iterator[str], size: int = SIZE) -> tuple[list[str], list[float]]:
+    """Pieces and log-probabilities of a vocabulary with ``size`` ids (specials and bytes included), best first."""
+    os.environ["RAYON_NUM_THREADS"], os.environ["TOKENIZERS_PARALLELISM"] = "1", "false"
+    try:
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    except ImportError as error:
+        raise MissingExtraError("train", "training a vocabulary") from error
+    tokenizer = Tokenizer(models.Unigram())
+    # Punctuation stands alone, or frequent pairs like «",» would be pieces; numbers are cut into digits.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size - FIRST_PIECE,
+        special_tokens=[],
+        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+/&"),
+        max_piece_length=MAX_PIECE,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    learnt: list[tuple[str, float]] = json.loads(tokenizer.to_str())["model"]["vocab"]
+    if len(learnt) != size - FIRST_PIECE:
+        raise InputError(f"vocabulary: the words gave {len(learnt)} pieces, wanted {size - FIRST_PIECE}; give more words")
+    ordered = sorted(((piece, round(score, 4)) for piece, score in learnt), key=lambda p: (-p[1], p[0]))
+    return [piece for piece, _ in ordered], [score for _, score in ordered]
+
+
+def write(path: Path, pieces: Sequence[str], scores: Sequence[float]) -> str:
+    """Write ``piece<TAB>score`` lines; returns the file's sha256."""
+    data = "".join(f"{piece}\t{score:.4f}\n" for piece, score in zip(pieces, scores, strict=True)).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def coverage(words: Words, vocabulary: Vocabulary) -> dict[str, float]:
+    """Locale → share of its entries that need no byte pieces."""
+    share = {}
+    for locale in words.locales:
+        entries = words.entries(locale)
+        whole = sum(all(i < FIRST_BYTE or i >= FIRST_PIECE for i in vocabulary.encode(e, 10_000).ids) for e in entries)
+        share[locale] = whole / len(entries)
+    return share
+
+
+def build(path: Path, tarballs: Sequence[Path], seed: int = 0) -> tuple[str, dict[str, float]]:
+    """Read the CLDR packages, train, write ``path``; returns its sha256 and the coverage of every language."""
+    words = Words.read(tarballs)
+    digest = write(path, *train(corpus(words, seed)))
+    return digest, coverage(words, Vocabulary.load(path))
+
+
+if __name__ == "__main__":
+    written, covered = build(Path(sys.argv[1]), [Path(p) for p in sys.argv[2:]])
+    worst = sorted(covered.items(), key=lambda pair: pair[1])[:10]
+    print(f"sha256 {written}; lowest coverage: " + ", ".join(f"{loc} {share:.3f}" for loc, share in worst))

@@ -1,0 +1,53 @@
+"""The mathematics of diffusion: schedules, the denoiser, guidance, samplers and noise. No torch is imported here."""
+
+from chashka.diffusion.arrays import Array, namespace, quantile
+from chashka.diffusion.denoiser import PREDICTIONS, Conditioning, Denoiser, Network, Prediction
+from chashka.diffusion.forward import forward, forward_step, levels
+from chashka.diffusion.guidance import (
+    Denoise,
+    cfg,
+    cfg_rescale,
+    dynamic_threshold,
+    gradient,
+    inpaint,
+    static_threshold,
+)
+from chashka.diffusion.noise import START, Noise, PictureNoise, picture_noise
+from chashka.diffusion.samplers import SAMPLERS, Sampler, sampler, sampler_name
+from chashka.diffusion.schedule import FLOW_SPACINGS, TABLE_SPACINGS, Flow, NoiseSchedule, Table
+from chashka.diffusion.steps import Step
+
+__all__ = [
+    "FLOW_SPACINGS",
+    "PREDICTIONS",
+    "SAMPLERS",
+    "START",
+    "TABLE_SPACINGS",
+    "Array",
+    "Conditioning",
+    "Denoise",
+    "Denoiser",
+    "Flow",
+    "Network",
+    "Noise",
+    "NoiseSchedule",
+    "PictureNoise",
+    "Prediction",
+    "Sampler",
+    "Step",
+    "Table",
+    "cfg",
+    "cfg_rescale",
+    "dynamic_threshold",
+    "forward",
+    "forward_step",
+    "gradient",
+    "inpaint",
+    "levels",
+    "namespace",
+    "picture_noise",
+    "quantile",
+    "sampler",
+    "sampler_name",
+    "static_threshold",
+]

@@ -1,0 +1,87 @@
+"""Model families: the one table of them, and ``load``.
+
+Adding a family is one package and one line of ``FAMILIES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from chashka.errors import InputError, WeightsError
+from chashka.families.family import Bundle, Codec, EngineChoice, Family, Meter, Plan, Preset, TextEncoder
+from chashka.request import Request
+
+FAMILIES: dict[str, str] = {"kandinsky": "chashka.families.kandinsky:FAMILY"}
+"""Name → where its declaration is; imported when it is first asked for."""
+
+DEFAULT = "kandinsky-teacup"
+
+__all__ = [
+    "DEFAULT",
+    "FAMILIES",
+    "Bundle",
+    "Codec",
+    "EngineChoice",
+    "Family",
+    "Meter",
+    "Plan",
+    "Preset",
+    "TextEncoder",
+    "family",
+    "find",
+    "load",
+    "models",
+    "options",
+]
+
+
+def family(name: str) -> Family:
+    """The declaration of a family. Raises InputError that lists what exists."""
+    if name not in FAMILIES:
+        raise InputError(f"family {name!r} does not exist; use one of {', '.join(FAMILIES)}")
+    module, _, attribute = FAMILIES[name].partition(":")
+    found: Family = getattr(import_module(module), attribute)
+    return found
+
+
+def models() -> Iterator[tuple[str, Family, Preset]]:
+    """(name, family, preset) of every model, for example ``kandinsky-teacup``."""
+    for name in FAMILIES:
+        declaration = family(name)
+        for preset in declaration.presets.values():
+            yield f"{name}-{preset.name}", declaration, preset
+
+
+def find(model: str) -> tuple[Family, Preset]:
+    """The family and the preset of a model's name. Raises InputError that lists what exists."""
+    known = {name: (declaration, preset) for name, declaration, preset in models()}
+    if model not in known:
+        raise InputError(f"model {model[:60]!r} does not exist; use one of {', '.join(known)}")
+    return known[model]
+
+
+def options(model: str = DEFAULT) -> type[Request]:
+    """The request class of a model, for checking a request before anything is loaded."""
+    return find(model)[0].options
+
+
+def load(
+    model: str = DEFAULT,
+    *,
+    engine: str = "auto",
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Bundle:
+    """Open a model. engine: auto, openvino or torch.
+
+    Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError.
+    """
+    declaration, preset = find(model)
+    missing = [name for name in preset.files if not (preset.folder / name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"model {model!r} is not complete: {', '.join(missing)} not found in {preset.folder}; install chashka again"
+        )
+    return declaration.open(preset, EngineChoice(engine, device, precision, threads))

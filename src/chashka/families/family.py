@@ -1,0 +1,132 @@
+"""The contract between model families and everything above them.
+
+A family is one package whose ``__init__`` is the declaration (presets, options, how to open the weights) and a ``denoise``
+that composes guidance in reading order. Its name appears in ``families/__init__`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from chashka.diffusion import Array, Conditioning, Denoise, Denoiser
+from chashka.request import Request
+
+
+class Codec(Protocol):
+    """Between pictures and the space that is sampled in. Pixel models have one that changes nothing."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, along each side."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of x."""
+
+    def encode(self, pixels: Array) -> Array:
+        """float32 (B, 4, H, W), premultiplied in [-1, 1] → x (B, C, H/factor, W/factor)."""
+
+    def decode(self, x: Array) -> Array:
+        """x (B, C, h, w) → float32 (B, 4, h·factor, w·factor), premultiplied, about [-1, 1]."""
+
+    def preview(self, x: Array) -> Array:
+        """x (B, C, h, w) → float32 (B, 4, h, w), premultiplied in [-1, 1]: small, and cheap enough for every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """How much of a text a model reads: ``used`` tokens, ``cut`` that did not fit, at most ``limit``."""
+
+    used: int
+    cut: int
+    limit: int
+
+
+class TextEncoder(Protocol):
+    """Texts to what the network is conditioned on."""
+
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        """One row per text; the empty text is the unconditional one."""
+
+    def meter(self, text: str) -> Meter:
+        """How much of ``text`` is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One model of a family.
+
+    folder: where its files are. area: pixels of the pictures it was trained on; other sizes are drawn near this area.
+    multiple: width and height that it draws are multiples of this. summary, licence: one line each, for people.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    area: int
+    multiple: int
+    summary: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """How a model shall be run. engine: auto, openvino, torch. device: auto, or the engine's own name. precision: see engines."""
+
+    engine: str = "auto"
+    device: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One call's worth of a run, as ``generate`` hands it to a family.
+
+    sigmas: noise levels of the whole schedule, whatever part of it is run: fractions of steps refer to it. known and mask:
+    set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
+    """
+
+    sigmas: tuple[float, ...]
+    known: Array = None
+    mask: Array = None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A declaration. ``open`` loads a preset; ``denoise`` turns a request into a function for samplers."""
+
+    name: str
+    presets: Mapping[str, Preset]
+    options: type[Request]
+    open: Callable[[Preset, EngineChoice], Bundle]
+    denoise: Callable[[Bundle, Any, Plan], Denoise]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What is loaded.
+
+    defaults: fields that requests leave open, the model's own. rows: how many pictures are drawn in one call at most.
+    """
+
+    family: Family
+    preset: Preset
+    denoiser: Denoiser
+    codec: Codec
+    text: TextEncoder
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    rows: int = 4
+    engine: str = ""
+
+    @property
+    def model(self) -> str:
+        """The name that people use, for example ``kandinsky-teacup``."""
+        return f"{self.family.name}-{self.preset.name}"
+
+    def request(self, **fields: Any) -> Request:
+        """This family's options, checked, with what is absent filled in from the model's defaults."""
+        return self.family.options(**fields).filled(self.defaults)

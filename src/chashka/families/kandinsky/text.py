@@ -1,0 +1,39 @@
+"""Two text encoders and the head that joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from chashka.diffusion import Conditioning
+from chashka.families.family import Meter
+from chashka.families.kandinsky.codec import Float, Graph
+from chashka.prompts.vocabulary import MAX_LENGTH, Vocabulary
+
+BLOCK = 16
+"""Texts are padded with zeros to a multiple of this many tokens, as in training: the U-Net masks nothing, so that the
+number of padding rows is a part of what it sees."""
+
+
+class JoinedText:
+    """Texts → ``tokens`` (B, 2L, D), both encoders' one after the other, and ``added`` (B, 4·width)."""
+
+    def __init__(self, vocabulary: Vocabulary, contrastive: Graph, t5: Graph, head: Graph) -> None:
+        self._vocabulary, self._contrastive, self._t5, self._head = vocabulary, contrastive, t5, head
+
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        """One row per text, padded to one length, a multiple of 16."""
+        ids, mask = self._vocabulary.encode_batch(texts, MAX_LENGTH)
+        missing = -ids.shape[1] % BLOCK
+        inputs = {"ids": np.pad(ids, ((0, 0), (0, missing))), "mask": np.pad(mask, ((0, 0), (0, missing)))}
+        first, second = self._contrastive(inputs), self._t5(inputs)
+        joined = self._head(
+            {"tokens1": first["tokens"], "pooled1": first["pooled"], "tokens2": second["tokens"]},
+        )
+        return {"tokens": joined["tokens"], "added": joined["added"]}
+
+    def meter(self, text: str) -> Meter:
+        """How many pieces of ``text`` are read; beginning and end take two of the model's places."""
+        encoded = self._vocabulary.encode(text, MAX_LENGTH)
+        return Meter(encoded.used, encoded.cut, MAX_LENGTH - 2)

@@ -1,0 +1,285 @@
+"""THE loop: (bundle, request) → steps, then pictures.
+
+``generate`` is a generator, so that progress, previews, pause and cancel are the caller's own loop: look at a
+:class:`Progress`, or leave. ``draw`` runs it to the end.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chashka import images
+from chashka.diffusion import SAMPLERS, Array, PictureNoise, Step, sampler_name
+from chashka.errors import EngineError, InputError
+from chashka.families.family import Bundle, Plan
+from chashka.request import Inputs, Picture, Request
+
+LONGEST_SIDE = 2048
+SHORTEST_SIDE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """After one step: the sampler's ``step`` (rows are pictures ``first``, ``first + 1`` …), and ``done`` of ``total`` steps."""
+
+    step: Step
+    done: int
+    total: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Sizes in pixels: what is drawn (width, height), and what comes out."""
+
+    drawn: tuple[int, int]
+    final: tuple[int, int]
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The given picture as the loop needs it: ``pixels`` uint8 and ``mask`` float32 at the final size, x and mask as latents."""
+
+    pixels: NDArray[np.uint8]
+    mask: NDArray[np.float32] | None
+    x: Array
+    latent_mask: Array
+
+
+def draw(
+    bundle: Bundle,
+    request: Request,
+    inputs: Inputs | None = None,
+    on_step: Callable[[Progress], object] | None = None,
+) -> list[Picture]:
+    """Draw ``request.n`` pictures. ``on_step`` is called after every step; an exception of its own ends the run."""
+    run = generate(bundle, request, inputs)
+    while True:
+        try:
+            progress = next(run)
+        except StopIteration as finished:
+            pictures: list[Picture] = finished.value
+            return pictures
+        if on_step is not None:
+            on_step(progress)
+
+
+def generate(bundle: Bundle, request: Request, inputs: Inputs | None = None) -> Generator[Progress, None, list[Picture]]:
+    """Yield a :class:`Progress` after every step of every batch, and return the pictures.
+
+    A request without a seed is refused (choose one and keep it: it belongs to the result). Same bundle, same request,
+    same pictures, however many are drawn together. Raises InputError and EngineError.
+    """
+    request = _complete(bundle, request)
+    given = inputs or Inputs()
+    if given.mask is not None and given.init is None:
+        raise InputError("mask: there is no picture to repaint; give the picture (init) too")
+    notes = _text_notes(bundle, request)
+    frame = frame_for(bundle, request, given)
+    if frame.note:
+        notes.append(frame.note)
+    start = _prepare(bundle, given, frame, notes)
+    request = _with_strength(request, start)
+    assert request.steps is not None and request.seed is not None and request.sampler is not None
+    sigmas = bundle.denoiser.schedule.spaced(request.steps, request.spacing)
+    first_step = 0 if start is None else _first_step(len(sigmas) - 1, request.strength)
+    plan = Plan(sigmas) if start is None else Plan(sigmas, start.x if start.mask is not None else None, start.latent_mask)
+    denoise = bundle.family.denoise(bundle, request, plan)
+    options = _sampler_options(request, notes)
+    batches = [(i, min(bundle.rows, request.n - i)) for i in range(0, request.n, bundle.rows)]
+    total = len(batches) * (len(sigmas) - 1 - first_step)
+    shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
+    pictures: list[Picture] = []
+    done = 0
+    for offset, count in batches:
+        first = request.first + offset
+        noise = PictureNoise([request.seed] * count, shape, first)
+        x = _start_x(bundle, noise, sigmas, first_step, start)
+        if first_step < len(sigmas) - 1:
+            for step in SAMPLERS[request.sampler](denoise, x, sigmas[first_step:], noise=noise, **options):
+                done += 1
+                yield Progress(step, done, total, first)
+                x = step.x
+        for row, pixels in enumerate(_finish(bundle, x, frame, start, request)):
+            pictures.append(
+                Picture(
+                    pixels,
+                    request.seed,
+                    first + row,
+                    request,
+                    tuple(notes),
+                    bundle.model,
+                    bundle.family.name,
+                    start is not None,
+                )
+            )
+    return pictures
+
+
+def frame_for(bundle: Bundle, request: Request, inputs: Inputs) -> Frame:
+    """What size to draw and what size to give back.
+
+    A model draws near the area it was trained on, in its own multiples, at the shape that was asked for; the result is
+    then brought to exactly the asked size. Without a size: the given picture's, or the model's own.
+    """
+    preset = bundle.preset
+    native = _sides(preset.area, 1.0, preset.multiple)
+    notes = []
+    if request.width or request.height:
+        final = (request.width or request.height or 0, request.height or request.width or 0)
+    elif inputs.init is not None:
+        height, width = inputs.init.shape[:2]
+        final = _within_limits(width, height)
+        if final != (width, height):
+            notes.append(f"the picture was {width}x{height} and was brought to {final[0]}x{final[1]}")
+    else:
+        final = native
+    drawn = _sides(preset.area, final[0] / final[1], preset.multiple)
+    if drawn != final and (request.width or request.height):
+        verb = "enlarged" if final[0] * final[1] > drawn[0] * drawn[1] else "reduced"
+        notes.append(f"drawn at {drawn[0]}x{drawn[1]}, which suits the model, and {verb} to {final[0]}x{final[1]}")
+    return Frame(drawn, final, "; ".join(notes) or None)
+
+
+def _sides(area: int, aspect: float, multiple: int) -> tuple[int, int]:
+    """Width and height near ``area`` with the ratio ``aspect``, both multiples of ``multiple``."""
+    side = math.sqrt(area)
+    width = max(round(side * math.sqrt(aspect) / multiple), 1) * multiple
+    height = max(round(side / math.sqrt(aspect) / multiple), 1) * multiple
+    return width, height
+
+
+def _within_limits(width: int, height: int) -> tuple[int, int]:
+    """The size at the same ratio with no side above 2048, and then none below 64."""
+    scale = min(1.0, LONGEST_SIDE / max(width, height))
+    return max(round(width * scale), SHORTEST_SIDE), max(round(height * scale), SHORTEST_SIDE)
+
+
+def _complete(bundle: Bundle, request: Request) -> Request:
+    """The request as this family's options with all defaults in, or an InputError that names what is missing."""
+    if not isinstance(request, bundle.family.options):
+        request = bundle.family.options(**request.model_dump(exclude_unset=True))
+    request = request.filled(bundle.defaults)
+    request = request.filled({"steps": 50, "guidance_scale": 1.0, "sampler": "ddim"})
+    if request.seed is None:
+        raise InputError("seed: missing; allowed: a whole number from 0 to 2**63 - 1")
+    assert request.sampler is not None
+    return request.with_fields(sampler=sampler_name(request.sampler))
+
+
+def _text_notes(bundle: Bundle, request: Request) -> list[str]:
+    notes = []
+    for name, text in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
+        meter = bundle.text.meter(text)
+        if meter.cut:
+            notes.append(
+                f"the {name} has {meter.used + meter.cut} tokens, of which the model reads the first {meter.used}"
+            )
+    return notes
+
+
+def _prepare(bundle: Bundle, inputs: Inputs, frame: Frame, notes: list[str]) -> _Start | None:
+    """Encode the given picture and mask once; None for text alone."""
+    if inputs.init is None:
+        return None
+    width, height = frame.drawn
+    pixels = images.resize(inputs.init, *frame.final)
+    x = bundle.codec.encode(images.to_network(images.resize(pixels, width, height))[None])
+    if inputs.mask is None:
+        return _Start(pixels, None, x, None)
+    mask, note = _mask_for(inputs, frame)
+    if note:
+        notes.append(note)
+    factor = bundle.codec.factor
+    drawn_mask, _ = images.fit_mask(mask, width, height)
+    # a latent is drawn anew if any of its pixels is: what is kept is pasted back in pixels anyway
+    cells = drawn_mask.reshape(height // factor, factor, width // factor, factor).max(axis=(1, 3))
+    return _Start(pixels, mask, x, np.ascontiguousarray(cells[None, None], dtype=np.float32))
+
+
+def _mask_for(inputs: Inputs, frame: Frame) -> tuple[NDArray[np.float32], str | None]:
+    """The mask at the final size, and a note if its shape was not the picture's."""
+    height, width = inputs.init.shape[:2]
+    fitted, note = images.fit_mask(inputs.mask, width, height)
+    return images.fit_mask(fitted, *frame.final)[0], note
+
+
+def _with_strength(request: Request, start: _Start | None) -> Request:
+    """Strength as it is used, so that metadata tells the truth: none without a picture."""
+    if start is None:
+        return request.with_fields(strength=None)
+    if request.strength is None:
+        return request.with_fields(strength=0.7 if start.mask is None else 1.0)
+    return request
+
+
+def _first_step(steps: int, strength: float | None) -> int:
+    """Steps that are left out: with strength s the last round(s·steps) are run, at least one unless s is 0."""
+    share = 1.0 if strength is None else strength
+    run = max(round(share * steps), 1) if share > 0 else 0
+    return steps - run
+
+
+def _start_x(
+    bundle: Bundle, noise: PictureNoise, sigmas: tuple[float, ...], first_step: int, start: _Start | None
+) -> Array:
+    """x to begin with: pure noise, or the given picture with noise of the first level that is run."""
+    unit = noise.start()
+    if start is None or first_step == 0:
+        return bundle.denoiser.schedule.start(unit, sigmas[0])
+    sigma = sigmas[first_step] if first_step < len(sigmas) - 1 else 0.0
+    return np.repeat(start.x, len(unit), axis=0) + np.float32(sigma) * unit
+
+
+def _sampler_options(request: Request, notes: list[str]) -> dict[str, Any]:
+    """The request's sampler options that its sampler has."""
+    assert request.sampler is not None
+    known = inspect.signature(SAMPLERS[request.sampler]).parameters
+    options = request.sampler_options()
+    notes.extend(f"{name} has no effect with the sampler {request.sampler}" for name in options if name not in known)
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _finish(
+    bundle: Bundle, x: Array, frame: Frame, start: _Start | None, request: Request
+) -> list[NDArray[np.uint8]]:
+    """Decode, bring to the final size, paste what is kept, put on the background."""
+    if not np.isfinite(x).all():
+        raise EngineError("the model produced numbers that are not finite; try a lower guidance scale or precision f32")
+    decoded = images.from_network(bundle.codec.decode(x))
+    finished = []
+    for pixels in decoded:
+        if start is None:
+            pixels = _cover(pixels, *frame.final)
+        else:
+            pixels = images.resize(pixels, *frame.final)
+            if start.mask is not None:
+                pixels = _paste(pixels, start.pixels, start.mask)
+        finished.append(images.on_colour(pixels, request.background))
+    return finished
+
+
+def _cover(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Scale evenly until (width, height) is covered and cut the rest off on both sides alike: nothing is stretched."""
+    rows, columns = pixels.shape[:2]
+    scale = max(width / columns, height / rows)
+    wide, high = max(round(columns * scale), width), max(round(rows * scale), height)
+    scaled = images.resize(pixels, wide, high)
+    left, top = (wide - width) // 2, (high - height) // 2
+    return np.ascontiguousarray(scaled[top : top + height, left : left + width])
+
+
+def _paste(drawn: NDArray[np.uint8], kept: NDArray[np.uint8], mask: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """``drawn`` where the mask is 1, exactly ``kept`` where it is 0, premultiplied mixtures between."""
+    m = mask[None]
+    mixed = images.to_network(drawn) * m + images.to_network(kept) * (1 - m)
+    result = np.where(mask[..., None] >= 1, drawn, images.from_network(mixed))
+    return np.where(mask[..., None] <= 0, kept, result)

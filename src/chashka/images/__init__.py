@@ -1,0 +1,27 @@
+"""Pictures in and out: files ⇄ uint8 arrays with straight alpha ⇄ what networks see, and the metadata in files."""
+
+from chashka.images.metadata import a1111_parameters, describe, read_metadata, xmp_packet
+from chashka.images.pixels import flatten, from_network, grid, on_colour, resize, to_network
+from chashka.images.reading import MAX_PIXELS, fit_mask, read, read_mask
+from chashka.images.writing import SUFFIXES, save, save_new, slug
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "a1111_parameters",
+    "describe",
+    "fit_mask",
+    "flatten",
+    "from_network",
+    "grid",
+    "on_colour",
+    "read",
+    "read_mask",
+    "read_metadata",
+    "resize",
+    "save",
+    "save_new",
+    "slug",
+    "to_network",
+    "xmp_packet",
+]

@@ -1,0 +1,150 @@
+"""Pictures into files: whole or not at all, never over another file by accident."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import stat
+import tempfile
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from chashka.errors import FileError, InputError
+from chashka.images.metadata import CHUNK, XMP_CHUNK, a1111_parameters, exif_block, own_json, xmp_packet
+from chashka.images.pixels import flatten
+from chashka.request import Picture
+
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_LONGEST_SLUG = 100
+"""Bytes of UTF-8: file names may have 255, and seed, number and suffix need some."""
+
+
+def save(picture: Picture, path: str | Path) -> Path:
+    """Write a picture with its metadata; the suffix decides the format. An existing file is replaced in one moment.
+
+    JPEG has no transparency: transparent parts become white. Raises FileError (not writable, disk full, …), after which
+    nothing new is left behind and an existing file is as it was; InputError for a suffix that is not known.
+    """
+    target = Path(path)
+    data = encode(picture.pixels, picture, target)
+    _put(target, data, lambda part: os.replace(part, target))
+    return target
+
+
+def save_new(picture: Picture, folder: str | Path, name: str, suffix: str = ".png") -> Path:
+    """Write a picture as ``name`` in ``folder`` (made if it is not there), or as ``name-2``, ``name-3`` … if that exists."""
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {str(place)!r}: {error.strerror or error}") from error
+    data = encode(picture.pixels, picture, place / (name + suffix))
+    chosen: list[Path] = []
+
+    def publish(part: str) -> None:
+        number = 1
+        while True:
+            target = place / (f"{name}-{number}{suffix}" if number > 1 else name + suffix)
+            number += 1
+            if _publish_new(part, target):
+                chosen.append(target)
+                return
+
+    _put(place / (name + suffix), data, publish)
+    return chosen[0]
+
+
+def encode(pixels: NDArray[np.uint8], picture: Picture, target: Path) -> bytes:
+    """The bytes of a file: ``pixels`` (H, W, 3 or 4) in the format of ``target``'s suffix with the metadata of ``picture``."""
+    file_format = SUFFIXES.get(target.suffix.lower())
+    if file_format is None:
+        raise InputError(f"out: {target.name!r} has no suffix that is known; allowed: {', '.join(SUFFIXES)}")
+    out = io.BytesIO()
+    if file_format == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_text("parameters", a1111_parameters(picture))
+        info.add_text(CHUNK, own_json(picture))
+        info.add_itxt(XMP_CHUNK, xmp_packet(picture, own=False).decode())
+        Image.fromarray(pixels).save(out, "PNG", pnginfo=info)
+        return out.getvalue()
+    options: dict[str, Any] = {"exif": exif_block(picture), "xmp": xmp_packet(picture)}
+    if file_format == "JPEG":
+        Image.fromarray(flatten(pixels)).save(out, "JPEG", quality=95, subsampling=0, **options)
+    else:
+        Image.fromarray(pixels).save(out, "WEBP", quality=95, method=4, **options)
+    return out.getvalue()
+
+
+def slug(text: str) -> str:
+    """A file name made of a prompt: letters and digits of any script, lower case, joined by dashes; never empty."""
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text).lower())
+    name = "-".join(words).encode()[:_LONGEST_SLUG].decode(errors="ignore").strip("-")
+    return name or "picture"
+
+
+def _put(target: Path, data: bytes, publish: Callable[[str], None]) -> None:
+    """Write ``data`` beside ``target``, make it durable, then ``publish`` it; on any failure remove the part."""
+    part = None
+    try:
+        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+            raise FileError(f"cannot write {str(target)!r}: it is not a regular file")
+        handle, part = tempfile.mkstemp(prefix=".chashka-", suffix=".part", dir=target.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o666 & ~_umask())  # noqa: PTH101  (mkstemp makes private files; pictures follow the user's umask)
+        publish(part)
+        part = None
+        _sync_folder(target.parent)
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"cannot write {str(target)!r}: {error.strerror or error}") from error
+    finally:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(part)  # noqa: PTH108
+
+
+def _publish_new(part: str, target: Path) -> bool:
+    """Give the part its name unless that exists: a hard link is the one call that does both at once."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES, errno.EINVAL):
+            raise
+        if target.exists():  # a file system without hard links
+            return False
+        os.replace(part, target)  # noqa: PTH105
+        return True
+    os.unlink(part)  # noqa: PTH108
+    return True
+
+
+def _umask() -> int:
+    """The process's umask; reading it means setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name durable where folders can be opened (not on Windows)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

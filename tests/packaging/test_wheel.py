@@ -1,0 +1,168 @@
+"""The base install, proven: a wheel in a clean environment, away from the checkout, without torch or a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.promise
+
+MEGABYTE = 1_000_000
+# What each command is given; one that is not named here runs without arguments and may answer with its usage.
+DRAWN = "x.png"
+ARGUMENTS = {
+    "draw": ["красное яблоко", "--seed", "1", "--out", DRAWN],
+    "doctor": [],
+    "models": [],
+}
+
+LIST_COMMANDS = """
+import json
+import click
+import chashka.cli
+main = chashka.cli.main
+def walk(group, context, prefix):
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from walk(command, click.Context(command, parent=context), (*prefix, name))
+        else:
+            yield (*prefix, name)
+print(json.dumps(list(walk(main, click.Context(main), ()))))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(project)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def clean_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a fresh environment that holds the wheel and what it depends on."""
+    home = tmp_path_factory.mktemp("clean") / "venv"
+    venv.create(home, with_pip=True)
+    install = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", str(wheel)]
+    result = subprocess.run(install, capture_output=True, text=True, timeout=600, cwd=home)
+    assert result.returncode == 0, result.stderr
+    return home / "bin"
+
+
+@pytest.fixture(scope="module")
+def offline() -> list[str]:
+    """The words that start a command without any network but loopback."""
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare to cut the network: apt-get install util-linux")
+    for words in (["unshare", "-rn"], ["unshare", "-n"]):
+        if subprocess.run([*words, "true"], capture_output=True).returncode == 0:
+            seen = subprocess.run([*words, "cat", "/proc/self/net/dev"], capture_output=True, text=True, check=True)
+            devices = [line.split(":")[0].strip() for line in seen.stdout.splitlines() if ":" in line]
+            assert devices == ["lo"]
+            return words
+    pytest.skip(
+        "the network cannot be cut: allow user namespaces (sysctl kernel.unprivileged_userns_clone=1) or be root"
+    )
+
+
+@pytest.fixture
+def call(clean_bin: Path, offline: list[str], tmp_path: Path):
+    """Runs a program of the clean environment offline, in an empty folder with an empty home."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "CHASHKA", "XDG"))}
+    environment["HOME"] = str(tmp_path / "home")
+    folder = tmp_path / "work"
+    folder.mkdir()
+
+    def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        words = [*offline, str(clean_bin / program), *arguments]
+        return subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=folder, env=environment)
+
+    return run
+
+
+def test_wheel_holds_each_weight_once(wheel: Path) -> None:
+    owners: dict[str, list[str]] = defaultdict(list)
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        for info in archive.infolist():
+            if info.file_size > 1000:
+                owners[hashlib.sha256(archive.read(info)).hexdigest()].append(info.filename)
+    weights = [n for n in names if n.endswith(".safetensors")]
+    assert weights
+    assert not [n for n in names if n.endswith((".bin", ".ckpt", ".pt", ".pth", ".onnx", ".blob"))]
+    for name in weights:
+        assert name.removesuffix(".safetensors") + ".xml" in names, f"{name} has no graph beside it"
+    inside = [[n for n in same if n.startswith("chashka/")] for same in owners.values()]
+    assert not [same for same in inside if len(same) > 1]
+
+
+def test_wheel_is_small_and_only_the_package(wheel: Path) -> None:
+    assert wheel.stat().st_size <= 100 * MEGABYTE
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    top = {n.split("/")[0] for n in names}
+    assert top == {"chashka", "kandinsky2", next(t for t in top if t.endswith(".dist-info"))}
+    assert any(n.endswith("licenses/LICENSE") for n in names)
+    assert any(n.endswith("/ATTRIBUTION.md") for n in names)
+    unwanted = (".pyc", ".svg", ".npz", ".npy", ".csv", ".tsv", ".jsonl", ".zip", ".gz", ".log", "conftest.py")
+    assert not [n for n in names if n.endswith(unwanted) or "/tests/" in n or "__pycache__" in n]
+
+
+def test_no_torch_came_along(clean_bin: Path) -> None:
+    listed = subprocess.run(
+        [clean_bin / "python", "-m", "pip", "list", "--format=json"], capture_output=True, text=True
+    )
+    names = {row["name"].lower() for row in json.loads(listed.stdout)}
+    assert "chashka" in names
+    assert not names & {"torch", "tokenizers", "resvg-py", "resvg_py", "transformers", "diffusers", "onnxruntime"}
+
+
+def test_every_command_works_offline_or_names_its_extra(call, tmp_path: Path) -> None:
+    listing = call("python", "-c", LIST_COMMANDS)
+    assert listing.returncode == 0, listing.stderr
+    commands = [tuple(words) for words in json.loads(listing.stdout)]
+    assert ("draw",) in commands
+    for words in commands:
+        name = " ".join(words)
+        shown = call("chashka", *words, "--help")
+        assert shown.returncode == 0, f"{name} --help: {shown.stderr}"
+        result = call("chashka", *words, *ARGUMENTS.get(name, []))
+        assert "Traceback" not in result.stderr, f"{name}: {result.stderr}"
+        if name in ARGUMENTS:
+            assert result.returncode in (0, 3), f"{name}: exit {result.returncode}: {result.stderr}"
+        else:
+            assert result.returncode in (0, 2, 3), f"{name}: exit {result.returncode}: {result.stderr}"
+        if result.returncode == 3:
+            assert len(result.stderr.strip().splitlines()) == 1
+            assert "pip install 'chashka[" in result.stderr, f"{name}: {result.stderr}"
+    assert (tmp_path / "work" / DRAWN).read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_seed_same_file(call, tmp_path: Path) -> None:
+    drawn = []
+    for name in ("a.png", "b.png"):
+        result = call("chashka", "draw", "красное яблоко", "--seed", "1", "--out", name)
+        assert result.returncode == 0, result.stderr
+        drawn.append(hashlib.sha256((tmp_path / "work" / name).read_bytes()).hexdigest())
+    assert drawn[0] == drawn[1]
+
+
+def test_python_interface_works_offline(call) -> None:
+    shown = call("python", "-c", "import chashka; print(chashka.__version__)")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip()
