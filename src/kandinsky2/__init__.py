@@ -1,0 +1,16 @@
+"""The import name of the paper's listing, on chashka's model.
+
+    from kandinsky2 import get_kandinsky2
+    model = get_kandinsky2('cuda', task_type='text2img')
+    images = model.generate_text2img('космос внутри чайной чашки', batch_size=4, h=512, w=512, num_steps=75,
+        denoised_type='dynamic_threshold', dynamic_threshold_v=99.5, sampler='ddim_sampler', ddim_eta=0.01, guidance_scale=10)
+
+Signatures, defaults and the meaning of every argument are those of the 2022 code, its inverted ``strength`` and mask
+included; arguments of later versions are accepted. Pictures come from the small model inside the package.
+"""
+
+from __future__ import annotations
+
+from kandinsky2.model import Kandinsky2, get_kandinsky2
+
+__all__ = ["Kandinsky2", "get_kandinsky2"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_wheel_is_small_and_only_the_package(wheel: Path) -> None:
     assert top == {"chashka", "kandinsky2", next(t for t in top if t.endswith(".dist-info"))}
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert any(n.endswith("/ATTRIBUTION.md") for n in names)
-    unwanted = (".pyc", ".svg", ".npz", ".npy", ".csv", ".tsv", ".jsonl", ".zip", ".gz", ".log", "conftest.py")
+    unwanted = (".pyc", ".svg", ".npz", ".npy", ".csv", ".jsonl", ".zip", ".gz", ".log", "conftest.py")
     assert not [n for n in names if n.endswith(unwanted) or "/tests/" in n or "__pycache__" in n]
 
 
@@ -162,7 +163,12 @@ def test_same_seed_same_file(call, tmp_path: Path) -> None:
     assert drawn[0] == drawn[1]
 
 
-def test_python_interface_works_offline(call) -> None:
-    shown = call("python", "-c", "import chashka; print(chashka.__version__)")
+@pytest.mark.parametrize("example", ["python-example", "paper-listing"])
+def test_code_of_the_readme_runs_offline(call, project: Path, tmp_path: Path, example: str) -> None:
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {example} -->\n```python\n(.*?)```", readme, re.DOTALL)
+    assert found is not None
+    shown = call("python", "-c", found[1])
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.strip()
+    if example == "python-example":
+        assert (tmp_path / "work" / "cup.png").read_bytes().startswith(b"\x89PNG")

@@ -49,7 +49,7 @@ def random_case(text: str, rng: random.Random) -> str:
 
 
 def edit(text: str, rng: random.Random) -> str:
-    """One letter of one word of at least five letters swapped with the next, dropped or doubled; else ``text`` itself."""
+    """One inner letter of one word of at least five swapped with the next, dropped or doubled; else ``text`` itself."""
     words = text.split(" ")
     long = [i for i, word in enumerate(words) if len(word) >= LONG_WORD and word.isalpha()]
     if not long:
@@ -69,9 +69,10 @@ def edit(text: str, rng: random.Random) -> str:
 
 
 def sampled_pieces(vocabulary: Vocabulary, text: str, rng: random.Random, alpha: float = 0.1) -> list[int]:
-    """Ids of ``text`` (no bos, no eos) with its cut drawn in proportion to p(cut)^alpha (arXiv 1804.10959, section 3.3).
+    """Ids of ``text`` (no bos, no eos), its cut drawn in proportion to p(cut)^alpha.
 
-    Forward filtering, backward sampling over each word; ``alpha`` 0 draws any cut, large ``alpha`` the best one.
+    Subword sampling, arXiv 1804.10959, section 3.3: forward filtering, backward sampling over each word. ``alpha`` 0
+    draws any cut, a large one the best cut.
     """
     ids: list[int] = []
     for word in normalise(text).split(" "):
@@ -80,7 +81,7 @@ def sampled_pieces(vocabulary: Vocabulary, text: str, rng: random.Random, alpha:
 
 
 def _sampled_word(vocabulary: Vocabulary, word: str, rng: random.Random, alpha: float) -> list[int]:
-    # into[stop]: every (start, ids, alpha · score) that ends there; a character without a piece is its bytes, at score 0.
+    # into[stop]: every (start, ids, alpha · score) that ends there; a character without a piece is its bytes, at 0.
     into: list[list[tuple[int, list[int], float]]] = [[] for _ in range(len(word) + 1)]
     for start in range(len(word)):
         for stop in range(start + 1, min(start + vocabulary.longest, len(word)) + 1):
@@ -103,4 +104,3 @@ def _sampled_word(vocabulary: Vocabulary, word: str, rng: random.Random, alpha: 
         ids[:0] = piece
         stop = start
     return ids
-

@@ -1,8 +1,8 @@
 """A seeded grammar of composed captions ("two cups", "a cat inside a box") in the ten main languages.
 
-Twenty-four things, eleven colours, numbers from one to five and five relations. Every language has what it needs to stay
-correct: articles and gender for German, French and Spanish, cases for Ukrainian, Kazakh and Mongolian as tables, for Russian
-from pymorphy3. The captions feed the vocabulary; pictures of them are another matter.
+Twenty-four things, eleven colours, numbers from one to five and six relations. Every language has what it needs to
+stay correct: articles and gender for German, French and Spanish, cases for Ukrainian, Kazakh and Mongolian as tables,
+for Russian from pymorphy3. The captions feed the vocabulary; pictures of them are another matter.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def _plain(locale: str, colour_first: bool) -> Say:
 
 
 def _article(phrase: str) -> str:
-    return phrase if phrase == "space" or phrase.endswith(" space") else ("an " if phrase[0] in "aeiou" else "a ") + phrase
+    return (
+        phrase if phrase == "space" or phrase.endswith(" space") else ("an " if phrase[0] in "aeiou" else "a ") + phrase
+    )
 
 
 def _german(what: tuple[str, int], first: int, second: int, colour: int) -> str:
@@ -108,7 +110,7 @@ def _romance(locale: str) -> Say:
 
 
 def _ukrainian(what: tuple[str, int], first: int, second: int, colour: int) -> str:
-    """Nouns carry gender and the forms of RELATIONS' cases: nominative, genitive, locative, instrumental, two…four, five."""
+    """Nouns carry their gender, then nominative, genitive, locative, instrumental, and the forms after two and five."""
     (kind, index), nouns = what, NOUNS["uk"]
     gender, one, *_, few, many = nouns[first]
     place = "mfn".index(gender)
@@ -193,7 +195,7 @@ _LANGUAGES: dict[str, Say] = {
 
 
 def russian_forms(entries: Iterable[str]) -> Iterator[str]:
-    """Every case of the single Russian nouns among ``entries``, singular and plural, so that inflected words are pieces too."""
+    """Every case of the Russian nouns among ``entries``, singular and plural, so that all forms are in the corpus."""
     for entry in entries:
         if entry.isalpha() and len(entry) > 2:
             for number in ("sing", "plur"):

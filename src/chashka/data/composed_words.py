@@ -1,8 +1,8 @@
 """The word tables of the composed captions: things, colours, numbers and relations in the ten main languages.
 
-The i-th row of every language names the same thing. What a row holds depends on the language:
-en, fa, zh, kk, mn: the name, the form that a relation asks for, the form after a number; de, fr, es: name, gender, plural;
-uk: gender, nominative, genitive, locative, instrumental, the form after two, the form after five; ru: the name alone.
+The i-th row of every language names the same thing. What a row holds depends on the language. en, fa, zh, kk, mn: the
+name, the form that a relation asks for, the form after a number; de, fr, es: name, gender, plural; uk: gender,
+nominative, genitive, locative, instrumental, the form after two, the form after five; ru: the name alone.
 """
 
 from __future__ import annotations
@@ -30,36 +30,35 @@ _EN = (
 NOUNS: dict[str, tuple[tuple[str, ...], ...]] = {
     "en": _three(
         _EN,
-        counted="teacups, boxes, houses, trees, cats, dogs, cars, stars, moons, balls, apples, spaces, boats, fish, birds, "
-        "hearts, tables, flowers, hats, rockets, umbrellas, books, bowls, windows",
+        counted="teacups, boxes, houses, trees, cats, dogs, cars, stars, moons, balls, apples, spaces, boats, fish, "
+        "birds, hearts, tables, flowers, hats, rockets, umbrellas, books, bowls, windows",
     ),
-    "ru": tuple(
-        (name,)
-        for name in (
-            "чайная чашка, коробка, дом, дерево, кошка, собака, машина, звезда, луна, мяч, яблоко, космос, лодка, рыба, "
-            "птица, сердце, стол, цветок, шляпа, ракета, зонт, книга, миска, окно"
-        ).split(", ")
+    "ru": _three(
+        "чайная чашка, коробка, дом, дерево, кошка, собака, машина, звезда, луна, мяч, яблоко, космос, лодка, рыба, "
+        "птица, сердце, стол, цветок, шляпа, ракета, зонт, книга, миска, окно"
     ),
     "fa": _three(
         "فنجان, جعبه, خانه, درخت, گربه, سگ, ماشین, ستاره, ماه, توپ, سیب, فضا, قایق, ماهی, پرنده, قلب, "
         "میز, گل, کلاه, موشک, چتر, کتاب, کاسه, پنجره"
     ),
     "zh": _three(
-        "茶杯, 盒子, 房子, 树, 猫, 狗, 汽车, 星星, 月亮, 球, 苹果, 太空, 船, 鱼, 鸟, 心, 桌子, 花, 帽子, 火箭, 雨伞, 书, 碗, 窗户",
-        counted="个茶杯, 个盒子, 座房子, 棵树, 只猫, 只狗, 辆汽车, 颗星星, 个月亮, 个球, 个苹果, 个太空, 条船, 条鱼, 只鸟, 颗心, "
-        "张桌子, 朵花, 顶帽子, 枚火箭, 把雨伞, 本书, 个碗, 扇窗户",
+        "茶杯, 盒子, 房子, 树, 猫, 狗, 汽车, 星星, 月亮, 球, 苹果, 太空, 船, 鱼, 鸟, 心, 桌子, 花, "
+        "帽子, 火箭, 雨伞, 书, 碗, 窗户",
+        counted="个茶杯, 个盒子, 座房子, 棵树, 只猫, 只狗, 辆汽车, 颗星星, 个月亮, 个球, 个苹果, 个太空, "
+        "条船, 条鱼, 只鸟, 颗心, 张桌子, 朵花, 顶帽子, 枚火箭, 把雨伞, 本书, 个碗, 扇窗户",
     ),
     "kk": _three(
         "кесе, қорап, үй, ағаш, мысық, ит, көлік, жұлдыз, ай, доп, алма, ғарыш, қайық, балық, құс, жүрек, "
         "үстел, гүл, қалпақ, зымыран, қолшатыр, кітап, тостаған, терезе",
-        "кесенің, қораптың, үйдің, ағаштың, мысықтың, иттің, көліктің, жұлдыздың, айдың, доптың, алманың, ғарыштың, қайықтың, "
-        "балықтың, құстың, жүректің, үстелдің, гүлдің, қалпақтың, зымыранның, қолшатырдың, кітаптың, тостағанның, терезенің",
+        "кесенің, қораптың, үйдің, ағаштың, мысықтың, иттің, көліктің, жұлдыздың, айдың, доптың, алманың, ғарыштың, "
+        "қайықтың, балықтың, құстың, жүректің, үстелдің, гүлдің, қалпақтың, зымыранның, қолшатырдың, кітаптың, "
+        "тостағанның, терезенің",
     ),
     "mn": _three(
         "аяга, хайрцаг, байшин, мод, муур, нохой, машин, од, сар, бөмбөг, алим, сансар, завь, загас, шувуу, зүрх, "
         "ширээ, цэцэг, малгай, пуужин, шүхэр, ном, таваг, цонх",
-        "аяганы, хайрцагны, байшингийн, модны, муурын, нохойн, машины, одны, сарны, бөмбөгний, алимны, сансрын, завины, "
-        "загасны, шувууны, зүрхний, ширээний, цэцгийн, малгайн, пуужингийн, шүхрийн, номын, тавагны, цонхны",
+        "аяганы, хайрцагны, байшингийн, модны, муурын, нохойн, машины, одны, сарны, бөмбөгний, алимны, сансрын, "
+        "завины, загасны, шувууны, зүрхний, ширээний, цэцгийн, малгайн, пуужингийн, шүхрийн, номын, тавагны, цонхны",
     ),
     "de": _rows(
         """Tasse|f|Tassen
@@ -174,14 +173,17 @@ COLOURS: dict[str, tuple[str, ...]] = {
         "en": "red, orange, yellow, green, blue, purple, pink, brown, black, white, grey",
         "ru": "красный, оранжевый, жёлтый, зелёный, синий, фиолетовый, розовый, коричневый, чёрный, белый, серый",
         "de": "rot, orangefarben, gelb, grün, blau, violett, rosa, braun, schwarz, weiß, grau",
-        "fr": "rouge, orange, jaune, vert|verte, bleu|bleue, violet|violette, rose, marron, noir|noire, blanc|blanche, gris|grise",
-        "es": "rojo|roja, naranja, amarillo|amarilla, verde, azul, morado|morada, rosa, marrón, negro|negra, blanco|blanca, gris",
+        "fr": "rouge, orange, jaune, vert|verte, bleu|bleue, violet|violette, rose, marron, noir|noire, "
+        "blanc|blanche, gris|grise",
+        "es": "rojo|roja, naranja, amarillo|amarilla, verde, azul, morado|morada, rosa, marrón, negro|negra, "
+        "blanco|blanca, gris",
         "fa": "قرمز, نارنجی, زرد, سبز, آبی, بنفش, صورتی, قهوه‌ای, سیاه, سفید, خاکستری",
         "zh": "红色的, 橙色的, 黄色的, 绿色的, 蓝色的, 紫色的, 粉色的, 棕色的, 黑色的, 白色的, 灰色的",
         "kk": "қызыл, қызғылт сары, сары, жасыл, көк, күлгін, қызғылт, қоңыр, қара, ақ, сұр",
         "mn": "улаан, улбар шар, шар, ногоон, цэнхэр, ягаан, нил ягаан, хүрэн, хар, цагаан, саарал",
-        "uk": "червоний|червона|червоне, помаранчевий|помаранчева|помаранчеве, жовтий|жовта|жовте, зелений|зелена|зелене, "
-        "синій|синя|синє, фіолетовий|фіолетова|фіолетове, рожевий|рожева|рожеве, коричневий|коричнева|коричневе, "
+        "uk": "червоний|червона|червоне, помаранчевий|помаранчева|помаранчеве, жовтий|жовта|жовте, "
+        "зелений|зелена|зелене, синій|синя|синє, фіолетовий|фіолетова|фіолетове, "
+        "рожевий|рожева|рожеве, коричневий|коричнева|коричневе, "
         "чорний|чорна|чорне, білий|біла|біле, сірий|сіра|сіре",
     }.items()
 }
@@ -206,13 +208,16 @@ NUMBERS: dict[str, tuple[str, ...]] = {
 RELATIONS: dict[str, tuple[str, ...]] = {
     locale: tuple(row.split(" / "))
     for locale, row in {
-        "en": "{a} inside {b} / {a} on {b} / {a} under {b} / {a} to the left of {b} / {a} to the right of {b} / {a} next to {b}",
-        "ru": "{a} внутри {b} / {a} на {on} / {a} под {under} / {a} слева от {b} / {a} справа от {b} / {a} рядом с {under}",
-        "uk": "{a} всередині {b} / {a} на {on} / {a} під {under} / {a} ліворуч від {b} / {a} праворуч від {b} / {a} біля {b}",
+        "en": "{a} inside {b} / {a} on {b} / {a} under {b} / {a} to the left of {b} / {a} to the right of {b}"
+        " / {a} next to {b}",
+        "ru": "{a} внутри {b} / {a} на {on} / {a} под {under} / {a} слева от {b} / {a} справа от {b}"
+        " / {a} рядом с {under}",
+        "uk": "{a} всередині {b} / {a} на {on} / {a} під {under} / {a} ліворуч від {b} / {a} праворуч від {b}"
+        " / {a} біля {b}",
         "de": "{a} in {b} / {a} auf {b} / {a} unter {b} / {a} links von {b} / {a} rechts von {b} / {a} neben {b}",
         "fr": "{a} dans {b} / {a} sur {b} / {a} sous {b} / {a} à gauche d'{b} / {a} à droite d'{b} / {a} à côté d'{b}",
-        "es": "{a} dentro de {b} / {a} sobre {b} / {a} debajo de {b} / {a} a la izquierda de {b} / {a} a la derecha de {b}"
-        " / {a} al lado de {b}",
+        "es": "{a} dentro de {b} / {a} sobre {b} / {a} debajo de {b} / {a} a la izquierda de {b}"
+        " / {a} a la derecha de {b} / {a} al lado de {b}",
         "fa": "{a} داخل {b} / {a} روی {b} / {a} زیر {b} / {a} سمت چپ {b} / {a} سمت راست {b} / {a} کنار {b}",
         "zh": "{b}里的{a} / {b}上的{a} / {b}下的{a} / {a}在{b}左边 / {a}在{b}右边 / {a}在{b}旁边",
         "kk": "{b} ішіндегі {a} / {b} үстіндегі {a} / {b} астындағы {a} / {b} сол жағындағы {a} / {b} оң жағындағы {a}"

@@ -1,7 +1,7 @@
 """Words for the drawing styles and the frames of plain captions, in the languages where they are sure to read well.
 
-Names stand in their dictionary form: alone, after a colon or before a comma, so that no language has to inflect them. Where a
-language leaves nouns as they are (English, Swedish, Chinese, …) a name may also stand inside a phrase.
+Names stand in their dictionary form: alone, after a colon or before a comma, so that no language has to inflect them.
+Where a language leaves nouns as they are (English, Swedish, Chinese, …) a name may also stand inside a phrase.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ STYLE_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "mn": "хавтгай хэв маяг|хавтгай зураг / 3d|гурван хэмжээст зураг / контур зураг|зураасан зураг / клипарт"
         " / дусал хэв маяг / градиент|өнгөний шилжилттэй",
         "fa": "سبک تخت|طرح تخت / سه‌بعدی|3d / طراحی خطی|خطی / کلیپ آرت / سبک قطره‌ای / گرادیان|شیب رنگ",
-        "es": "estilo plano|icono plano / 3D|imagen en 3D / dibujo de línea|con contorno / clipart / estilo gota|estilo blob"
-        " / degradado|con degradado",
+        "es": "estilo plano|icono plano / 3D|imagen en 3D / dibujo de línea|con contorno / clipart / estilo gota"
+        "|estilo blob / degradado|con degradado",
         "zh": "扁平风格|扁平图标 / 3D|立体 / 线条画|描边 / 剪贴画 / 水滴风格|软糖风格 / 渐变|渐变风格",
         "uk": "плаский стиль|у пласкому стилі / 3d|об'ємний малюнок / контурний малюнок|з контуром / кліпарт"
         " / мармеладний стиль|стиль крапля / градієнт|з градієнтом",
@@ -37,10 +37,12 @@ STYLE_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         " / gradiente|com gradiente",
         "pl": "styl płaski|płaska ikona / 3D|obraz 3D / rysunek konturowy|z konturem / clipart / styl żelkowy"
         " / gradient|z gradientem",
-        "tr": "düz stil|düz simge / 3D|üç boyutlu / çizgi çizim|konturlu / klipart / damla stili / gradyan|renk geçişli",
+        "tr": "düz stil|düz simge / 3D|üç boyutlu / çizgi çizim|konturlu / klipart / damla stili"
+        " / gradyan|renk geçişli",
         "ja": "フラットデザイン|フラット / 3D|立体 / 線画|輪郭線 / クリップアート / しずく風|グミ風 / グラデーション",
         "ko": "플랫 스타일|플랫 아이콘 / 3D|입체 / 선화|윤곽선 / 클립아트 / 물방울 스타일|젤리 스타일 / 그라데이션",
-        "ar": "أسلوب مسطح|رمز مسطح / ثلاثي الأبعاد|3D / رسم خطي|رسم محدد / كليب آرت / أسلوب القطرة / تدرج لوني|بتدرج لوني",
+        "ar": "أسلوب مسطح|رمز مسطح / ثلاثي الأبعاد|3D / رسم خطي|رسم محدد / كليب آرت / أسلوب القطرة"
+        " / تدرج لوني|بتدرج لوني",
         "hi": "फ्लैट शैली|सपाट शैली / 3D|त्रिआयामी / रेखाचित्र|रूपरेखा / क्लिप आर्ट / बूंद शैली / ग्रेडिएंट",
         "nl": "vlakke stijl|plat icoon / 3D|3D-afbeelding / lijntekening|met omtrek / clipart / druppelstijl"
         " / kleurverloop|met kleurverloop",

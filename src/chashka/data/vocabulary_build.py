@@ -2,25 +2,24 @@
 
     python -m chashka.data.vocabulary_build OUT.tsv CLDR.tgz CLDR-DERIVED.tgz
 
-The trainer is that of ``tokenizers`` (expectation maximisation over a pruned set of seeds, arXiv 1804.10959). It must run on one
-thread: the order in which threads add floats would otherwise decide near ties. Scores are written with four decimals, pieces
-sorted by score, then by text, so the same inputs give the same bytes.
+Scores are written with four decimals, pieces sorted by score, then by text; the same packages and the same seed give the
+same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 import sys
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from chashka.data.composed import composed_corpus, russian_forms
 from chashka.data.styles import PLAIN_FRAMES, STYLE_WORDS, STYLED_FRAMES
+from chashka.data.unigram import train_unigram
 from chashka.data.words import MAIN_LOCALES, Words
-from chashka.errors import InputError, MissingExtraError
 from chashka.prompts.vocabulary import FIRST_BYTE, FIRST_PIECE, Vocabulary, normalise
 
 SIZE = 32_768
@@ -29,17 +28,22 @@ ENTRIES = 1_200_000
 """Entries that the trainer sees, repetitions included."""
 MAIN_SHARE = 10.0
 """How much more often a main language is seen than another one with as many entries."""
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+/&%"
+"""Characters that are pieces even if no word has them."""
 
 
 def balanced_entries(words: Words, total: int = ENTRIES) -> dict[str, list[str]]:
-    """Entries of every language, repeated or thinned so that a language with n entries gets a share ∝ √n, main ones × 10."""
+    """Entries of every language, repeated so that a language with n entries gets a share ∝ √n, main ones × 10.
+
+    Every entry comes at least once, so that every language's letters are seen.
+    """
     found = {locale: words.entries(locale) for locale in words.locales}
     share = {loc: math.sqrt(len(e)) * (MAIN_SHARE if loc in MAIN_LOCALES else 1.0) for loc, e in found.items()}
     scale = total / sum(share.values())
     balanced: dict[str, list[str]] = {}
     for locale, entries in found.items():
         count = round(share[locale] * scale)
-        # Evenly spread over the sorted entries; at least each once, so that every language's letters are seen.
+        # Evenly spread over the sorted entries.
         wanted = max(count, len(entries))
         balanced[locale] = [entries[i * len(entries) // wanted] for i in range(wanted)]
     return balanced
@@ -50,8 +54,7 @@ def corpus(words: Words, seed: int = 0, composed: int = 60_000) -> Iterator[str]
     entries = balanced_entries(words)
     for locale in sorted(entries):
         yield from entries[locale]
-    for _, text in composed_corpus(seed, composed):
-        yield normalise(text)
+    yield from (normalise(text) for _, text in composed_corpus(seed, composed))
     if "ru" in entries:
         for form in russian_forms(words.entries("ru")):
             yield from [normalise(form)] * 2
@@ -62,30 +65,25 @@ def corpus(words: Words, seed: int = 0, composed: int = 60_000) -> Iterator[str]
             yield from [normalise(text)] * (200 if locale in MAIN_LOCALES else 40)
 
 
-def train(texts: Iterator[str], size: int = SIZE) -> tuple[list[str], list[float]]:
+def split_words(texts: Iterable[str]) -> Counter[str]:
+    """How often each word comes; digits, punctuation and symbols are words of their own, so no piece mixes with them."""
+    words: Counter[str] = Counter()
+    apart: dict[int, str] = {}
+    for text, times in Counter(texts).items():
+        for character in set(text):
+            if ord(character) not in apart:
+                alone = unicodedata.category(character)[0] in "PSN"
+                apart[ord(character)] = f" {character} " if alone else character
+        for word in text.translate(apart).split():
+            words[word] += times
+    return words
+
+
+def train(texts: Iterable[str], size: int = SIZE) -> tuple[list[str], list[float]]:
     """Pieces and log-probabilities of a vocabulary with ``size`` ids (specials and bytes included), best first."""
-    os.environ["RAYON_NUM_THREADS"], os.environ["TOKENIZERS_PARALLELISM"] = "1", "false"
-    try:
-        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    except ImportError as error:
-        raise MissingExtraError("train", "training a vocabulary") from error
-    tokenizer = Tokenizer(models.Unigram())
-    # Punctuation stands alone, or frequent pairs like «",» would be pieces; numbers are cut into digits.
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    trainer = trainers.UnigramTrainer(
-        vocab_size=size - FIRST_PIECE,
-        special_tokens=[],
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+/&"),
-        max_piece_length=MAX_PIECE,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    learnt: list[tuple[str, float]] = json.loads(tokenizer.to_str())["model"]["vocab"]
-    if len(learnt) != size - FIRST_PIECE:
-        raise InputError(f"vocabulary: the words gave {len(learnt)} pieces, wanted {size - FIRST_PIECE}; give more words")
-    ordered = sorted(((piece, round(score, 4)) for piece, score in learnt), key=lambda p: (-p[1], p[0]))
+    words = split_words([*texts, *ALPHABET])
+    learnt = train_unigram(words, size - FIRST_PIECE, MAX_PIECE)
+    ordered = sorted(((piece, round(score, 4)) for piece, score in learnt.items()), key=lambda p: (-p[1], p[0]))
     return [piece for piece, _ in ordered], [score for _, score in ordered]
 
 

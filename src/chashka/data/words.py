@@ -1,9 +1,9 @@
 """Names and keywords of every emoji in all languages of CLDR, from its two annotation packages (Unicode-3.0 licence).
 
-A concept is one emoji without skin tone: ``emoji:2615`` is ☕; code points are hexadecimal, joined by ``-``, without U+FE0F.
-The annotations name punctuation and mathematical signs too; they stay in,
-since a list of concepts decides what is used. Regional variants (``en-GB``, ``es-MX``) hold only what differs, so their names join the language; scripts stay apart
-(``zh-Hant``, ``sr-Latn``), because they are read as other texts.
+A concept is one emoji without skin tone: ``emoji:2615`` is ☕; code points are hexadecimal, joined by ``-``, without
+U+FE0F. The annotations name punctuation and mathematical signs too; they stay in, since a list of concepts decides what
+is used. Regional variants (``en-GB``, ``es-MX``) hold only what differs, so their names join the language; scripts stay
+apart (``zh-Hant``, ``sr-Latn``), because they are read as other texts.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def emoji_of(concept: str) -> str:
 
 
 def base_locale(locale: str) -> str:
-    """``en-GB`` → ``en``, ``zh-Hant-HK`` → ``zh-Hant``: the language, with its script when that is not the usual one."""
+    """``en-GB`` → ``en``, ``zh-Hant-HK`` → ``zh-Hant``: the language, with its script when that is not usual."""
     parts = locale.split("-")
     kept = "-".join(parts[:1] + [part for part in parts[1:2] if _SCRIPT.fullmatch(part)])
     return _USUAL.get(kept, kept)
 
 
 class Words:
-    """``names[locale][concept]``: the short name first, keywords after it; normalised spelling is left to the reader."""
+    """``names[locale][concept]``: the short name first, keywords after it, spelt as CLDR spells them."""
 
     def __init__(self, names: dict[str, dict[str, list[str]]]) -> None:
         self._names = names
@@ -72,7 +72,7 @@ class Words:
         return cls({locale: entries for locale, entries in names.items() if entries})
 
     def names(self, concept: str) -> dict[str, list[str]]:
-        """Locale → the short name, then keywords (regional short names first); empty for a concept CLDR does not know."""
+        """Locale → the short name, then keywords (regional short names first); empty for an unknown concept."""
         return {locale: self._names[locale][concept] for locale in self.locales if concept in self._names[locale]}
 
     def of_locale(self, locale: str) -> dict[str, list[str]]:

@@ -76,7 +76,7 @@ class Denoiser:
             raise InputError(f"prediction {self.prediction!r} does not exist; use one of {', '.join(PREDICTIONS)}")
 
     def scalings(self, sigma: Level) -> tuple[Level, Level, Level]:
-        """(c_skip, c_out, c_in) at ``sigma``: numbers for a number, arrays (B,) for an array (numbers where constant)."""
+        """(c_skip, c_out, c_in) at ``sigma``: a number for a number, (B,) for an array (constants stay numbers)."""
         c_skip, c_out = PREDICTIONS[self.prediction].scalings(sigma)
         return c_skip, c_out, self.schedule.scale(sigma)
 

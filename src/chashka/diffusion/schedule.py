@@ -167,7 +167,7 @@ class Table:
         return _ended(_sigma_spacing(name, steps, self, TABLE_SPACINGS), last)
 
     def start(self, noise: Array, sigma: float, kind: str | None = None) -> Array:
-        """x at ``sigma`` from unit noise. ``vp`` (default): √(1 + σ²)·ε, so the network sees exactly ε; ``sigma``: σ·ε."""
+        """x at ``sigma`` from unit noise. ``vp`` (default): √(1 + σ²)·ε: the network sees exactly ε; ``sigma``: σ·ε."""
         return _start(noise, sigma, kind or "vp")
 
 

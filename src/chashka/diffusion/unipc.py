@@ -18,12 +18,19 @@ _Past: TypeAlias = list[tuple[float, Array]]  # (λ, D) of the last calls, oldes
 
 
 def unipc(
-    denoise: Denoise, x: Array, sigmas: Sequence[float], *, noise: Noise | None = None, order: int = 2
+    denoise: Denoise,
+    x: Array,
+    sigmas: Sequence[float],
+    *,
+    noise: Noise | None = None,
+    order: int = 2,
+    lower_order_final: bool = False,
 ) -> Iterator[Step]:
     """UniPC with data prediction and B₂ (arXiv 2302.04867, algorithms 5 to 8). Order ``order`` + 1 with its corrector.
 
-    The corrector reuses the call at the new point, which is then not made again. The last steps lower the order.
-    order: 1 to 3.
+    The corrector reuses the call at the new point, which is then not made again. order: 1 to 3. lower_order_final:
+    lower the predictor's order towards the end, down to 1 in the last step, as the original does (no corrector follows
+    it). A step to σ = 0 is first order anyway.
     """
     if order not in (1, 2, 3):
         raise InputError(f"order: {order!r} is not possible for unipc; give 1, 2 or 3")
@@ -35,8 +42,9 @@ def unipc(
         if past:
             x = _update(x_before, sigma_before, sigma, past, denoised)
         past = [*past, (-math.log(sigma), denoised)][-order:]
+        known = past[-(total - i) :] if lower_order_final else past
         x_before, sigma_before = x, sigma
-        x = denoised if following == 0 else _update(x, sigma, following, past[-(total - i) :])
+        x = denoised if following == 0 else _update(x, sigma, following, known)
         yield Step(i, total, x, following, denoised, i + 1)
 
 

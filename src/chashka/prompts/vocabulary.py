@@ -1,12 +1,12 @@
 """The unigram vocabulary of the teacup text encoders: text → token ids, in pure Python.
 
-The model is the unigram language model of Kudo (arXiv 1804.10959, section 3.2): every piece has a log-probability, and a text is
-cut into the pieces whose sum is highest (Viterbi). Two things differ from the common readers:
+The model is the unigram language model of Kudo (arXiv 1804.10959, section 3.2): every piece has a log-probability, and
+a text is cut into the pieces whose sum is highest (Viterbi). Two things differ from the common readers:
 
-* a space is a hard border for the search and has no piece of its own, so a text with its spaces lost («космосвнутричашки»)
-  gets nearly the same ids as the proper one;
-* ids 0…3 are pad, bos, eos and unknown, 4…259 the 256 bytes, and pieces follow. A character without a piece becomes its
-  UTF-8 bytes, so no text is refused and 3 is never produced.
+* a space is a hard border for the search and has no piece of its own, so a text with its spaces lost
+  («космосвнутричашки») gets nearly the same ids as the proper one;
+* ids 0…3 are pad, bos, eos and unknown, 4…259 the 256 bytes, and pieces follow. A character without a piece becomes
+  its UTF-8 bytes, so no text is refused and 3 is never produced.
 
 The file is text, one ``piece<TAB>log-probability`` a line, highest first.
 """
@@ -50,8 +50,8 @@ _ALIKE = {
 def normalise(text: str) -> str:
     """The form in which texts are compared and cut: NFKC, lower case, ё→е, one kind of quote, apostrophe and dash.
 
-    Control characters become spaces; format characters (direction marks, joiners, soft hyphens) and variation selectors go;
-    runs of white space become one space, none at the ends. Applying it twice changes nothing.
+    Control characters become spaces; format characters (direction marks, joiners, soft hyphens) and variation selectors
+    go; runs of white space become one space, none at the ends. Applying it twice changes nothing.
     """
     if text.isascii() and text.isprintable():
         return " ".join(text.lower().replace("`", "'").split())
@@ -85,20 +85,20 @@ class Encoded:
 class Vocabulary:
     """Pieces with their log-probabilities; ``len`` counts all ids, specials and bytes included."""
 
-    __slots__ = ("_number", "_scores", "_unknown", "longest", "pieces")
+    __slots__ = ("_number", "_unknown", "longest", "pieces", "scores")
 
     def __init__(self, pieces: Sequence[str], scores: Sequence[float]) -> None:
         """``pieces[i]`` has id ``FIRST_PIECE + i``. Raises WeightsError for lists that do not fit or repeat a piece."""
         self.pieces = list(pieces)
-        self._scores = list(scores)
-        self._number = {piece: index for index, piece in enumerate(self.pieces)}
-        if not self.pieces or len(self.pieces) != len(self._scores) or len(self._number) != len(self.pieces):
+        self.scores = list(scores)
+        self._number = dict(zip(self.pieces, range(len(self.pieces)), strict=True))
+        if not self.pieces or len(self.pieces) != len(self.scores) or len(self._number) != len(self.pieces):
             raise WeightsError(
-                f"vocabulary: {len(self.pieces)} pieces ({len(self._number)} different) and {len(self._scores)} scores; "
+                f"vocabulary: {len(self.pieces)} pieces, {len(self._number)} different, {len(self.scores)} scores; "
                 "pieces must differ and each needs one score"
             )
         self.longest = max(map(len, self.pieces))
-        self._unknown = min(self._scores) - UNKNOWN_PENALTY
+        self._unknown = min(self.scores) - UNKNOWN_PENALTY
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -121,7 +121,7 @@ class Vocabulary:
         return FIRST_PIECE + len(self.pieces)
 
     def encode(self, text: str, max_length: int = MAX_LENGTH) -> Encoded:
-        """``bos pieces… eos``, at most ``max_length`` ids. Raises InputError when that is below 2 (no room for both ends)."""
+        """``bos pieces… eos``, at most ``max_length`` ids; InputError when that is below 2 (no room for both ends)."""
         if max_length < 2:
             raise InputError(f"max_length is {max_length}; at least 2 ids are needed: the beginning and the end")
         ids: list[int] = []
@@ -131,7 +131,7 @@ class Vocabulary:
         return Encoded([BOS, *ids[:used], EOS], used, len(ids) - used)
 
     def encode_batch(self, texts: Sequence[str], max_length: int = MAX_LENGTH) -> tuple[Ids, Mask]:
-        """``ids`` int64 (B, L) padded with 0 to the longest text's length, and ``mask`` float32 (B, L), 1 where an id is."""
+        """``ids`` int64 (B, L), padded with 0 to the longest text, and ``mask`` float32 (B, L), 1 where an id is."""
         rows = [self.encode(text, max_length).ids for text in texts]
         length = max(map(len, rows), default=0)
         ids = np.zeros((len(rows), length), np.int64)
@@ -143,7 +143,7 @@ class Vocabulary:
 
     def word(self, word: str) -> list[int]:
         """Ids of one word that is already normalised and holds no space (Viterbi over its code points)."""
-        number, scores, longest, unknown = self._number, self._scores, self.longest, self._unknown
+        number, scores, longest, unknown = self._number, self.scores, self.longest, self._unknown
         length = len(word)
         best = [0.0] + [float("-inf")] * length
         start_of, piece_of = [0] * (length + 1), [-1] * (length + 1)
@@ -167,10 +167,20 @@ class Vocabulary:
         ids.reverse()
         return ids
 
+    def log_probability(self, word: str) -> float:
+        """Log-probability of the best cut of one normalised word; see ``UNKNOWN_PENALTY``."""
+        total, stray = 0.0, 0
+        for value in self.word(word):
+            if value >= FIRST_PIECE:
+                total += self.scores[value - FIRST_PIECE]
+            else:  # count a character by its leading byte
+                stray += (value - FIRST_BYTE) & 0xC0 != 0x80
+        return total + stray * self._unknown
+
     def score(self, piece: str) -> float | None:
         """Log-probability of a piece, None when there is no such piece."""
         index = self._number.get(piece)
-        return None if index is None else self._scores[index]
+        return None if index is None else self.scores[index]
 
     def id_of(self, piece: str) -> int | None:
         """Id of a piece, None when there is no such piece."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chashka.nets.clip import ImageTower
+from chashka.nets.image_tower import ImageTower
 from chashka.nets.multilingual import ContrastiveTextEncoder
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, balanced
 from chashka.training.pictures import Pictures, jitter, to_network

@@ -1,0 +1,95 @@
+"""What is stored beside a component's weights, and which classes a weight file may name.
+
+A component is ``<name>.safetensors`` (weights and these metadata) and ``<name>.xml`` (the graph). Metadata are strings:
+
+    format      version of this layout, "1"
+    class       a name of CLASSES, for example "nets.unet:UNet"
+    config      the class's configuration: JSON of the fields of a dataclass of nets.configs, whose name is ``config_class``
+    inputs      JSON list: the graph's inputs, in order
+    outputs     JSON list: the graph's outputs, in order; a module returns one tensor, or a tuple in this order
+    …           whatever the exporter adds (latent_scale, recipe, licence, …)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chashka.errors import WeightsError
+from chashka.nets import configs
+
+FORMAT = "1"
+PACKAGE = "chashka."
+
+CLASSES: frozenset[str] = frozenset(
+    {
+        "nets.autoencoder:Encoder",
+        "nets.autoencoder:Decoder",
+        "nets.autoencoder:AutoencoderKL",
+        "nets.image_tower:ImageTower",
+        "nets.multilingual:ContrastiveTextEncoder",
+        "nets.multilingual:T5TextEncoder",
+        "nets.kandinsky_text:KandinskyTextHead",
+        "nets.unet:UNet",
+    }
+)
+"""A weight file can name these classes and no other: it must never choose what is imported."""
+
+DYNAMIC_AXES: dict[str, tuple[int, ...]] = {
+    "pixels": (0, 2, 3),
+    "latents": (0, 2, 3),
+    "x": (0, 2, 3),
+    "t": (0,),
+    "ids": (0, 1),
+    "mask": (0, 1),
+    "tokens": (0, 1),
+    "tokens1": (0, 1),
+    "tokens2": (0, 1),
+    "pooled1": (0,),
+    "added": (0,),
+}
+"""Axes that a stored graph leaves open, by input (docs/networks.md): rows, sizes of pictures, lengths of texts."""
+
+def describe(module: Any, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
+    """The metadata above for a network with its configuration in ``module.cfg``."""
+    cfg = module.cfg
+    return {
+        "format": FORMAT,
+        "class": f"{type(module).__module__.removeprefix(PACKAGE)}:{type(module).__qualname__}",
+        "config_class": type(cfg).__name__,
+        "config": configs.to_json(cfg),
+        "inputs": json.dumps(list(inputs)),
+        "outputs": json.dumps(list(outputs)),
+    }
+
+
+def ports(metadata: Mapping[str, str], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the inputs and of the outputs. Raises WeightsError if ``path`` was not written by us."""
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise WeightsError(f"{path} has metadata of format {found}, expected {FORMAT}: export it again")
+    return tuple(json.loads(metadata["inputs"])), tuple(json.loads(metadata["outputs"]))
+
+
+def network_class(metadata: Mapping[str, str], path: Path) -> Any:
+    """The class that ``metadata`` name, imported now. Raises WeightsError for a name outside of CLASSES."""
+    name = metadata.get("class", "")
+    if name not in CLASSES:
+        raise WeightsError(f"{path} names the unknown network {name!r}; known are {', '.join(sorted(CLASSES))}")
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(PACKAGE + module), attribute)
+
+
+def configuration(metadata: Mapping[str, str], path: Path) -> Any:
+    """The stored configuration as the dataclass that it was. Raises WeightsError if it does not fit this version."""
+    kind = getattr(configs, metadata.get("config_class", ""), None)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise WeightsError(f"{path} names the unknown configuration {metadata.get('config_class')!r}")
+    try:
+        return configs.from_json(kind, metadata.get("config", ""))
+    except WeightsError as error:
+        raise WeightsError(f"the configuration in {path} does not fit: {error}") from error

@@ -1,0 +1,53 @@
+"""The one place where openvino is imported: quickly, and without anything that could talk to the network.
+
+``openvino/__init__`` ends with ``try: from openvino.tools.ovc import convert_model / except ImportError: pass``. That converter
+costs half of the import's time and sends usage events through ``openvino_telemetry``. A None in ``sys.modules`` makes
+the import raise ImportError, which the package itself expects; the converter can still be imported later, by its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from chashka.errors import EngineError
+
+CONVERTER = "openvino.tools.ovc"
+TELEMETRY = "openvino_telemetry"
+
+
+@contextmanager
+def hidden(*names: str) -> Iterator[None]:
+    """Importing ``names`` raises ImportError inside this block; what was there comes back after it."""
+    before = {name: sys.modules[name] for name in names if name in sys.modules}
+    for name in names:
+        sys.modules[name] = None  # type: ignore[assignment]  # the import system's own sign for "not to be had"
+    try:
+        yield
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
+
+
+def openvino() -> ModuleType:
+    """The module ``openvino``, with neither converter nor telemetry loaded by us. Raises EngineError if it cannot load."""
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    with hidden(CONVERTER, TELEMETRY):
+        try:
+            return importlib.import_module("openvino")
+        except (ImportError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise EngineError(f"openvino cannot be loaded ({reason}); install it, or use the torch engine") from error
+
+
+def convert_model(model: Any, **options: Any) -> Any:
+    """openvino's own converter with a stub in place of its telemetry."""
+    openvino()
+    with hidden(TELEMETRY):
+        return importlib.import_module(CONVERTER).convert_model(model, **options)

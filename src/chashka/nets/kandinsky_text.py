@@ -1,0 +1,49 @@
+"""Kandinsky 2.0's text head (ai-forever/Kandinsky-2.0 ``text2im_model2_0.py``): two encoders become context and embedding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from chashka.nets.configs import TextHeadConfig
+
+
+class AttentionPooling(nn.Module):
+    """Full self-attention over the tokens, of which only the first row's answer is kept and widened."""
+
+    def __init__(self, width: int, out: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_linear, self.k_linear, self.v_linear = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, out)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        parts = (self.q_linear(tokens[:, :1]), self.k_linear(tokens), self.v_linear(tokens))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        out: torch.Tensor = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)[:, 0])
+        return out
+
+
+class KandinskyTextHead(nn.Module):
+    """tokens1 (B, L, D1), pooled1 (B, P1), tokens2 (B, L, D2) → tokens (B, 2L, context), added (B, added).
+
+    No padding mask anywhere, as in the original.
+    """
+
+    def __init__(self, cfg: TextHeadConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.to_model_dim = nn.Linear(cfg.tokens1, cfg.context)
+        self.to_model_dim2 = nn.Linear(cfg.tokens2, cfg.context)
+        self.proj = nn.Linear(cfg.pooled1, cfg.added)
+        self.proj2 = AttentionPooling(cfg.tokens2, cfg.added, cfg.heads)
+        self.ln_model1 = nn.LayerNorm(cfg.context)
+        self.ln_model2, self.ln_model3 = nn.LayerNorm(cfg.added), nn.LayerNorm(cfg.added)
+
+    def forward(
+        self, tokens1: torch.Tensor, pooled1: torch.Tensor, tokens2: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        both = torch.cat([self.to_model_dim(tokens1), self.to_model_dim2(tokens2)], 1)
+        added = self.ln_model2(self.proj(pooled1)) + self.ln_model3(self.proj2(tokens2))
+        return self.ln_model1(both), added

@@ -1,0 +1,174 @@
+"""One U-Net for guided-diffusion, latent diffusion and Kandinsky 2.0, with the original key names.
+
+Originals: openai/guided-diffusion ``unet.py``, CompVis/stable-diffusion ``openaimodel.py``, ai-forever/Kandinsky-2.0
+``text2im_model.py``. The names of attributes below ARE the checkpoints' key names.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from chashka.nets.attention import QKVAttention, SpatialTransformer
+from chashka.nets.configs import UNetConfig
+
+Context = torch.Tensor | None
+
+
+def sinusoid(t: torch.Tensor, width: int) -> torch.Tensor:
+    """Timesteps (B,) → (B, width): cosines, then sines, of frequencies from 1 down to 1/10000."""
+    half = width // 2
+    place = torch.arange(half, dtype=torch.float32, device=t.device)
+    angle = t[:, None].float() * torch.exp(-math.log(10000) * place / half)
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+class ResBlock(nn.Module):
+    """Norm, SiLU, convolution, twice; the embedding comes in between; may change the size inside (``resize``)."""
+
+    def __init__(self, cin: int, cout: int, embedding: int, cfg: UNetConfig, resize: str | None = None) -> None:
+        super().__init__()
+        self.resize, self.scale_shift = resize, cfg.scale_shift
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(cfg.norm_groups, cin), nn.SiLU(), nn.Conv2d(cin, cout, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * cout if cfg.scale_shift else cout))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(cfg.norm_groups, cout),
+            nn.SiLU(),
+            nn.Dropout(cfg.dropout),
+            nn.Conv2d(cout, cout, 3, padding=1),
+        )
+        self.skip_connection = nn.Identity() if cin == cout else nn.Conv2d(cin, cout, 1)
+
+    def forward(self, x: torch.Tensor, emb: torch.Tensor, context: Context) -> torch.Tensor:
+        h = self.in_layers[1](self.in_layers[0](x))
+        if self.resize == "up":
+            h, x = (F.interpolate(v, scale_factor=2.0, mode="nearest") for v in (h, x))
+        elif self.resize == "down":
+            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+        h, e = self.in_layers[2](h), self.emb_layers(emb)[..., None, None]
+        if self.scale_shift:
+            scale, shift = e.chunk(2, 1)
+            h = self.out_layers[0](h) * (1 + scale) + shift
+        else:
+            h = self.out_layers[0](h + e)
+        for layer in list(self.out_layers)[1:]:
+            h = layer(h)
+        out: torch.Tensor = self.skip_connection(x) + h
+        return out
+
+
+class Down(nn.Module):
+    """Strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: torch.Tensor, emb: torch.Tensor, context: Context) -> torch.Tensor:
+        out: torch.Tensor = self.op(x)
+        return out
+
+
+class Up(nn.Module):
+    """Nearest ×2, then convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, emb: torch.Tensor, context: Context) -> torch.Tensor:
+        out: torch.Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
+
+
+class Stem(nn.Conv2d):
+    """The first convolution, callable like every other layer of a stage."""
+
+    def forward(self, x: torch.Tensor, emb: torch.Tensor, context: Context) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class UNet(nn.Module):
+    """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added (B, 4·width)? → (B, out_channels, h, w).
+
+    ``tokens`` are the text's (no padding mask, as in the originals); ``added`` is added to the time embedding (Kandinsky).
+    """
+
+    def __init__(self, cfg: UNetConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        embedding = 4 * cfg.width
+        self.time_embed = nn.Sequential(nn.Linear(cfg.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        widths = [int(m * cfg.width) for m in cfg.mult]
+        downs, skips = self._downs(widths, embedding)
+        self.input_blocks = nn.ModuleList(downs)
+        ch = widths[-1]
+        middle = [ResBlock(ch, ch, embedding, cfg), self._attention(ch), ResBlock(ch, ch, embedding, cfg)]
+        self.middle_block = nn.ModuleList(middle)
+        self.output_blocks = nn.ModuleList(self._ups(widths, skips, embedding))
+        self.out = nn.Sequential(
+            nn.GroupNorm(cfg.norm_groups, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], cfg.out_channels, 3, padding=1)
+        )
+
+    def _attention(self, channels: int) -> nn.Module:
+        kind = QKVAttention if self.cfg.attention == "qkv" else SpatialTransformer
+        return kind(channels, self.cfg)
+
+    def _downs(self, widths: list[int], embedding: int) -> tuple[list[nn.ModuleList], list[int]]:
+        """Input stages and the widths of the skips that they leave."""
+        cfg, ch = self.cfg, widths[0]
+        stages, skips = [nn.ModuleList([Stem(cfg.in_channels, ch, 3, padding=1)])], [ch]
+        for level, width in enumerate(widths):
+            for _ in range(cfg.res_blocks):
+                stage: list[nn.Module] = [ResBlock(ch, width, embedding, cfg)]
+                ch = width
+                if level in cfg.attention_levels:
+                    stage.append(self._attention(ch))
+                stages.append(nn.ModuleList(stage))
+                skips.append(ch)
+            if level + 1 < len(widths):
+                smaller = ResBlock(ch, ch, embedding, cfg, "down") if cfg.resample == "resblock" else Down(ch)
+                stages.append(nn.ModuleList([smaller]))
+                skips.append(ch)
+        return stages, skips
+
+    def _ups(self, widths: list[int], skips: list[int], embedding: int) -> list[nn.ModuleList]:
+        cfg, ch, stages = self.cfg, widths[-1], []
+        for level, width in reversed(list(enumerate(widths))):
+            for i in range(cfg.res_blocks + 1):
+                stage: list[nn.Module] = [ResBlock(ch + skips.pop(), width, embedding, cfg)]
+                ch = width
+                if level in cfg.attention_levels:
+                    stage.append(self._attention(ch))
+                if level and i == cfg.res_blocks:
+                    larger = ResBlock(ch, ch, embedding, cfg, "up") if cfg.resample == "resblock" else Up(ch)
+                    stage.append(larger)
+                stages.append(nn.ModuleList(stage))
+        return stages
+
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, tokens: Context = None, added: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        emb = self.time_embed(sinusoid(t, self.cfg.width))
+        if added is not None:
+            emb = emb + added
+        left = []
+        for stage in self.input_blocks:
+            x = self._run(stage, x, emb, tokens)
+            left.append(x)
+        x = self._run(self.middle_block, x, emb, tokens)
+        for stage in self.output_blocks:
+            x = self._run(stage, torch.cat([x, left.pop()], 1), emb, tokens)
+        out: torch.Tensor = self.out(x)
+        return out
+
+    @staticmethod
+    def _run(stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: Context) -> torch.Tensor:
+        for layer in stage.children():
+            x = layer(x, emb, tokens)
+        return x

@@ -1,0 +1,113 @@
+"""Requests: what is allowed, and the one line that says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chashka.errors import ChashkaError, InputError
+from chashka.families.kandinsky.options import Options
+from chashka.request import Request
+
+WRONG: list[tuple[dict[str, Any], list[str]]] = [
+    ({"prompt": ""}, ["prompt", "''", "1 to 2000 characters"]),
+    ({"prompt": "  \n\t "}, ["prompt", "1 to 2000 characters"]),
+    ({"prompt": "x" * 10_000}, ["prompt", "10000 characters", "1 to 2000"]),
+    ({"prompt": "\ud800"}, ["prompt", "1 to 2000"]),
+    ({}, ["prompt", "missing"]),
+    ({"negative_prompt": "y" * 2001}, ["negative_prompt", "2001", "at most 2000"]),
+    ({"steps": 0}, ["steps", "0", "1 to 1000"]),
+    ({"steps": 5000}, ["steps", "5000", "1 to 1000"]),
+    ({"steps": 7.5}, ["steps", "7.5", "1 to 1000"]),
+    ({"steps": "many"}, ["steps", "'many'", "1 to 1000"]),
+    ({"guidance_scale": float("nan")}, ["guidance_scale", "nan", "0 to 50"]),
+    ({"guidance_scale": float("inf")}, ["guidance_scale", "inf", "0 to 50"]),
+    ({"guidance_scale": 51}, ["guidance_scale", "51", "0 to 50"]),
+    ({"n": 0}, ["n:", "0", "1 to 64"]),
+    ({"n": 65}, ["n:", "65", "1 to 64"]),
+    ({"n": True}, ["n:", "True", "1 to 64"]),
+    ({"seed": -1}, ["seed", "-1", "0 to 2**63 - 1"]),
+    ({"seed": 2**63}, ["seed", str(2**63), "0 to 2**63 - 1"]),
+    ({"width": 63}, ["width", "63", "64 to 2048"]),
+    ({"height": 4096}, ["height", "4096", "64 to 2048"]),
+    ({"strength": 1.5}, ["strength", "1.5", "0 to 1"]),
+    ({"background": "chequered"}, ["background", "'chequered'", "#rrggbb"]),
+    ({"colour": "red"}, ["colour", "no such field", "prompt"]),
+    ({"sampler": "k_magic"}, ["sampler", "'k_magic'", "ddim", "dpmpp_2m"]),
+    ({"spacing": "wide"}, ["spacing", "'wide'", "karras"]),
+    ({"denoised_type": "some"}, ["denoised_type", "'some'", "dynamic_threshold"]),
+    ({"eta": -0.1}, ["eta", "-0.1", "0 to 1"]),
+    ({"dynamic_threshold_v": 101}, ["dynamic_threshold_v", "101", "0 to 100"]),
+    ({"guidance_start": 0.5, "guidance_stop": 0.5}, ["guidance_stop", "0.5", "more than guidance_start"]),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), WRONG, ids=lambda v: str(v)[:40])
+def test_wrong_values_are_named_in_one_line(fields: dict[str, Any], words: list[str]) -> None:
+    given_fields = fields if not fields or "prompt" in fields else {"prompt": "чашка", **fields}
+    with pytest.raises(InputError) as caught:
+        Options(**given_fields)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 320
+    for word in words:
+        assert word in message
+    assert caught.value.exit_code == 2
+
+
+def test_several_problems_are_counted() -> None:
+    with pytest.raises(InputError, match=r"steps: 0 .*\(and 1 more\)"):
+        Request(prompt="a", steps=0, width=1)
+
+
+def test_text_is_stripped_and_kept_as_it_is_otherwise() -> None:
+    assert Request(prompt="  космос «внутри» чашки 🫖 ").prompt == "космос «внутри» чашки 🫖"
+
+
+def test_strings_from_flags_become_numbers() -> None:
+    request = Options(prompt="a", steps="12", guidance_scale="3.5", eta="0.25")
+    assert (request.steps, request.guidance_scale, request.eta) == (12, 3.5, 0.25)
+
+
+def test_sampler_aliases_are_stored_by_their_own_name() -> None:
+    assert Options(prompt="a", sampler="DPM++ 2M").sampler == "dpmpp_2m"
+
+
+def test_requests_are_frozen() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        Request(prompt="a").prompt = "b"  # type: ignore[misc]
+
+
+def test_filled_takes_only_what_is_absent_and_known() -> None:
+    request = Request(prompt="a", steps=3).filled({"steps": 50, "sampler": "ddim", "eta": 0.1})
+    assert (request.steps, request.sampler) == (3, "ddim")
+
+
+def test_with_fields_checks_again() -> None:
+    with pytest.raises(InputError, match="steps: 0"):
+        Request(prompt="a").with_fields(steps=0)
+
+
+def test_a_stored_request_comes_back() -> None:
+    request = Options(prompt="кот", seed=2**63 - 1, steps=7, eta=0.5)
+    assert Options.of(request.model_dump(exclude_none=True)) == request
+
+
+# not st.text(): it first builds a table of all of Unicode, which takes longer than all other tests together
+TEXT = st.lists(st.integers(0, 0x10FFFF), max_size=40).map(lambda points: "".join(map(chr, points)))
+
+
+@given(st.dictionaries(st.sampled_from([*Options.model_fields, "x"]), st.none() | TEXT | st.integers() | st.floats()))
+def test_whatever_is_given_is_a_request_or_one_line(fields: dict[str, Any]) -> None:
+    try:
+        Options(**fields)
+    except ChashkaError as error:
+        assert len(str(error).splitlines()) == 1, str(error)
+
+
+def test_every_field_says_what_is_allowed_and_what_it_is() -> None:
+    for info in Options.model_fields.values():
+        assert info.description
+        assert isinstance(info.json_schema_extra, dict) and info.json_schema_extra["allowed"]
