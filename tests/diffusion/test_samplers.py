@@ -59,7 +59,7 @@ def test_deterministic_samplers_converge_at_their_order(name: str, order: float)
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_unipc_gains_an_order_by_its_corrector(order: int) -> None:
-    measured = math.log2(error_at("unipc", 40, order=order) / error_at("unipc", 80, order=order))
+    measured = math.log2(error_at("unipc", 80, order=order) / error_at("unipc", 160, order=order))
     assert order + 0.8 < measured < order + 1.2
 
 
