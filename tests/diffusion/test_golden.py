@@ -60,14 +60,25 @@ def replay(outputs: Any, times: Any) -> Any:
 
 def test_respacings(single: dict[str, Any]) -> None:
     names = [k.removeprefix("respace.") for k in single if k.startswith("respace.")]
-    assert len(names) == 12
+    assert len(names) == 14
     for name in names:
         assert parse_respacing(name) == single[f"respace.{name}"].tolist(), name
 
 
+def test_respacings_of_disco() -> None:
+    """No offset, over a table of (1000 // steps)·steps."""
+    golden = dict(np.load(FOLDER / "disco_respacing.npz"))
+    assert len(golden) == 7
+    for key, expected in golden.items():
+        steps, total = (int("".join(c for c in part if c.isdigit())) for part in key.split(".")[1:])
+        assert ddim_respacing(steps, total, offset=0) == expected.tolist(), key
+
+
 def test_tables(single: dict[str, Any]) -> None:
     table = Table.linear()
-    assert np.array_equal(table.betas, single["betas1000"])
+    # the original divides products of betas again, and so do we
+    assert np.array_equal(table.respaced(range(1000)).betas, single["betas1000"])
+    assert np.allclose(table.betas, single["betas1000"], rtol=1e-12, atol=0)
     short = table.respaced(ddim_respacing(75))
     assert np.allclose(short.alphas_cumprod, single["ddim75.alphas_cumprod"], rtol=1e-12, atol=0)
     assert np.allclose(short.betas, single["ddim75.betas"], rtol=1e-9, atol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,22 @@ def test_noise_is_the_same_on_torch() -> None:
     noise = PictureNoise([7], (3, 5), like=torch.zeros(1, dtype=torch.float64))(4)
     assert isinstance(noise, torch.Tensor)
     assert np.array_equal(noise.numpy(), PictureNoise([7], (3, 5))(4))
+
+
+def test_training_and_drawing_need_no_array_api_compat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training core runs where only torch, numpy and safetensors are installed; its look-sheets are drawn there."""
+    for name in [n for n in sys.modules if n.partition(".")[0] == "array_api_compat"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "array_api_compat", None)
+    flow = Flow(0.5)
+    denoiser = Denoiser(lambda x, t, cond: torch.tanh(x) + cond["added"].reshape(-1, 1, 1, 1), flow, "flow")
+    x0, noise = torch.randn(2, 3, 2, 4, 4)
+    sigma = flow.t_to_sigma(torch.tensor([0.1, 0.5, 0.9]))
+    cond, uncond = {"added": torch.ones(1, 1)}, {"added": torch.zeros(1, 1)}
+    x = forward(x0, noise, flow, sigma=sigma, space="sigma")
+    added = {"added": torch.ones(3, 1)}
+    assert denoiser.output(x, sigma, added).shape == denoiser.target(x0, noise, sigma).shape
+    *_, step = SAMPLERS["dpmpp_2m"](cfg(denoiser, cond, uncond, 3.0), flow.start(noise, 9.0), (9.0, 1.0, 0.0))
+    assert torch.isfinite(step.x).all()
+    with pytest.raises(ImportError):
+        namespace(x0)

@@ -24,22 +24,20 @@ from chashka.prompts.vocabulary import FIRST_BYTE, FIRST_PIECE, Vocabulary, norm
 
 SIZE = 32_768
 MAX_PIECE = 16
-ENTRIES = 2_000_000
+ENTRIES = 1_200_000
 """Entries that the trainer sees, repetitions included."""
-MAIN_SHARE = 15.0
+MAIN_SHARE = 10.0
 """How much more often a main language is seen than another one with as many entries."""
-MOST = 8
-"""How often an entry may count in its language: what is said of many concepts is a common word."""
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+/&%"
 """Characters that are pieces even if no word has them."""
 
 
 def balanced_entries(words: Words, total: int = ENTRIES) -> dict[str, list[str]]:
-    """Entries of every language, repeated so that a language with n entries gets a share ∝ √n, main ones × 15.
+    """Entries of every language, repeated so that a language with n entries gets a share ∝ √n, main ones × 10.
 
     Every entry comes at least once, so that every language's letters are seen.
     """
-    found = {locale: words.entries(locale, MOST) for locale in words.locales}
+    found = {locale: words.entries(locale) for locale in words.locales}
     share = {loc: math.sqrt(len(e)) * (MAIN_SHARE if loc in MAIN_LOCALES else 1.0) for loc, e in found.items()}
     scale = total / sum(share.values())
     balanced: dict[str, list[str]] = {}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,10 +79,9 @@ class Words:
         """Concept → names of one language."""
         return self._names[locale]
 
-    def entries(self, locale: str, most: int = 1) -> list[str]:
-        """The names and keywords of one language, normalised and sorted, each at most ``most`` times."""
-        said = Counter(normalise(text) for texts in self._names[locale].values() for text in texts)
-        return [text for text in sorted(said) if text for _ in range(min(said[text], most))]
+    def entries(self, locale: str) -> list[str]:
+        """Every different name and keyword of one language, normalised, sorted."""
+        return sorted({normalise(text) for texts in self._names[locale].values() for text in texts} - {""})
 
 
 def _annotations(tarball: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,12 +1,14 @@
 """Arrays without a favourite library: the same lines run on numpy arrays and on torch tensors.
 
-Samplers touch arrays with ``+ - * /`` only. The few wrappers that need functions ask :func:`namespace`. Nothing here
-imports torch unless a torch tensor is passed in.
+Samplers touch arrays with ``+ - * /`` only. Casting and joining have functions here; wrappers that need more ask
+:func:`namespace`. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import numbers
+import sys
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,11 +27,10 @@ def namespace(x: Array) -> Any:
     """
     if isinstance(x, np.ndarray):
         return np
-    if type(x).__module__.partition(".")[0] == "torch":
-        import array_api_compat.torch as torch_namespace
+    _torch(x)
+    import array_api_compat.torch as torch_namespace
 
-        return torch_namespace
-    raise TypeError(f"expected a numpy array or a torch tensor, got {type(x).__name__}")
+    return torch_namespace
 
 
 def is_scalar(value: Any) -> bool:
@@ -45,12 +46,29 @@ def as_rows(value: Level, x: Array) -> Array:
     """
     if is_scalar(value):
         return float(value)
-    xp = namespace(x)
-    if hasattr(value, "dtype") and namespace(value) is xp:
-        rows = xp.asarray(value, dtype=x.dtype, device=x.device)
-    else:
-        rows = xp.asarray(np.asarray(value), dtype=x.dtype, device=x.device)
-    return rows.reshape((-1,) + (1,) * (x.ndim - 1))
+    return asarray(value, x, x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+
+
+def asarray(values: Any, like: Array, dtype: Any) -> Array:
+    """A sequence, array or tensor as the kind of ``like``, on its device. dtype: a name, or one of like's library."""
+    if isinstance(like, np.ndarray):
+        return np.asarray(values, dtype=dtype)
+    torch = _torch(like)
+    return torch.as_tensor(values, dtype=_torch_dtype(torch, dtype), device=like.device)
+
+
+def cast(x: Array, dtype: Any) -> Array:
+    """``x`` in another dtype: a name such as "float32", or a dtype of its own library."""
+    if isinstance(x, np.ndarray):
+        return x.astype(dtype, copy=False)
+    return x.to(_torch_dtype(_torch(x), dtype))
+
+
+def concat(arrays: Sequence[Array], axis: int) -> Array:
+    """Arrays of one kind joined along ``axis``."""
+    if isinstance(arrays[0], np.ndarray):
+        return np.concatenate(arrays, axis=axis)
+    return _torch(arrays[0]).cat(list(arrays), dim=axis)
 
 
 def quantile(x: Array, q: float) -> Array:
@@ -64,3 +82,17 @@ def quantile(x: Array, q: float) -> Array:
     below = int(position)
     above = min(below + 1, flat.shape[1] - 1)
     return flat[:, below] + (position - below) * (flat[:, above] - flat[:, below])
+
+
+def _torch(x: Array) -> Any:
+    """The torch that made the tensor ``x``: already imported, so that nothing is imported here.
+
+    The functions above serve training as well, which runs where array_api_compat is not installed.
+    """
+    if type(x).__module__.partition(".")[0] != "torch":
+        raise TypeError(f"expected a numpy array or a torch tensor, got {type(x).__name__}")
+    return sys.modules["torch"]
+
+
+def _torch_dtype(torch: Any, dtype: Any) -> Any:
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from chashka.diffusion.arrays import Array, Level, as_rows, is_scalar, namespace
+from chashka.diffusion.arrays import Array, Level, as_rows, asarray, cast, concat, is_scalar
 from chashka.diffusion.schedule import NoiseSchedule
 from chashka.errors import InputError, WeightsError
 
@@ -85,7 +85,7 @@ class Denoiser:
         t = self.schedule.sigma_to_t(sigma) * self.schedule.t_scale
         if not self.round_t:
             return t
-        return float(round(t)) if is_scalar(t) else namespace(t).round(t)
+        return float(round(t)) if is_scalar(t) else t.round()
 
     def target(self, x0: Array, noise: Array, sigma: Level) -> Array:
         """What F should have said for x = x0 + σ·noise, in network space: ε, v, x0 or ε - x0. Shapes as ``x0``."""
@@ -94,19 +94,15 @@ class Denoiser:
 
     def output(self, x: Array, sigma: Level, cond: Conditioning | None = None) -> Array:
         """F itself, (B, C, H, W), to be compared with :meth:`target`; ``x`` in sigma space."""
-        xp = namespace(x)
         sigma = _level(sigma, x)
         given = dict(cond or {})
         inner = x * as_rows(self.schedule.scale(sigma), x)
         if "concat" in given:  # inpainting networks take more channels, already in network space
-            inner = xp.concat([inner, xp.astype(given.pop("concat"), inner.dtype)], axis=1)
+            inner = concat([inner, cast(given.pop("concat"), inner.dtype)], axis=1)
         if self.dtype is not None:
-            inner = xp.astype(inner, getattr(xp, self.dtype))
+            inner = cast(inner, self.dtype)
         t = self.t(sigma)
-        if is_scalar(t):
-            times = xp.full((x.shape[0],), float(t), dtype=xp.float32, device=x.device)
-        else:
-            times = xp.astype(xp.asarray(t, device=x.device), xp.float32)
+        times = asarray([t] * x.shape[0] if is_scalar(t) else t, x, "float32")
         out = self.network(inner, times, given)
         channels = x.shape[1]
         if out.shape[1] == 2 * channels:
@@ -116,7 +112,7 @@ class Denoiser:
                 f"the network returned shape {tuple(out.shape)} for x of shape {tuple(x.shape)}; "
                 f"expected {channels} channels, or {2 * channels} with learned variance"
             )
-        return xp.astype(out, x.dtype)
+        return cast(out, x.dtype)
 
     def __call__(self, x: Array, sigma: Level, cond: Conditioning | None = None) -> Array:
         """The expected data given ``x`` at ``sigma``: (B, C, H, W) like ``x``."""

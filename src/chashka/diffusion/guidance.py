@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from chashka.diffusion.arrays import Array, namespace, quantile
+from chashka.diffusion.arrays import Array, concat, namespace, quantile
 from chashka.diffusion.denoiser import Conditioning
 from chashka.errors import InputError
 
@@ -41,9 +41,8 @@ def cfg(
         inside = interval is None or interval[0] < sigma <= interval[1]
         if scale == 1 or uncond is None or not inside:
             return denoiser(x, sigma, repeat_rows(cond, rows))
-        xp = namespace(x)
         both = join(repeat_rows(cond, rows), repeat_rows(uncond, rows))
-        out = denoiser(xp.concat([x, x], axis=0), sigma, both)
+        out = denoiser(concat([x, x], axis=0), sigma, both)
         c, u = out[:rows], out[rows:]
         guided = u + scale * (c - u)
         return cfg_rescale(guided, c, rescale) if rescale else guided
@@ -126,7 +125,7 @@ def repeat_rows(cond: Conditioning, rows: int) -> Conditioning:
         if value.shape[0] == rows:
             repeated[name] = value
         elif value.shape[0] == 1:
-            repeated[name] = namespace(value).concat([value] * rows, axis=0)
+            repeated[name] = concat([value] * rows, axis=0)
         else:
             raise InputError(f"conditioning {name!r} has {value.shape[0]} rows; expected 1 or {rows}, one per picture")
     return repeated
@@ -142,7 +141,7 @@ def join(first: Conditioning, second: Conditioning) -> Conditioning:
         if name in ("tokens", "mask"):
             length = max(value.shape[1], other.shape[1])
             value, other = pad_tokens(value, length), pad_tokens(other, length)
-        joined[name] = namespace(value).concat([value, other], axis=0)
+        joined[name] = concat([value, other], axis=0)
     return joined
 
 
@@ -153,4 +152,4 @@ def pad_tokens(value: Array, length: int) -> Array:
         return value
     xp = namespace(value)
     zeros = xp.zeros((value.shape[0], missing, *value.shape[2:]), dtype=value.dtype, device=value.device)
-    return xp.concat([value, zeros], axis=1)
+    return concat([value, zeros], axis=1)

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from chashka.diffusion.arrays import Array, namespace
+from chashka.diffusion.arrays import Array, asarray
 from chashka.errors import InputError
 
 _LN2 = 0.6931471805599453
@@ -60,7 +60,7 @@ class PictureNoise:
         noise = np.stack(rows) if rows else np.zeros((0, *self.shape), np.float32)
         if self._like is None:
             return noise
-        return namespace(self._like).asarray(noise, device=self._like.device)
+        return asarray(noise, self._like, "float32")
 
     def start(self) -> Array:
         """The initial draw, unit noise (B, *shape)."""

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from chashka.diffusion import spacings
-from chashka.diffusion.arrays import Array, Level, is_scalar, namespace
+from chashka.diffusion.arrays import Array, Level, asarray, is_scalar
 from chashka.diffusion.respacing import check_steps, ddim_respacing, section_respacing
 from chashka.errors import InputError
 
@@ -127,8 +127,10 @@ class Table:
 
     def t_to_sigma(self, t: Level) -> Level:
         """σ at ``t`` in 0 … T-1; between integers log σ is linear. Exact at integers."""
-        if is_scalar(t) and float(t).is_integer() and 0 <= t < len(self.sigmas):
-            return self.sigmas[int(t)]
+        if is_scalar(t):
+            t = min(max(float(t), 0.0), len(self.sigmas) - 1.0)
+            if t.is_integer():
+                return self.sigmas[int(t)]
         return _through_numpy(lambda v: np.exp(np.interp(v, np.arange(len(self.sigmas)), self._log_sigmas)), t)
 
     def sigma_to_t(self, sigma: Level) -> Level:
@@ -154,7 +156,8 @@ class Table:
         """Noise levels of a run. ``spacing``: one of ``TABLE_SPACINGS``, ``linspace`` when None.
 
         last: 0, or ``min_sigma`` for runs that end like CompVis. Exactly ``steps`` steps, except ``ddim``
-        (Kandinsky 2.0, CompVis) and ``ddim0`` (Disco), whose stride is rounded down: 75 → 77.
+        (Kandinsky 2.0, CompVis) and ``ddim0`` (Disco), whose stride is rounded down: 75 → 77. Levels
+        that do not lie above ``last`` are left out: linspace with ``min_sigma`` has one step less.
         """
         total = len(self.sigmas)
         check_steps(steps, total)
@@ -203,7 +206,7 @@ class Flow:
 
     def t_to_sigma(self, t: Level) -> Level:
         """t/(1 - t), with t cut to [0, 0.999]."""
-        t = min(max(float(t), 0.0), self.max_t) if is_scalar(t) else namespace(t).clip(t, 0.0, self.max_t)
+        t = min(max(float(t), 0.0), self.max_t) if is_scalar(t) else t.clip(0.0, self.max_t)
         return t / (1.0 - t)
 
     def sigma_to_t(self, sigma: Level) -> Level:
@@ -290,4 +293,4 @@ def _through_numpy(function: Callable[[Array], Array], value: Level) -> Level:
     if isinstance(value, np.ndarray | list | tuple):
         return function(np.asarray(value, dtype=np.float64))
     result = function(np.asarray(value.detach().cpu(), dtype=np.float64))
-    return namespace(value).asarray(result, dtype=value.dtype, device=value.device)
+    return asarray(result, value, value.dtype)

@@ -50,12 +50,13 @@ class ResBlock(nn.Module):
             h, x = (F.interpolate(v, scale_factor=2.0, mode="nearest") for v in (h, x))
         elif self.resize == "down":
             h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
-        h, e = self.in_layers[2](h), self.emb_layers(emb)[..., None, None]
+        h, e = self.in_layers[2](h), self.emb_layers(emb)
         if self.scale_shift:
-            scale, shift = e.chunk(2, 1)
+            # Split before the axes are added: OpenVINO 2026.4 crashes on a split of the four-dimensional embedding.
+            scale, shift = (part[..., None, None] for part in e.chunk(2, 1))
             h = self.out_layers[0](h) * (1 + scale) + shift
         else:
-            h = self.out_layers[0](h + e)
+            h = self.out_layers[0](h + e[..., None, None])
         for layer in list(self.out_layers)[1:]:
             h = layer(h)
         out: torch.Tensor = self.skip_connection(x) + h

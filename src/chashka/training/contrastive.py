@@ -63,12 +63,14 @@ class ContrastiveTask:
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe = self.recipe
-        rows = self.draw_caption(recipe.run.batch, generator)
-        ids, mask = self.captions.batch(rows)
-        ids = noisy(ids, mask, recipe.token_noise, recipe.text.vocab, generator)
+        parts, pooled = self.captions.by_length(self.draw_caption(recipe.run.batch, generator)), []
+        for part in parts:
+            ids, mask = self.captions.batch(part)
+            pooled.append(self.text(noisy(ids, mask, recipe.token_noise, recipe.text.vocab, generator), mask)[1])
+        rows = torch.cat(parts)
         style = self.captions.style[rows]
         text = self._compare(
-            self.text(ids, mask)[1], self.captions.concept[rows], torch.where(style < 0, self.styles, style)
+            torch.cat(pooled), self.captions.concept[rows], torch.where(style < 0, self.styles, style)
         )
         seen = self.rows[self.draw_picture(recipe.images, generator)]
         pixels = jitter(to_network(self.pixels[seen]), generator)

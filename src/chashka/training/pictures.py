@@ -47,7 +47,7 @@ def load_pictures(folder: Path, size: int | None = None) -> Pictures:
     for shard in shards:
         for i in range(len(shard)):
             picture = torch.from_numpy(np.ascontiguousarray(shard.picture(i).transpose(2, 0, 1)))
-            pixels.append(picture if size is None else shrink(picture[None], size)[0])
+            pixels.append(picture if size is None else shrink(picture[None], size)[0].clone())
 
     def column(name: str) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([np.asarray(getattr(shard, name)) for shard in shards]))

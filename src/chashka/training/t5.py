@@ -42,11 +42,14 @@ class T5Task:
         self.target = self.target.to(device)
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        rows = self.draw(self.recipe.run.batch, generator)
-        ids, mask = self.captions.batch(rows)
-        ids = noisy(ids, mask, self.recipe.token_noise, self.recipe.text.vocab, generator)
-        loss, right = self._score(rows, self.encoder(ids, mask), mask)
-        return loss, {"right": right.float().mean()}
+        losses, rights = [], []
+        for rows in self.captions.by_length(self.draw(self.recipe.run.batch, generator)):
+            ids, mask = self.captions.batch(rows)
+            ids = noisy(ids, mask, self.recipe.token_noise, self.recipe.text.vocab, generator)
+            loss, right = self._score(rows, self.encoder(ids, mask), mask)
+            losses.append(loss)
+            rights.append(right)
+        return torch.stack(losses).mean(), {"right": torch.cat(rights).float().mean()}
 
     def look(self, folder: Path, step: int) -> dict[str, float]:
         """Share of captions whose whole English name is predicted piece by piece (teacher forced)."""

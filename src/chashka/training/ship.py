@@ -1,0 +1,121 @@
+"""From finished runs to the package: averaged weights as components (one safetensors and one graph each).
+
+Needs the extra [torch] and OpenVINO; a bare training machine only leaves ``average.safetensors`` files.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import nn
+
+from chashka.engines.export import Exported, export_component
+from chashka.errors import TrainingError
+from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.nets.kandinsky_text import KandinskyTextHead
+from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
+from chashka.nets.unet import UNet
+from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, T5Recipe, UNetRecipe
+from chashka.training.stages import load_component, recipe_of
+
+DEFAULTS = {"steps": 20, "guidance_scale": 3.0, "sampler": "dpmpp_2m"}
+SHIFT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The ``average.safetensors`` of the four stages, and the U-Net run's latents (for their scale)."""
+
+    autoencoder: Path
+    clip: Path
+    t5: Path
+    unet: Path
+    latents: Path
+
+
+def ship(runs: Finished, out: Path) -> list[Exported]:
+    """Write the six components of the Kandinsky teacup into ``out``; the same runs give the same bytes."""
+    autoencoder, clip, t5, unet = (recipe_of(p) for p in (runs.autoencoder, runs.clip, runs.t5, runs.unet))
+    if not (
+        isinstance(autoencoder, AutoencoderRecipe)
+        and isinstance(clip, ContrastiveRecipe)
+        and isinstance(t5, T5Recipe)
+        and isinstance(unet, UNetRecipe)
+    ):
+        raise TrainingError("the files given are not of the stages autoencoder, clip, t5 and unet, in this order")
+    scale, sample = latents_of(runs.latents)
+    codec = {"latent_scale": repr(scale)}
+    encoder = ready(Encoder(autoencoder.network), runs.autoencoder, "encoder")
+    decoder = ready(Decoder(autoencoder.network), runs.autoencoder, "decoder")
+    text = ready(ContrastiveTextEncoder(clip.text), runs.clip, "text_contrastive")
+    other = ready(T5TextEncoder(t5.text), runs.t5, "text_t5")
+    head = ready(KandinskyTextHead(unet.head), runs.unet, "text_head")
+    body = ready(UNet(unet.network), runs.unet, "unet")
+    ids = {"ids": torch.ones(2, 16, dtype=torch.int64), "mask": torch.ones(2, 16)}
+    head_in = {
+        "tokens1": torch.zeros(2, 16, unet.head.tokens1),
+        "pooled1": torch.zeros(2, unet.head.pooled1),
+        "tokens2": torch.zeros(2, 16, unet.head.tokens2),
+    }
+    body_in = {
+        "x": torch.zeros(2, unet.network.in_channels, 16, 16),
+        "t": torch.full((2,), 500.0),
+        "tokens": torch.zeros(2, 32, unet.head.context),
+        "added": torch.zeros(2, unet.head.added),
+    }
+    sampling = {
+        "prediction": "flow",
+        "schedule": json.dumps({"kind": "flow", "shift": SHIFT}),
+        "defaults": json.dumps(DEFAULTS),
+    }
+    preview = {"preview": json.dumps(preview_map(decoder, sample, scale))}
+    latent = {"latents": torch.zeros(2, autoencoder.network.z_channels, 16, 16)}
+    pixels = {"pixels": torch.zeros(2, autoencoder.network.in_channels, 256, 256)}
+    parts: list[tuple[nn.Module, str, dict[str, torch.Tensor], list[str], dict[str, str], Path]] = [
+        (encoder, "encoder", pixels, ["moments"], codec, runs.autoencoder),
+        (decoder, "decoder", latent, ["pixels"], codec | preview, runs.autoencoder),
+        (text, "text_contrastive", ids, ["tokens", "pooled"], {}, runs.clip),
+        (other, "text_t5", ids, ["tokens"], {}, runs.t5),
+        (head, "text_head", head_in, ["tokens", "added"], {}, runs.unet),
+        (body, "unet", body_in, ["out"], sampling, runs.unet),
+    ]
+    return [
+        export_component(module, name, inputs, list(inputs), outputs, out, extra | provenance(source))
+        for module, name, inputs, outputs, extra, source in parts
+    ]
+
+
+def ready(module: nn.Module, path: Path, part: str) -> nn.Module:
+    return load_component(module, path, part).eval().requires_grad_(False)
+
+
+def provenance(path: Path) -> dict[str, str]:
+    """The recipe and the number of steps, as the run stored them."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    recipe = json.dumps(json.loads(metadata["recipe"]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return {"recipe": recipe, "steps": metadata.get("step", "0"), "licence": "Apache-2.0"}
+
+
+def latents_of(path: Path) -> tuple[float, torch.Tensor]:
+    """(latent_scale, 64 scaled latents)."""
+    with safe_open(path, framework="pt") as file:
+        part = file.get_slice("latents")
+        count = part.get_shape()[1]
+        rows = [part[0, i].float() for i in range(0, count, max(count // 64, 1))][:64]
+        return float(file.metadata()["latent_scale"]), torch.stack(rows)
+
+
+@torch.no_grad()
+def preview_map(decoder: nn.Module, latents: torch.Tensor, scale: float) -> list[list[float]]:
+    """The affine map (4 rows of C + 1) from scaled latents to the mean colour of the pixels under each, by least squares."""
+    pixels = torch.cat([decoder(part / scale) for part in latents.split(8)])
+    cells = F.avg_pool2d(pixels, pixels.shape[-1] // latents.shape[-1]).permute(0, 2, 3, 1).flatten(0, 2)
+    known = torch.cat([latents, torch.ones_like(latents[:, :1])], 1).permute(0, 2, 3, 1).flatten(0, 2)
+    solved = torch.linalg.lstsq(known.double(), cells.double()).solution.T
+    return [[round(float(v), 5) for v in row] for row in solved]
