@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import pytest
 
 from chashka.data.composed import _russian, composed_corpus, russian_forms
 from chashka.data.composed_words import COLOURS, NOUNS, NUMBERS, RELATIONS
-from chashka.data.vocabulary_build import balanced_entries, split_words, train, write
 from chashka.data.unigram import _digamma, _expected, _seeds, _Words, train_unigram
+from chashka.data.vocabulary_build import balanced_entries, split_words, train, write
 from chashka.data.words import MAIN_LOCALES, Words
 from chashka.errors import InputError
 from chashka.prompts import Vocabulary
@@ -134,7 +134,7 @@ def test_expected_counts_against_all_cuts() -> None:
             if word[:stop] in chance:
                 yield from ([word[:stop], *rest] for rest in cuts(word[stop:]))
 
-    expected: Counter[str] = Counter()
+    expected: dict[str, float] = defaultdict(float)
     for word, count in counts.items():
         weights = {tuple(cut): math.prod(chance[piece] for piece in cut) for cut in cuts(word)}
         for cut, weight in weights.items():

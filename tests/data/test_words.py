@@ -43,7 +43,7 @@ DERIVED = {"en": {"👨‍🍳": entry("man cook", "chef"), "👨🏻‍🍳": e
 def package(path: Path, root: str, content: dict[str, dict[str, Any]]) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         for locale, entries in content.items():
-            inner = {"identity": {}} | ({"annotations": entries} if entries else {})
+            inner: dict[str, Any] = {"identity": {}} | ({"annotations": entries} if entries else {})
             data = json.dumps({root: inner}, ensure_ascii=False).encode()
             info = tarfile.TarInfo(f"package/{root}/{locale}/annotations.json")
             info.size = len(data)

@@ -49,7 +49,7 @@ _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies: ``offset`` and ``size`` in bytes, from the start of the file; ``dtype`` as the format says."""
+    """Where a tensor lies: ``offset`` and ``size`` in bytes from the start of the file, ``dtype`` by the format."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -136,8 +136,8 @@ def write(path: Path, tensors: Mapping[str, NumpyArray], metadata: Mapping[str, 
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     chunks: list[Any] = [struct.pack("<Q", len(text)), text]
     for name in order:
-        array = arrays[name].reshape(-1)
-        chunks.append(array.astype(array.dtype.newbyteorder("<"), copy=False).view(np.uint8).data)
+        flat = arrays[name].reshape(-1)
+        chunks.append(flat.astype(flat.dtype.newbyteorder("<"), copy=False).view(np.uint8).data)
     replace(path, chunks)
 
 

@@ -1,17 +1,18 @@
 """Training of a unigram language model of pieces (Kudo, arXiv 1804.10959, section 3.2), in numpy.
 
-Seeds are the frequent substrings of the words; expectation maximisation finds their probabilities, and the pieces whose
-loss would hurt the likelihood least are dropped, a quarter at a time, until the wanted number is left. All words go
-through a step together, one column of letters at a time, so that a pass over millions of letters takes seconds.
+Seeds are the frequent substrings of the words; expectation maximisation finds their probabilities, and the pieces
+whose loss would hurt the likelihood least are dropped, a quarter at a time, until the wanted number is left. All words
+go through a step together, one column of letters at a time, so that a pass over millions of letters takes seconds.
 
-Common trainers keep their words in hash tables with random seeds and so never give the same pieces twice; this one has a
-fixed order of every sum.
+Common trainers keep their words in hash tables with random seeds and so never give the same pieces twice; this one has
+a fixed order of every sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -88,8 +89,8 @@ def train_unigram(counts: Mapping[str, int], size: int, longest: int = 16, seeds
     letters = int((pieces.size == 1).sum())
     if not letters <= size <= len(pieces):
         raise InputError(
-            f"vocabulary: {size} pieces were asked for; these words allow {letters} (their characters) to {len(pieces)} "
-            "(their frequent substrings): change the size or give more words"
+            f"vocabulary: {size} pieces were asked for; these words allow {letters} (their characters) to "
+            f"{len(pieces)} (their frequent substrings): change the size or give more words"
         )
     while True:
         for _ in range(2):
@@ -130,9 +131,7 @@ def _seeds(words: _Words, longest: int, most: int) -> _Pieces:
         index[here] = inverse
         found.append((here[first], np.bincount(inverse, weight[here]), index))
     chosen: list[Array] = []
-    for size, ((first, count, _), (_, next_count, next_index)) in enumerate(
-        zip(found, found[1:], strict=False), start=1
-    ):
+    for size, ((first, count, _), (_, next_count, next_index)) in enumerate(pairwise(found), start=1):
         longer = next_index[first]
         follows = np.where(longer >= 0, next_count[longer] if len(next_count) else 0.0, 0.0) == count
         chosen.append((count > 2) & ~follows if size > 1 else np.ones(len(first), bool))
@@ -211,10 +210,10 @@ def _digamma(x: Any) -> Array:
     In place of log(x) it makes the maximisation favour few pieces (the mean field of a Dirichlet prior).
     """
     x = np.asarray(x, np.float64).copy()
-    result = np.zeros_like(x)
+    result: Array = np.zeros_like(x)
     for _ in range(6):
         small = x < 6
         result = np.where(small, result - 1 / x, result)
         x = np.where(small, x + 1, x)
     inverse = 1 / (x * x)
-    return result + np.log(x) - 0.5 / x - inverse * (1 / 12 - inverse * (1 / 120 - inverse / 252))
+    return np.asarray(result + np.log(x) - 0.5 / x - inverse * (1 / 12 - inverse * (1 / 120 - inverse / 252)))

@@ -66,7 +66,7 @@ def corpus(words: Words, seed: int = 0, composed: int = 60_000) -> Iterator[str]
 
 
 def split_words(texts: Iterable[str]) -> Counter[str]:
-    """How often each word comes; digits, punctuation and symbols are words of their own, so no piece mixes with them."""
+    """How often each word comes; digits, punctuation and symbols are words of their own: no piece mixes with them."""
     words: Counter[str] = Counter()
     apart: dict[int, str] = {}
     for text, times in Counter(texts).items():

@@ -4,7 +4,7 @@ A component is ``<name>.safetensors`` (weights and these metadata) and ``<name>.
 
     format      version of this layout, "1"
     class       a name of CLASSES, for example "nets.unet:UNet"
-    config      the class's configuration: JSON of the fields of a dataclass of nets.configs, whose name is ``config_class``
+    config      JSON of the fields of its configuration, a dataclass of nets.configs called ``config_class``
     inputs      JSON list: the graph's inputs, in order
     outputs     JSON list: the graph's outputs, in order; a module returns one tensor, or a tuple in this order
     …           whatever the exporter adds (latent_scale, recipe, licence, …)
@@ -53,6 +53,7 @@ DYNAMIC_AXES: dict[str, tuple[int, ...]] = {
     "added": (0,),
 }
 """Axes that a stored graph leaves open, by input (docs/networks.md): rows, sizes of pictures, lengths of texts."""
+
 
 def describe(module: Any, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
     """The metadata above for a network with its configuration in ``module.cfg``."""

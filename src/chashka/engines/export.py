@@ -14,7 +14,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ HALF_MAX = 65504.0  # the largest float16
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written. graph_bytes: constants that are no weights; reused_bytes: graph constants found among the weights."""
+    """What was written. graph_bytes: constants that are no weights; reused_bytes: those that are weights."""
 
     weights: Path
     graph: Path
@@ -266,6 +265,10 @@ def _serialised(root: ET.Element, name: str, digest: str) -> bytes:
 def _named_ports(root: ET.Element) -> set[tuple[str | None, str | None]]:
     """(layer, port) of everything whose name is part of the boundary: the inputs, and what the outputs read."""
     types = {layer.get("id"): layer.get("type") for layer in root.iterfind("layers/layer")}
-    named = {(e.get("from-layer"), e.get("from-port")) for e in root.iterfind("edges/edge") if types[e.get("to-layer")] == "Result"}
+    named = {
+        (e.get("from-layer"), e.get("from-port"))
+        for e in root.iterfind("edges/edge")
+        if types[e.get("to-layer")] == "Result"
+    }
     inputs = (layer for layer in root.iterfind("layers/layer") if layer.get("type") == "Parameter")
     return named | {(layer.get("id"), port.get("id")) for layer in inputs for port in layer.iterfind("output/port")}

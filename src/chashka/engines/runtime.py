@@ -1,8 +1,9 @@
 """The one place where openvino is imported: quickly, and without anything that could talk to the network.
 
-``openvino/__init__`` ends with ``try: from openvino.tools.ovc import convert_model / except ImportError: pass``. That converter
-costs half of the import's time and sends usage events through ``openvino_telemetry``. A None in ``sys.modules`` makes
-the import raise ImportError, which the package itself expects; the converter can still be imported later, by its name.
+``openvino/__init__`` ends with ``try: from openvino.tools.ovc import convert_model / except ImportError: pass``. That
+converter costs half of the import's time and sends usage events through ``openvino_telemetry``. A None in
+``sys.modules`` makes the import raise ImportError, which the package itself expects; the converter can still be
+imported later, by its name.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def hidden(*names: str) -> Iterator[None]:
 
 
 def openvino() -> ModuleType:
-    """The module ``openvino``, with neither converter nor telemetry loaded by us. Raises EngineError if it cannot load."""
+    """The module ``openvino``, without its converter and telemetry. Raises EngineError if it cannot be loaded."""
     if "openvino" in sys.modules:
         return sys.modules["openvino"]
     with hidden(CONVERTER, TELEMETRY):

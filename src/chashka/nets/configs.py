@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from chashka.errors import WeightsError
 
@@ -104,7 +104,7 @@ class TextEncoderConfig:
     vocab: int = 32768
     embed: int = 96
     width: int = 256
-    layers: int = 3
+    layers: int = 2
     heads: int = 4
     max_length: int = 32
     pooled: int = 256
@@ -117,7 +117,7 @@ class T5Config:
     vocab: int = 32768
     embed: int = 64
     width: int = 192
-    layers: int = 3
+    layers: int = 2
     heads: int = 3
     ff: int = 512
     buckets: int = 16
@@ -133,6 +133,71 @@ class ImageTowerConfig:
     blocks: int = 2
     pooled: int = 256
     norm_groups: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CLIPTextConfig:
+    """CLIP's text tower (openai/CLIP ``model.py``; open_clip keeps its key names); the defaults are ViT-B/32's.
+
+    ``embed`` is the width of the space that pictures and texts share. ``activation`` is 'quick_gelu' (OpenAI's weights) or
+    'gelu' (OpenCLIP's). What ``tokens`` are is a matter of who reads them: ``skip_last`` counts the blocks left out at the end
+    (1 is OpenCLIP's penultimate layer in Stable Diffusion 2) and ``final_norm`` puts ``ln_final`` on top all the same.
+    """
+
+    vocab: int = 49408
+    context: int = 77
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+    embed: int = 512
+    activation: str = "quick_gelu"
+    skip_last: int = 0
+    final_norm: bool = True
+
+    def __post_init__(self) -> None:
+        _check_activation(self.activation)
+        if not 0 <= self.skip_last < self.layers:
+            raise ValueError(
+                f"skip_last is {self.skip_last}; allowed: 0 to {self.layers - 1} (the tower's layers less one)"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+
+@dataclass(frozen=True, slots=True)
+class CLIPVisionConfig:
+    """CLIP's picture tower; the defaults are ViT-B/32's.
+
+    ``layers`` is a number for the transformer (then ``patch`` and ``head_width`` count) or four numbers of bottleneck blocks for
+    the modified ResNet (``width`` is then that of its first stage). ``resolution`` is the side of its square input in pixels.
+    """
+
+    resolution: int = 224
+    layers: int | tuple[int, ...] = 12
+    width: int = 768
+    embed: int = 512
+    patch: int = 32
+    head_width: int = 64
+    activation: str = "quick_gelu"
+
+    def __post_init__(self) -> None:
+        _check_activation(self.activation)
+        if isinstance(self.layers, tuple):
+            if len(self.layers) != 4 or self.resolution % 32:
+                raise ValueError(
+                    f"a ResNet tower has 4 stages and a resolution that is a multiple of 32, not {len(self.layers)} stages at "
+                    f"{self.resolution}"
+                )
+        elif self.resolution % self.patch or self.width % self.head_width:
+            raise ValueError(
+                f"resolution {self.resolution} must be a multiple of patch {self.patch}, and width {self.width} of head_width "
+                f"{self.head_width}"
+            )
+
+
+def _check_activation(name: str) -> None:
+    if name not in ("quick_gelu", "gelu"):
+        raise ValueError(f"activation is {name!r}; allowed: 'quick_gelu', 'gelu'")
 
 
 TEACUP_AUTOENCODER = AutoencoderConfig(
@@ -168,6 +233,35 @@ TEACUP_TEXT_HEAD = TextHeadConfig(tokens1=256, pooled1=256, tokens2=192, context
 TEACUP_TEXT = TextEncoderConfig()
 TEACUP_T5 = T5Config()
 TEACUP_IMAGE_TOWER = ImageTowerConfig()
+
+
+CLIPPair: TypeAlias = tuple[CLIPTextConfig, CLIPVisionConfig]
+"""The text tower and the picture tower of one model."""
+
+
+def _clip_resnet(layers: tuple[int, ...], width: int, resolution: int, text: int, embed: int) -> CLIPPair:
+    tower = CLIPVisionConfig(resolution=resolution, layers=layers, width=width, embed=embed)
+    return CLIPTextConfig(width=text, heads=text // 64, embed=embed), tower
+
+
+_LARGE = CLIPTextConfig(width=768, heads=12, embed=768)
+# As published: the sizes lie in the weight files of openai/CLIP; ViT-H/14 is open_clip's model_configs/ViT-H-14.json, read as
+# Stable Diffusion 2 reads it (penultimate layer, then the final norm).
+CLIP_PRESETS: dict[str, CLIPPair] = {
+    "RN50": _clip_resnet((3, 4, 6, 3), 64, 224, 512, 1024),
+    "RN101": _clip_resnet((3, 4, 23, 3), 64, 224, 512, 512),
+    "RN50x4": _clip_resnet((4, 6, 10, 6), 80, 288, 640, 640),
+    "RN50x16": _clip_resnet((6, 8, 18, 8), 96, 384, 768, 768),
+    "RN50x64": _clip_resnet((3, 15, 36, 10), 128, 448, 1024, 1024),
+    "ViT-B/32": (CLIPTextConfig(), CLIPVisionConfig()),
+    "ViT-B/16": (CLIPTextConfig(), CLIPVisionConfig(patch=16)),
+    "ViT-L/14": (_LARGE, CLIPVisionConfig(layers=24, width=1024, patch=14, embed=768)),
+    "ViT-L/14@336px": (_LARGE, CLIPVisionConfig(resolution=336, layers=24, width=1024, patch=14, embed=768)),
+    "OpenCLIP-ViT-H/14": (
+        CLIPTextConfig(width=1024, heads=16, layers=24, embed=1024, activation="gelu", skip_last=1),
+        CLIPVisionConfig(layers=32, width=1280, patch=14, embed=1024, head_width=80, activation="gelu"),
+    ),
+}
 
 
 def to_json(config: Any) -> str:

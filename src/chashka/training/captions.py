@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +29,15 @@ class Captions:
     language_weight: torch.Tensor
     concepts: list[str]
     locales: list[str]
+    main: list[str]
 
     def __len__(self) -> int:
         return len(self.concept)
 
     def to(self, device: str) -> Captions:
-        moved = [getattr(self, n).to(device) for n in ("ids", "offsets", "concept", "locale", "kind", "style")]
-        return Captions(*moved, self.language_weight.to(device), self.concepts, self.locales)
+        columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moved = {k: v.to(device) for k, v in columns.items() if isinstance(v, torch.Tensor)}
+        return dataclasses.replace(self, **moved)
 
     def batch(self, rows: torch.Tensor, length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """``ids`` int64 (B, L) and ``mask`` float32 (B, L) of some rows; L is ``length`` or the longest of them."""
@@ -45,6 +48,11 @@ class Captions:
         index = (self.offsets[rows, None] + place[None]).clamp(max=len(self.ids) - 1)
         ids = torch.where(inside, self.ids[index], torch.zeros_like(index))
         return ids, inside.float()
+
+    def weight(self, main_boost: float) -> torch.Tensor:
+        """Chance of each row among its concept's rows of its kind; rows of the main languages count ``main_boost`` fold."""
+        often = torch.tensor([name in self.main for name in self.locales])[self.locale.cpu()]
+        return self.language_weight * torch.where(often, main_boost, 1.0).to(self.language_weight.device)
 
     def by_length(self, rows: torch.Tensor, parts: int = 4) -> list[torch.Tensor]:
         """The rows in ``parts`` batches of similar length, so that little is spent on padding. The order changes."""
@@ -57,8 +65,13 @@ def load_captions(path: Path) -> Captions:
     with safe_open(path, framework="pt") as file:
         lists = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if value.startswith("[")}
         columns = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    whole = [columns[n].long() for n in ("ids", "offsets", "concept", "locale", "kind", "style")]
-    return Captions(*whole, columns["language_weight"].float(), lists["concepts"], lists["locales"])
+    return Captions(
+        **{n: columns[n].long() for n in ("ids", "offsets", "concept", "locale", "kind", "style")},
+        language_weight=columns["language_weight"].float(),
+        concepts=lists["concepts"],
+        locales=lists["locales"],
+        main=lists["main"],
+    )
 
 
 class Draw:

@@ -21,7 +21,7 @@ from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, 
 from chashka.training.pictures import Pictures, jitter, to_network
 from chashka.training.recipes import ContrastiveRecipe
 
-KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.35, VARIANT: 0.6, STYLED: 0.5}
+KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.25, VARIANT: 0.35, STYLED: 0.35}
 
 
 class Prototypes(nn.Module):
@@ -52,7 +52,7 @@ class ContrastiveTask:
         count = len(captions.concepts)
         of_concept = concept_weights(pictures, count)
         self.draw_caption = Draw(
-            balanced(captions.concept, count, kinds * captions.language_weight, of_concept).to(device)
+            balanced(captions.concept, count, kinds * captions.weight(recipe.main_boost), of_concept).to(device)
         )
         rows = pictures.rows(False)
         self.rows = rows.to(device)
@@ -69,9 +69,7 @@ class ContrastiveTask:
             pooled.append(self.text(noisy(ids, mask, recipe.token_noise, recipe.text.vocab, generator), mask)[1])
         rows = torch.cat(parts)
         style = self.captions.style[rows]
-        text = self._compare(
-            torch.cat(pooled), self.captions.concept[rows], torch.where(style < 0, self.styles, style)
-        )
+        text = self._compare(torch.cat(pooled), self.captions.concept[rows], torch.where(style < 0, self.styles, style))
         seen = self.rows[self.draw_picture(recipe.images, generator)]
         pixels = jitter(to_network(self.pixels[seen]), generator)
         image = self._compare(self.image(pixels), self.picture_concept[seen], self.picture_style[seen])
@@ -83,16 +81,15 @@ class ContrastiveTask:
         """Accuracy of the nearest concept, by kind of caption and for the languages that come often."""
         chance = torch.Generator().manual_seed(1)
         captions, figures = self.captions, {}
-        often = captions.language_weight >= captions.language_weight.quantile(0.98) if len(captions) < 10**6 else None
-        for label, kind in (("name", NAME), ("variant", VARIANT), ("styled", STYLED)):
-            rows = torch.nonzero(captions.kind.cpu() == kind).squeeze(1)
+        main = torch.tensor([name in captions.main for name in captions.locales])[captions.locale.cpu()]
+        kinds = captions.kind.cpu()
+        named = {"name": kinds == NAME, "name_main": (kinds == NAME) & main, "variant_main": (kinds == VARIANT) & main}
+        for label, wanted in named.items():
+            rows = torch.nonzero(wanted).squeeze(1)
             if not len(rows):
                 continue
             rows = rows[torch.randint(len(rows), (2048,), generator=chance)].to(self.device)
-            right = self._right(rows)
-            figures[label] = float(right.float().mean())
-            if often is not None and kind == NAME and bool(often[rows].any()):
-                figures["name_main"] = float(right[often[rows]].float().mean())
+            figures[label] = float(self._right(rows).float().mean())
         cosine = torch.cat(
             [self.prototypes(self.image(to_network(self.pixels[r])))[0] for r in self.held_rows.split(64)]
         )

@@ -24,6 +24,8 @@ from chashka.training.recipes import UNetRecipe
 EMPTY_TEXT = (1, 2)
 """bos, eos: the unconditional text (docs/networks.md)."""
 CLIP_QUANTILE = 0.995
+WORTH = 0.1
+"""Pictures of at most this weight (skin tones, clock faces, people in every pose) are not encoded."""
 KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.4, VARIANT: 0.5, STYLED: 1.0}
 
 
@@ -53,7 +55,7 @@ class Features:
 @torch.no_grad()
 def write_latents(path: Path, encoder: nn.Module, pictures: Pictures, recipe: UNetRecipe, device: str) -> None:
     """Encode every picture worth learning from ``recipe.variants`` times and scale by the 99.5th percentile."""
-    rows = torch.nonzero(pictures.weight > 0.05).squeeze(1)
+    rows = torch.nonzero(pictures.weight > WORTH).squeeze(1)
     kept = []
     for variant in range(recipe.variants):
         chance = generator(recipe.run.seed + 77, variant, device)
@@ -83,7 +85,7 @@ def write_text(
     path: Path, contrastive: nn.Module, t5: nn.Module, captions: Captions, recipe: UNetRecipe, device: str
 ) -> None:
     """Encode up to ``captions_per_concept`` rows of every concept (drawn by language), and the empty text as row 0."""
-    rows = choose_rows(captions, recipe.captions_per_concept, recipe.run.seed)
+    rows = choose_rows(captions, recipe.captions_per_concept, recipe.main_boost, recipe.run.seed)
     order = torch.argsort(captions.offsets[rows + 1] - captions.offsets[rows], stable=True)
     lengths = [len(EMPTY_TEXT)]
     ids = torch.tensor([EMPTY_TEXT], device=device)
@@ -103,22 +105,23 @@ def write_text(
         "offsets": torch.tensor([0, *lengths]).cumsum(0),
         "row_concept": torch.cat([blank, captions.concept[chosen]]),
         "row_style": torch.cat([blank, captions.style[chosen]]),
-        "row_weight": torch.cat([torch.zeros(1), captions.language_weight[chosen] * kinds]),
+        "row_weight": torch.cat([torch.zeros(1), captions.weight(recipe.main_boost)[chosen] * kinds]),
         "row_source": torch.cat([blank, chosen]),
     }
     save_file(tensors, path)
 
 
-def choose_rows(captions: Captions, per_concept: int, seed: int) -> torch.Tensor:
+def choose_rows(captions: Captions, per_concept: int, main_boost: float, seed: int) -> torch.Tensor:
     """Row numbers: for every concept at most ``per_concept`` draws by language and kind, duplicates removed, sorted."""
     kinds = torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
     order = torch.argsort(captions.concept, stable=True)
     sizes = torch.bincount(captions.concept, minlength=len(captions.concepts))
     ends = sizes.cumsum(0)
-    draw = Draw((captions.language_weight * kinds)[order])
+    draw = Draw((captions.weight(main_boost) * kinds)[order])
     present = torch.nonzero(sizes > 0).squeeze(1)
     start, end = (ends - sizes)[present].repeat_interleave(per_concept), ends[present].repeat_interleave(per_concept)
-    return torch.unique(order[draw.within(start, end, generator(seed + 78, 0))])
+    rows: torch.Tensor = torch.unique(order[draw.within(start, end, generator(seed + 78, 0))])
+    return rows
 
 
 def load_features(folder: Path, device: str) -> Features:

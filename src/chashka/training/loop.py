@@ -86,7 +86,7 @@ class Trainer:
         self.average = Average(self.weights, settings.ema_rel)
         plain = [p for p in self.weights.values() if p.ndim < 2]
         matrices = [p for p in self.weights.values() if p.ndim >= 2]
-        groups = [{"params": matrices}, {"params": plain, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(
             groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
@@ -122,7 +122,7 @@ class Trainer:
         self.save()
 
     def save(self) -> None:
-        tensors = {f"weights/{name}": p for name, p in self.weights.items()}
+        tensors: dict[str, torch.Tensor] = {f"weights/{name}": p for name, p in self.weights.items()}
         tensors |= {f"average/{name}": value for name, value in self.average.values.items()}
         tensors |= {f"frozen/{name}": value for name, value in frozen(self.task.modules).items()}
         for name, p in self.weights.items():
@@ -149,7 +149,7 @@ class Trainer:
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
             loss, figures = self.task.loss(chance, share)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.run.optimiser.clip, foreach=True)
         # A step whose gradient is not finite is left out: one bad batch must not end a run of hours.
         if self.device != "cpu" or bool(torch.isfinite(norm)):

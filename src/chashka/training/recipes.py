@@ -100,13 +100,16 @@ class ContrastiveRecipe:
 
     stage: str = "clip"
     run: Run = field(
-        default_factory=lambda: Run(batch=384, minutes=30.0, optimiser=Optimiser(lr=1e-3, decay_share=0.4))
+        default_factory=lambda: Run(
+            batch=512, minutes=17.0, log_every=50, optimiser=Optimiser(lr=2e-3, warmup_steps=100, decay_share=0.4)
+        )
     )
     text: TextEncoderConfig = TEACUP_TEXT
     image: ImageTowerConfig = TEACUP_IMAGE_TOWER
-    images: int = 32
+    images: int = 8
     temperature: float = 20.0
     token_noise: float = 0.03
+    main_boost: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class T5Recipe:
     text: T5Config = TEACUP_T5
     decoder_layers: int = 2
     token_noise: float = 0.03
+    main_boost: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +145,9 @@ class UNetRecipe:
     cosine: float = 0.0
     drop_text: float = 0.10
     match_style: float = 0.35
-    variants: int = 3
+    variants: int = 2
     captions_per_concept: int = 96
+    main_boost: float = 4.0
     groups: tuple[tuple[str, float], ...] = (
         ("animals-nature", 1.0),
         ("food-drink", 1.0),

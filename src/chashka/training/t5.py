@@ -19,7 +19,7 @@ from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, 
 from chashka.training.contrastive import noisy
 from chashka.training.recipes import T5Recipe
 
-KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.15, VARIANT: 0.6, STYLED: 1.0}
+KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.1, VARIANT: 0.35, STYLED: 0.6}
 
 
 class T5Task:
@@ -37,7 +37,7 @@ class T5Task:
         self.target = english_rows(captions)
         # A concept without an English name has nothing to be said: it is not drawn.
         known = (self.target[:, -1] >= 0).float()
-        weights = balanced(captions.concept, count, kinds * captions.language_weight, of_concept * known)
+        weights = balanced(captions.concept, count, kinds * captions.weight(recipe.main_boost), of_concept * known)
         self.draw = Draw(weights.to(device))
         self.target = self.target.to(device)
 

@@ -1,0 +1,78 @@
+"""What an engine is: something that opens components; a graph is a function from named arrays to named arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from chashka.errors import EngineError
+
+Array: TypeAlias = Any
+"""numpy arrays; the torch engine takes and returns torch tensors as well."""
+
+Network: TypeAlias = Callable[[Array, Array, dict[str, Array]], Array]
+"""(x f32 (B, C, h, w), t f32 (B,), cond) → f32 (B, C', h, w): what ``diffusion.Denoiser`` is given."""
+
+
+class Graph(Protocol):
+    """One opened component. Inputs and outputs have the names of docs/networks.md, float32 or int64, rows first."""
+
+    @property
+    def name(self) -> str:
+        """The component's name, for example "unet"."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What is stored with the weights (config, latent_scale, …)."""
+
+    def prepare(self, **shapes: Sequence[int]) -> None:
+        """Get ready for inputs of these shapes, so that the first call is quick. May run in another thread."""
+
+    def __call__(self, **inputs: Array) -> dict[str, Array]:
+        """Run once; the arrays that come back are the caller's. Raises EngineError."""
+
+
+class Engine(Protocol):
+    """Opens components from a folder."""
+
+    @property
+    def name(self) -> str:
+        """ "openvino" or "torch", with device and precision: for people, and stored with pictures."""
+
+    @property
+    def precision(self) -> str:
+        """The numbers it computes with: "f32", "bf16" or "f16"."""
+
+    def open(self, folder: Path, name: str) -> Graph:
+        """Open ``<name>.safetensors`` (and ``<name>.xml``) strictly. Raises WeightsError if they do not fit."""
+
+
+def as_network(graph: Graph) -> Network:
+    """A U-Net's graph as a ``Network``: the conditioning's entries go to the inputs of the same names.
+
+    What the graph does not take (``mask``, ``pooled``, …) is left out; what it takes and the conditioning lacks raises
+    EngineError.
+    """
+
+    def network(x: Array, t: Array, cond: dict[str, Array]) -> Array:
+        given = {"x": x, "t": t} | {name: cond[name] for name in graph.inputs if name in cond}
+        return graph(**given)["out"]
+
+    return network
+
+
+def check_names(graph: Graph, given: Mapping[str, Any]) -> None:
+    """Raises EngineError unless ``given`` has exactly the graph's inputs."""
+    if given.keys() != set(graph.inputs):
+        raise EngineError(
+            f"{graph.name} takes the inputs {', '.join(graph.inputs)}; given were {', '.join(given) or 'none'}"
+        )

@@ -1,0 +1,142 @@
+"""Does this machine compute bfloat16 right? Asked once per OpenVINO version and processor, in a child process.
+
+There are reports of silently wrong bfloat16 matrix products (openvino issue 38256) and of a SIGFPE while compiling
+where a hypervisor hides instruction sets (issue 35943). The first is found by comparing with float32; the second ends
+the process that asks, so a child asks. Whatever goes wrong, the answer is float32.
+
+    python -m chashka.engines.selftest        prints the cosines as JSON
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chashka.checkpoints.safetensors_file import NumpyArray, replace
+from chashka.engines.machine import processor
+from chashka.engines.runtime import openvino
+from chashka.errors import EngineError, FileError
+
+FILE = "selftest.json"
+ENOUGH = 0.999  # cosine between bf16 and f32; right ones are above 0.99999, wrong ones were at 0.28 to 0.65
+SECONDS = 60.0  # for the child; it needs about one
+
+
+def best_precision(cache_dir: Path | None = None) -> str:
+    """ "bf16" if the child found it present and right, otherwise "f32".
+
+    The result is stored in ``cache_dir``; with None it is remembered for this process alone.
+    """
+    key = f"openvino {importlib.metadata.version('openvino')} on {processor()}"
+    path = cache_dir / FILE if cache_dir else None
+    results = _stored(path)
+    if key not in results:
+        results[key] = _ask_child()
+        if path:
+            _store(path, results)
+    return "bf16" if results[key].get("bf16") is True else "f32"
+
+
+def judge(cosines: dict[str, float]) -> bool:
+    """Whether every comparison came out well; none means that the device has no bfloat16."""
+    return bool(cosines) and all(value >= ENOUGH for value in cosines.values())
+
+
+@cache
+def _ask_child() -> dict[str, Any]:
+    """{"bf16": bool, "cosines": {...}} or {"bf16": False, "reason": …}."""
+    words = [sys.executable, "-m", "chashka.engines.selftest"]
+    try:
+        result = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"bf16": False, "reason": type(error).__name__}
+    if result.returncode != 0:
+        return {"bf16": False, "reason": f"exit code {result.returncode}"}
+    try:
+        cosines = {str(name): float(value) for name, value in json.loads(result.stdout).items()}
+    except (ValueError, AttributeError, TypeError):
+        return {"bf16": False, "reason": "no answer"}
+    return {"bf16": judge(cosines), "cosines": cosines}
+
+
+def _stored(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k, v in results.items() if isinstance(v, dict)} if isinstance(results, dict) else {}
+
+
+def _store(path: Path, results: dict[str, Any]) -> None:
+    with suppress(FileError):  # in a folder that cannot be written to, the child is asked again next time
+        replace(path, [json.dumps(results, indent=1, sort_keys=True).encode()])
+
+
+def _graphs(ov: Any) -> dict[str, tuple[Any, list[NumpyArray]]]:
+    """Small graphs of the three kinds of layers that do the work, with inputs."""
+    op = ov.opset13
+    random = np.random.default_rng(0)
+
+    def values(*shape: int) -> NumpyArray:
+        return random.standard_normal(shape, dtype=np.float32)
+
+    def built(make: Callable[..., Any], *shapes: tuple[int, ...]) -> tuple[Any, list[NumpyArray]]:
+        inputs = [op.parameter(list(shape), np.float32) for shape in shapes]
+        return ov.Model([make(*inputs)], inputs, "selftest"), [values(*shape) for shape in shapes]
+
+    def convolution(x: Any) -> Any:
+        kernel = op.constant(values(96, 64, 3, 3) / 24)
+        return op.convolution(x, kernel, strides=[1, 1], pads_begin=[1, 1], pads_end=[1, 1], dilations=[1, 1])
+
+    def product(x: Any) -> Any:
+        return op.matmul(x, op.constant(values(192, 256) / 16), False, True)
+
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        return op.scaled_dot_product_attention(q, k, v)
+
+    graphs = {"convolution": built(convolution, (2, 64, 16, 16))}
+    # Odd and even, short and long: the wrong products depended on the shape.
+    for rows in (1, 7, 32, 256):
+        graphs[f"matmul {rows}"] = built(product, (2, rows, 256))
+    graphs["matmul of two"] = built(lambda a, b: op.matmul(a, b, False, True), (2, 4, 64, 32), (2, 4, 96, 32))
+    graphs["attention"] = built(attention, (2, 4, 64, 32), (2, 4, 96, 32), (2, 4, 96, 32))
+    return graphs
+
+
+def cosines() -> dict[str, float]:
+    """The cosine between bfloat16 and float32 for every graph; empty where the CPU has no bfloat16."""
+    ov = openvino()
+    core = ov.Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return {}
+    found = {}
+    for name, (model, inputs) in _graphs(ov).items():
+        both = []
+        for precision in ("f32", "bf16"):
+            compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+            both.append(np.asarray(compiled(inputs)[0], np.float64).ravel())
+        right, other = both
+        length = float(np.linalg.norm(right) * np.linalg.norm(other))
+        cosine = float(right @ other) / length if length > 0 and np.isfinite(length) else 0.0
+        # Scaled results would have the right direction and the wrong length.
+        ratio = float(np.linalg.norm(other) / np.linalg.norm(right))
+        found[name] = cosine if 0.98 < ratio < 1.02 else 0.0
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(cosines()))
+    except EngineError as error:
+        sys.exit(str(error))

@@ -1,0 +1,118 @@
+"""Runs components with torch: on a GPU, for gradients, and where a graph is not at hand. Needs the extra [torch]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from chashka.checkpoints.safetensors_file import read_metadata, read_tensors
+from chashka.checkpoints.strict import load_strict
+from chashka.engines.components import configuration, network_class, ports
+from chashka.engines.engine import check_names
+from chashka.errors import EngineError
+
+PRECISIONS: dict[str, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+class TorchEngine:
+    """torch on one device.
+
+    device: "cpu", "cuda", "cuda:1", …; "auto" takes a GPU if there is one. precision: "f32", "bf16", "f16"; "auto" is
+    f32 on a CPU and bf16 on a GPU. f16 on a CPU becomes bf16: the same size, and computed hundreds of times faster.
+    Products are computed in that precision, norms and everything else in float32. Raises EngineError.
+    """
+
+    def __init__(self, device: str = "cpu", precision: str = "auto") -> None:
+        wanted = device.lower()
+        if wanted == "auto":
+            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        if wanted.startswith("cuda") and not torch.cuda.is_available():
+            raise EngineError(f"torch has no CUDA device here ({device!r} was asked for); use device cpu or auto")
+        try:
+            self.device = torch.device(wanted)
+        except RuntimeError as error:
+            raise EngineError(f"torch knows no device {device!r}; use cpu, cuda or auto") from error
+        on_cpu = self.device.type == "cpu"
+        if precision == "auto":
+            precision = "f32" if on_cpu else "bf16"
+        if precision not in PRECISIONS:
+            raise EngineError(f"precision {precision!r} does not exist; use one of auto, {', '.join(PRECISIONS)}")
+        self.precision = "bf16" if on_cpu and precision == "f16" else precision
+
+    @property
+    def name(self) -> str:
+        return f"torch {self.device} {self.precision}"
+
+    def open(self, folder: Path, name: str) -> TorchGraph:
+        """Build the network that ``<name>.safetensors`` names and load it strictly. Raises WeightsError."""
+        path = Path(folder) / f"{name}.safetensors"
+        metadata = read_metadata(path)
+        inputs, outputs = ports(metadata, path)
+        with torch.device("meta"):
+            module: nn.Module = network_class(metadata, path)(configuration(metadata, path))
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+                layer.to(PRECISIONS[self.precision])
+            elif isinstance(layer, nn.RMSNorm):  # the one norm that autocast does not know
+                layer.register_forward_pre_hook(_widened)
+        load_strict(module, read_tensors(path), path)
+        module.eval().requires_grad_(False).to(self.device)
+        return TorchGraph(self, name, module, metadata, inputs, outputs)
+
+
+@dataclass(eq=False)
+class TorchGraph:
+    """One component; see ``engine.Graph``. numpy in, numpy out; with any tensor among the inputs, tensors out.
+
+    Tensors come back on the device of the first one given, and carry gradients if an input asks for them.
+    """
+
+    engine: TorchEngine
+    name: str
+    module: nn.Module
+    metadata: Mapping[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def prepare(self, **shapes: Sequence[int]) -> None:
+        """Nothing to do: torch runs any shape."""
+        check_names(self, shapes)
+
+    def __call__(self, **inputs: Any) -> dict[str, Any]:
+        check_names(self, inputs)
+        given = [value for value in inputs.values() if isinstance(value, torch.Tensor)]
+        device, dtype = self.engine.device, PRECISIONS[self.engine.precision]
+        arguments = {name: _boundary(value).to(device) for name, value in inputs.items()}
+        lower = dtype != torch.float32
+        try:
+            with (
+                torch.set_grad_enabled(any(value.requires_grad for value in given)),
+                torch.autocast(device.type, dtype=dtype if lower else None, enabled=lower, cache_enabled=False),
+            ):
+                result = self.module(**arguments)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+            raise EngineError(f"torch failed in {self.name}: {reason}") from error
+        values = [v.float() for v in (result if isinstance(result, tuple) else (result,))]
+        if given:
+            return {name: v.to(given[0].device) for name, v in zip(self.outputs, values, strict=True)}
+        return {name: v.cpu().numpy() for name, v in zip(self.outputs, values, strict=True)}
+
+
+def _widened(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(value.float() for value in inputs)
+
+
+def _boundary(value: Any) -> torch.Tensor:
+    """float32 or int64, as the boundary demands."""
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value.long()
+    array = np.asarray(value)
+    array = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
