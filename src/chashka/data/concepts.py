@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chashka.data.archives import members
+from chashka.data.slugs import SYNONYMS
 from chashka.data.words import SKIN_TONES, concept_id
 from chashka.errors import FileError
 
@@ -54,6 +55,7 @@ _LETTERS = (
 )
 _CLOCKS = frozenset(range(0x1F550, 0x1F568))
 _TONE_IN_SLUG = re.compile(r"(-(medium-light|medium-dark|light|medium|dark)(-skin-tone)?)+$|-tone[1-5]")
+_FLAG = re.compile(r"^flag-for-(flag-)?")
 _NUMBER = re.compile(r"-\d+$")
 
 
@@ -120,6 +122,8 @@ class EmojiTable:
         except ValueError:
             return None
         kept = [number for number in numbers if number not in SKIN_TONES]
+        if not kept or max(kept) > 0x10FFFF:
+            return None
         entry = self.by_concept.get(concept_id("".join(map(chr, kept))))
         return (entry, len(kept) < len(numbers)) if entry else None
 
@@ -136,6 +140,7 @@ class EmojiTable:
 
     def of_slug(self, name: str) -> tuple[Emoji, bool] | None:
         """What a set calls a drawing (``cat-face``, ``catface``, ``cat-face-2``) → the emoji and whether it has a skin tone."""
+        name = SYNONYMS.get(name, _FLAG.sub("flag-", name))
         bare = _TONE_IN_SLUG.sub("", name)
         for candidate in dict.fromkeys((name, bare, _NUMBER.sub("", name))):
             found = self._slugs.get(candidate) or self._spelt_together(candidate)

@@ -77,11 +77,18 @@ def iconify(name: str, source: Source, package: Path, table: EmojiTable, refused
     check_licence(source, found["package"].get("license"), "package.json")
     icons = found["icons"]
     codes = {slug: code for code, slug in sorted(found.get("chars", {}).items(), reverse=True)}
-    for slug, icon in sorted(icons["icons"].items()):
+    seen: set[tuple[str, bool]] = set()
+    # Hidden icons are older drawings that the set has replaced; they serve where nothing newer is there.
+    for slug, icon in sorted(icons["icons"].items(), key=lambda item: (bool(item[1].get("hidden")), item[0])):
         match = table.of_codes(codes[slug]) if slug in codes else table.of_slug(slug)
         if match is None:
             refused["no emoji of that name"] += 1
             continue
+        key = (match[0].concept, match[1])
+        if icon.get("hidden") and key in seen:
+            refused["replaced by a newer drawing of its set"] += 1
+            continue
+        seen.add(key)
         box = [float(icon.get(key, icons.get(key, default))) for key, default in _BOX]
         svg = (
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '

@@ -24,8 +24,8 @@ class HeadNorm(nn.Module):
 class QKVAttention(nn.Module):
     """guided-diffusion's AttentionBlock in its legacy order (q, k, v interleaved per head).
 
-    With a context this is Kandinsky 2.0's added-KV attention: the text's keys and values stand before the picture's, in one
-    softmax.
+    With a context this is Kandinsky 2.0's added-KV attention: the text's keys and values stand before the picture's, in
+    one softmax.
     """
 
     def __init__(self, channels: int, cfg: UNetConfig) -> None:
@@ -52,8 +52,8 @@ class QKVAttention(nn.Module):
             text_k, text_v = self._split(self.encoder_kv(context.transpose(1, 2)), 2)
             k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
         mixed = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
-        out = mixed.transpose(-1, -2).reshape(b, c, height * width)
-        return (flat + self.proj_out(out)).reshape(b, c, height, width)
+        out: torch.Tensor = flat + self.proj_out(mixed.transpose(-1, -2).reshape(b, c, height * width))
+        return out.reshape(b, c, height, width)
 
 
 class CrossAttention(nn.Module):
@@ -81,7 +81,8 @@ class GEGLU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         value, gate = self.proj(x).chunk(2, -1)
-        return value * F.gelu(gate)
+        out: torch.Tensor = value * F.gelu(gate)
+        return out
 
 
 class FeedForward(nn.Module):
@@ -113,7 +114,7 @@ class BasicTransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """latent diffusion's SpatialTransformer of depth 1; GroupNorm eps 1e-6, linear projections in Stable Diffusion 2."""
+    """latent diffusion's SpatialTransformer of depth 1; GroupNorm eps 1e-6, linear projections in version 2."""
 
     def __init__(self, channels: int, cfg: UNetConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """AutoencoderKL of latent diffusion (CompVis ldm/modules/diffusionmodules/model.py), original key names, in two halves.
 
-Stable Diffusion and Kandinsky 2.0 use it as it is; the teacup switches on a pixel-unshuffle stem and DC-AE shortcuts and takes
-four channels (premultiplied RGBA).
+Stable Diffusion and Kandinsky 2.0 use it as it is; the teacup switches on a pixel-unshuffle stem and DC-AE shortcuts
+and takes four channels (premultiplied RGBA).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class ResnetBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
-        return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + h
+        out: torch.Tensor = (x if self.nin_shortcut is None else self.nin_shortcut(x)) + h
+        return out
 
 
 class AttnBlock(nn.Module):
@@ -45,12 +46,13 @@ class AttnBlock(nn.Module):
         b, c, height, width = x.shape
         h = self.norm(x)
         q, k, v = (f(h).reshape(b, 1, c, height * width).transpose(2, 3) for f in (self.q, self.k, self.v))
-        out = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, height, width)
-        return x + self.proj_out(out)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, height, width)
+        out: torch.Tensor = x + self.proj_out(mixed)
+        return out
 
 
 class Downsample(nn.Module):
-    """Strided convolution, padded right and below as in the original; optionally plus the averaged space-to-channel path."""
+    """Strided convolution, padded right and below as in the original; optionally plus the averaged folded path."""
 
     def __init__(self, cin: int, cout: int, cfg: AutoencoderConfig) -> None:
         super().__init__()
@@ -58,7 +60,7 @@ class Downsample(nn.Module):
         self.cout, self.shortcut = cout, cfg.shortcuts
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.conv(F.pad(x, (0, 1, 0, 1)))
+        out: torch.Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
         if not self.shortcut:
             return out
         folded = F.pixel_unshuffle(x, 2)
@@ -75,7 +77,7 @@ class Upsample(nn.Module):
         self.cin, self.cout, self.shortcut = cin, cout, cfg.shortcuts
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        out: torch.Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         if not self.shortcut:
             return out
         return out + F.pixel_shuffle(x.repeat_interleave(4 * self.cout // self.cin, dim=1), 2)

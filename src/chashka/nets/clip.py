@@ -1,12 +1,12 @@
-"""CLIP (arXiv 2103.00020) with the original key names: openai/CLIP ``model.py``, and open_clip's towers of the same layout.
+"""CLIP (arXiv 2103.00020) with the original key names: openai/CLIP ``model.py``, open_clip's towers of the same layout.
 
-The names of attributes below ARE the checkpoints' key names, except that OpenAI's archives also hold three numbers that are no
-weights: ``input_resolution``, ``context_length`` and ``vocab_size`` (leave them out before a strict load). Everything runs in
-float32 and can be differentiated, pixels included. Load, then call ``eval()``: the ResNet towers have batch norms, whose
-stored statistics the original numbers come from.
+The names of attributes below ARE the checkpoints' key names, except that OpenAI's archives also hold three numbers
+that are no weights: ``input_resolution``, ``context_length`` and ``vocab_size`` (leave them out before a strict
+load). Everything runs in float32 and can be differentiated, pixels included. Load, then call ``eval()``: the ResNet
+towers have batch norms, whose stored statistics the original numbers come from.
 
-Picture towers take pixels that were scaled to [0, 1] and then normalised by channel (``normalised`` does that), not the [-1, 1]
-of the rest of this package.
+Picture towers take pixels that were scaled to [0, 1] and then normalised by channel (``normalised`` does that), not the
+[-1, 1] of the rest of this package.
 """
 
 from __future__ import annotations
@@ -97,13 +97,14 @@ class Transformer(nn.Module):
 
 
 class TextTower(nn.Module):
-    """ids (B, L) int64 → tokens (B, L, width) and pooled (B, embed), not normalised.
+    """ids (B, L) int64 → tokens (B, L, width) and pooled (B, embed), not of unit length.
 
     This is the top level of a CLIP checkpoint without ``visual.*``: what Stable Diffusion 2's single files keep below
-    ``cond_stage_model.model.``. A text is ``start pieces… end``, padded to ``context`` (with 0 in OpenAI's and Stability's
-    code); L may be shorter: attention is causal, so that ids further right change nothing to the left. There is no padding mask,
-    as in the original. ``pooled`` is ``text_projection`` of the last layer's normed state at the end mark, which has the largest id
-    of the vocabulary (the first one where the padding is that mark too). Raises InputError for a text longer than ``context``.
+    ``cond_stage_model.model.``. A text is ``start pieces… end``, padded to ``context`` (with 0 in OpenAI's and
+    Stability's code, with the end mark in Stable Diffusion 1); L may be shorter, because attention is causal: ids
+    further right change nothing to the left. There is no padding mask, as in the original. ``pooled`` is
+    ``text_projection`` of the last layer's normed state at the end mark, which has the largest id of the vocabulary;
+    where it pads too, the first one counts. Raises InputError for a text longer than ``context``.
     """
 
     def __init__(self, cfg: CLIPTextConfig) -> None:
@@ -131,7 +132,7 @@ class TextTower(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """pixels (B, 3, R, R), normalised → (B, embed), not normalised: the class token after the last block."""
+    """pixels (B, 3, R, R), normalised → (B, embed), not of unit length: the class token after the last block."""
 
     def __init__(self, cfg: CLIPVisionConfig) -> None:
         super().__init__()
@@ -200,7 +201,7 @@ class AttentionPool2d(nn.Module):
 
 
 class ModifiedResNet(nn.Module):
-    """pixels (B, 3, R, R), normalised → (B, embed), not normalised: a ResNet with three stem convolutions and attention pooling."""
+    """pixels (B, 3, R, R), normalised → (B, embed), not of unit length: a ResNet with three stem convolutions."""
 
     def __init__(self, cfg: CLIPVisionConfig) -> None:
         super().__init__()
@@ -242,11 +243,11 @@ class CLIP(TextTower):
         self.visual = ModifiedResNet(vision) if isinstance(vision.layers, tuple) else VisionTransformer(vision)
 
     def encode_text(self, ids: torch.Tensor) -> torch.Tensor:
-        """ids (B, L) int64 → (B, embed), not normalised."""
-        return self(ids)[1]  # type: ignore[no-any-return]
+        """ids (B, L) int64 → (B, embed), not of unit length."""
+        return self.forward(ids)[1]
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        """pixels (B, 3, R, R), ``normalised`` → (B, embed), not normalised; differentiable in the pixels."""
+        """pixels (B, 3, R, R), ``normalised`` → (B, embed), not of unit length; differentiable in the pixels."""
         out: torch.Tensor = self.visual(pixels)
         return out
 

@@ -1,4 +1,7 @@
-"""Kandinsky 2.0's text head (ai-forever/Kandinsky-2.0 ``text2im_model2_0.py``): two encoders become context and embedding."""
+"""Kandinsky 2.0's text head: two encoders become context and embedding.
+
+Original: ai-forever/Kandinsky-2.0 ``text2im_model2_0.py``.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ MASKED = -1e4
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """(B, L, D) → (B, heads, L, D / heads)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    out: torch.Tensor = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return out
 
 
 class SelfAttention(nn.Module):
@@ -79,6 +80,13 @@ class ContrastiveTextEncoder(nn.Module):
         return tokens, F.normalize(self.project(pooled).float(), dim=-1) * math.sqrt(self.cfg.pooled)
 
 
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm, computed in float32 whatever the precision around it, as T5 does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.float())
+
+
 class GatedFeedForward(nn.Module):
     """T5 1.1's gated GELU: down(gelu(gate(x)) · up(x)), no biases."""
 
@@ -95,8 +103,8 @@ class GatedFeedForward(nn.Module):
 class T5Block(nn.Module):
     def __init__(self, cfg: T5Config) -> None:
         super().__init__()
-        self.norm1, self.attention = nn.RMSNorm(cfg.width, eps=1e-6), SelfAttention(cfg.width, cfg.heads, biased=False)
-        self.norm2, self.feed = nn.RMSNorm(cfg.width, eps=1e-6), GatedFeedForward(cfg.width, cfg.ff)
+        self.norm1, self.attention = RMSNorm(cfg.width, eps=1e-6), SelfAttention(cfg.width, cfg.heads, biased=False)
+        self.norm2, self.feed = RMSNorm(cfg.width, eps=1e-6), GatedFeedForward(cfg.width, cfg.ff)
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         x = x + self.attention(self.norm1(x), bias)
@@ -121,7 +129,8 @@ class RelativePosition(nn.Module):
         exact = buckets // 2
         grown = torch.log(away.clamp(min=1).float() / exact) / math.log(self.cfg.max_distance / exact)
         far = (exact + (grown * (buckets - exact)).long()).clamp(max=buckets - 1)
-        return self.bias(side + torch.where(away < exact, away, far)).permute(2, 0, 1)[None]
+        out: torch.Tensor = self.bias(side + torch.where(away < exact, away, far)).permute(2, 0, 1)[None]
+        return out
 
 
 class T5TextEncoder(nn.Module):
@@ -133,7 +142,7 @@ class T5TextEncoder(nn.Module):
         self.embed, self.widen = nn.Embedding(cfg.vocab, cfg.embed), nn.Linear(cfg.embed, cfg.width, bias=False)
         self.relative = RelativePosition(cfg, both_ways=True)
         self.blocks = nn.ModuleList(T5Block(cfg) for _ in range(cfg.layers))
-        self.norm = nn.RMSNorm(cfg.width, eps=1e-6)
+        self.norm = RMSNorm(cfg.width, eps=1e-6)
         nn.init.normal_(self.embed.weight, std=0.5)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -152,11 +161,11 @@ class CrossBlock(nn.Module):
     def __init__(self, cfg: T5Config) -> None:
         super().__init__()
         self.heads = cfg.heads
-        self.norm1, self.attention = nn.RMSNorm(cfg.width, eps=1e-6), SelfAttention(cfg.width, cfg.heads, biased=False)
-        self.norm2 = nn.RMSNorm(cfg.width, eps=1e-6)
+        self.norm1, self.attention = RMSNorm(cfg.width, eps=1e-6), SelfAttention(cfg.width, cfg.heads, biased=False)
+        self.norm2 = RMSNorm(cfg.width, eps=1e-6)
         self.q, self.kv = nn.Linear(cfg.width, cfg.width, bias=False), nn.Linear(cfg.width, 2 * cfg.width, bias=False)
         self.out = nn.Linear(cfg.width, cfg.width, bias=False)
-        self.norm3, self.feed = nn.RMSNorm(cfg.width, eps=1e-6), GatedFeedForward(cfg.width, cfg.ff)
+        self.norm3, self.feed = RMSNorm(cfg.width, eps=1e-6), GatedFeedForward(cfg.width, cfg.ff)
 
     def forward(
         self, x: torch.Tensor, bias: torch.Tensor, tokens: torch.Tensor, tokens_bias: torch.Tensor
@@ -171,14 +180,14 @@ class CrossBlock(nn.Module):
 
 
 class T5Decoder(nn.Module):
-    """The other half of the text-to-text objective, used in training only: previous pieces and encoder tokens → logits."""
+    """The other half of the text-to-text objective, for training only: previous pieces and encoder tokens → logits."""
 
     def __init__(self, cfg: T5Config, layers: int = 2) -> None:
         super().__init__()
         self.embed, self.widen = nn.Embedding(cfg.vocab, cfg.embed), nn.Linear(cfg.embed, cfg.width, bias=False)
         self.relative = RelativePosition(cfg, both_ways=False)
         self.blocks = nn.ModuleList(CrossBlock(cfg) for _ in range(layers))
-        self.norm, self.narrow = nn.RMSNorm(cfg.width, eps=1e-6), nn.Linear(cfg.width, cfg.embed, bias=False)
+        self.norm, self.narrow = RMSNorm(cfg.width, eps=1e-6), nn.Linear(cfg.width, cfg.embed, bias=False)
         nn.init.normal_(self.embed.weight, std=0.5)
 
     def forward(self, ids: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

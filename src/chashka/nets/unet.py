@@ -95,9 +95,9 @@ class Stem(nn.Conv2d):
 
 
 class UNet(nn.Module):
-    """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added (B, 4·width)? → (B, out_channels, h, w).
+    """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added (B, 4·width)? → (B, out, h, w).
 
-    ``tokens`` are the text's (no padding mask, as in the originals); ``added`` is added to the time embedding (Kandinsky).
+    ``tokens`` are the text's (no padding mask, as in the originals); ``added`` joins the time embedding (Kandinsky).
     """
 
     def __init__(self, cfg: UNetConfig) -> None:

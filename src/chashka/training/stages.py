@@ -71,12 +71,15 @@ def load_component(module: nn.Module, path: Path, part: str) -> nn.Module:
     if not path.is_file():
         raise TrainingError(f"{path}: no such file; train the stage that writes it first")
     weights = {key.split("/", 1)[1]: v for key, v in load_file(path).items() if key.startswith(part + "/")}
-    result = module.load_state_dict(weights, strict=False)
-    if result.missing_keys or result.unexpected_keys:
+    have, wanted = ({key: tuple(v.shape) for key, v in state.items()} for state in (weights, module.state_dict()))
+    if have != wanted:
+        differs = sorted(key for key in have.keys() | wanted.keys() if have.get(key) != wanted.get(key))
+        first = differs[0]
         raise TrainingError(
-            f"{path}: component '{part}' does not fit: missing {result.missing_keys[:3]}, "
-            f"unexpected {result.unexpected_keys[:3]}: it belongs to another recipe"
+            f"{path}: component '{part}' belongs to another recipe: {len(differs)} tensors differ, "
+            f"the first is {first}: {have.get(first, 'missing')} in the file, {wanted.get(first, 'none')} expected"
         )
+    module.load_state_dict(weights)
     return module
 
 

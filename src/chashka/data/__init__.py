@@ -1,0 +1,1 @@
+"""From open packages to shards: sources, renders, captions, a licence manifest, the vocabulary."""

@@ -1,0 +1,168 @@
+"""Every stage end to end on a handful of made pictures and captions: it runs, resumes, and its weights feed the next stage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from chashka.data.shards import Labels, Record, write_shard
+from chashka.errors import TrainingError
+from chashka.nets.configs import (
+    AutoencoderConfig,
+    ImageTowerConfig,
+    T5Config,
+    TextEncoderConfig,
+    TextHeadConfig,
+    UNetConfig,
+)
+from chashka.training import stages
+from chashka.training.captions import Draw, balanced, load_captions
+from chashka.training.features import load_features
+from chashka.training.loop import generator
+from chashka.training.pictures import load_pictures, to_network
+from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, Optimiser, Recipe, Run, T5Recipe, UNetRecipe
+
+pytestmark = pytest.mark.torch
+
+CONCEPTS = ["emoji:1f34e", "emoji:1f408", "emoji:1f697"]
+RUN = Run(batch=6, steps=4, log_every=2, save_minutes=9.0, look_minutes=9.0, optimiser=Optimiser(warmup_steps=1))
+AUTOENCODER = AutoencoderRecipe(
+    run=RUN,
+    network=AutoencoderConfig(
+        4, 4, 16, (1, 1, 1), 1, 16, 16, (1, 1, 1), 0, stem=4, shortcuts=True, mid_attention=False, norm_groups=4
+    ),
+    crop=64,
+)
+CLIP = ContrastiveRecipe(
+    run=RUN,
+    text=TextEncoderConfig(vocab=300, embed=8, width=16, layers=1, heads=2, pooled=16),
+    image=ImageTowerConfig(width=16, blocks=1, pooled=16, norm_groups=4),
+    images=2,
+)
+T5 = T5Recipe(run=RUN, text=T5Config(vocab=300, embed=8, width=16, layers=1, heads=2, ff=16), decoder_layers=1)
+UNET = UNetRecipe(
+    run=RUN,
+    network=UNetConfig(
+        16, 16, 8, (1, 2), 1, (1,), head_width=8, context=16, resample="resblock", scale_shift=True, qk_norm=True,
+        norm_groups=4,
+    ),
+    head=TextHeadConfig(16, 16, 16, 16, 32, 2),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 pictures (discs of three colours in two styles) and their captions."""
+    folder = tmp_path_factory.mktemp("shards")
+    y, x = np.mgrid[:256, :256]
+    records = []
+    for i in range(60):
+        disc = (y - 128) ** 2 + (x - 100 - i) ** 2 < 80**2
+        pixels = np.zeros((256, 256, 4), np.uint8)
+        pixels[disc] = (255 * (i % 3 == 0), 255 * (i % 3 == 1), 255 * (i % 3 == 2), 255)
+        records.append(Record(f"made:{i}", i % 3, i % 2, 0, 1.0, pixels))
+    write_shard(folder / "pictures-000.safetensors", records, Labels(tuple(CONCEPTS), ("flat", "3d"), ("things",)), 256)
+    rows = [(c, kind, style) for c in range(3) for kind, style in ((0, -1), (1, -1), (2, -1), (3, 0), (3, 1))]
+    ids = [[1, 270 + c, 280 + kind, 290 + style, 2] for c, kind, style in rows]
+    tensors = {
+        "ids": torch.tensor(sum(ids, []), dtype=torch.int32),
+        "offsets": torch.arange(len(rows) + 1) * 5,
+        "concept": torch.tensor([r[0] for r in rows], dtype=torch.int32),
+        "locale": torch.zeros(len(rows), dtype=torch.int16),
+        "kind": torch.tensor([r[1] for r in rows], dtype=torch.int8),
+        "style": torch.tensor([r[2] for r in rows], dtype=torch.int16),
+        "language_weight": torch.ones(len(rows)),
+    }
+    lists = {"concepts": CONCEPTS, "locales": ["en"], "styles": ["flat", "3d"], "main": ["en"]}
+    save_file(tensors, folder / "captions.safetensors", {k: json.dumps(v) for k, v in lists.items()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All four stages, one after the other."""
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe in (AUTOENCODER, CLIP, T5):
+        stages.train(recipe, shards, folder / recipe.stage)
+    stages.train(UNET, shards, folder / "unet", frozen=frozen(folder))
+    return folder
+
+
+def frozen(runs: Path) -> dict[str, Path]:
+    return {stage: runs / stage / stages.AVERAGE for stage in ("autoencoder", "clip", "t5")}
+
+
+@pytest.mark.parametrize("recipe", [AUTOENCODER, CLIP, T5, UNET], ids=lambda r: r.stage)
+def test_a_stage_leaves_weights_log_and_recipe(runs: Path, recipe: Recipe) -> None:
+    folder = runs / recipe.stage
+    assert stages.recipe_of(folder / stages.AVERAGE) == recipe
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4]
+    assert all(torch.isfinite(value).all() for value in load_file(folder / stages.AVERAGE).values())
+
+
+def test_latents_fill_the_range_that_thresholds_expect(runs: Path, shards: Path) -> None:
+    """99.5 % of |x| lie within 1 (design decision 14)."""
+    features = load_features(runs / "unet" / "features", "cpu")
+    assert float(torch.quantile(features.latents[0].float().abs().flatten(), 0.995)) == pytest.approx(1, rel=0.05)
+
+
+def test_a_finished_decoder_can_be_trained_on_while_latents_stay(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = replace(AUTOENCODER, freeze_encoder=True)
+    stages.train(recipe, shards, tmp_path, start=runs / "autoencoder" / stages.AVERAGE)
+    before, after = load_file(runs / "autoencoder" / stages.AVERAGE), load_file(tmp_path / stages.AVERAGE)
+    same = {key: torch.equal(before[key], after[key]) for key in before}
+    assert all(same[key] for key in same if key.startswith("encoder/"))
+    assert not all(same[key] for key in same if key.startswith("decoder/"))
+    # the frozen half is part of the run's state: it resumes without --start
+    stages.train(recipe, shards, tmp_path)
+    assert all(torch.equal(after[key], value) for key, value in load_file(tmp_path / stages.AVERAGE).items())
+
+
+def test_the_unet_says_which_weights_it_lacks(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="clip, t5"):
+        stages.train(UNET, shards, tmp_path, frozen={"autoencoder": tmp_path / "none"})
+
+
+def test_weights_of_another_recipe_are_refused(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = replace(AUTOENCODER, network=replace(AUTOENCODER.network, decoder_width=32))
+    with pytest.raises(TrainingError, match="another recipe"):
+        stages.train(recipe, shards, tmp_path, start=runs / "autoencoder" / stages.AVERAGE)
+
+
+def test_pictures_come_back_as_written(shards: Path) -> None:
+    pictures = load_pictures(shards)
+    assert pictures.pixels.shape == (60, 4, 256, 256)
+    assert pictures.pixels[0, 0, 128, 100] == 255
+    assert 0 < int(pictures.held_out.sum()) < 10
+    assert float(to_network(pictures.pixels[0]).min()) == -1.0
+
+
+def test_draws_follow_their_weights_within_ranges() -> None:
+    draw = Draw(torch.tensor([1.0, 3.0, 0.0, 5.0, 1.0]))
+    chance = generator(0, 0)
+    counts = torch.bincount(draw(20000, chance), minlength=5) / 20000
+    assert torch.allclose(counts, torch.tensor([0.1, 0.3, 0.0, 0.5, 0.1]), atol=0.02)
+    start, end = torch.tensor([0, 2]).repeat(5000), torch.tensor([2, 5]).repeat(5000)
+    drawn = draw.within(start, end, chance)
+    assert bool(((drawn >= start) & (drawn < end)).all())
+    assert float((drawn[::2] == 1).float().mean()) == pytest.approx(0.75, abs=0.03)
+
+
+def test_concepts_are_balanced_whatever_their_number_of_rows() -> None:
+    concept = torch.tensor([0, 0, 0, 0, 1, 2])
+    weights = balanced(concept, 4, torch.ones(6), torch.tensor([1.0, 1.0, 2.0, 1.0]))
+    assert torch.allclose(weights, torch.tensor([0.25] * 4 + [1.0, 2.0], dtype=torch.float64))
+
+
+def test_captions_are_padded_with_zeros(shards: Path) -> None:
+    captions = load_captions(shards / "captions.safetensors")
+    ids, mask = captions.batch(torch.tensor([0, 3]), 8)
+    assert ids.tolist()[1] == [1, 270, 283, 290, 2, 0, 0, 0]
+    assert mask.sum(1).tolist() == [5.0, 5.0]
