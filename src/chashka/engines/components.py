@@ -54,6 +54,10 @@ DYNAMIC_AXES: dict[str, tuple[int, ...]] = {
 }
 """Axes that a stored graph leaves open, by input (docs/networks.md): rows, sizes of pictures, lengths of texts."""
 
+PRECISE_INPUTS: tuple[str, ...] = ("t",)
+"""Inputs that are computed with in float32 whatever the precision, up to the first matrix product: bfloat16 has 8 bits,
+so that all timesteps from 502 to 505 would become 504."""
+
 
 def describe(module: Any, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
     """The metadata above for a network with its configuration in ``module.cfg``."""

@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from chashka.checkpoints.safetensors_file import (
     sha256,
     write,
 )
-from chashka.engines.components import DYNAMIC_AXES, describe
+from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, describe
 from chashka.engines.runtime import convert_model, openvino
 from chashka.errors import WeightsError
 
@@ -103,6 +104,7 @@ def export_component(
     places, _ = layout(target)
     for layer, (tensor, begin, size) in found:
         _point(root, layer, places[tensor], begin, size)
+    _keep_f32(root)
     graph = target.with_suffix(".xml")
     replace(graph, [_serialised(root, name, digest)])
     return Exported(target, graph, digest, len(constants.extra), constants.reused)
@@ -154,7 +156,43 @@ def _convert(
             shape[axis] = -1
         shapes[port] = shape
     model.reshape(shapes)
+    _reshape_precise(model)
     openvino().save_model(model, str(path), compress_to_fp16=False)
+
+
+def _reshape_precise(model: Any) -> None:
+    """Write ``t[:, None]`` as Reshape: compilers replace Unsqueeze, and the replacement loses its mark (``_keep_f32``)."""
+    ops = openvino().opset13
+    for node in model.get_ops():
+        source = node.input_value(0) if node.get_type_name() == "Unsqueeze" else None
+        if source is None or source.get_node().get_type_name() != "Parameter":
+            continue
+        if source.get_names() & set(PRECISE_INPUTS) and len(source.get_partial_shape()) == 1:
+            axis = int(node.input_value(1).get_node().get_data().ravel()[0])
+            shape = ops.constant(np.array([1, -1] if axis == 0 else [-1, 1], np.int64))
+            node.output(0).replace(ops.reshape(source, shape, False).output(0))
+
+
+def _keep_f32(root: ET.Element) -> None:
+    """Mark what is computed from PRECISE_INPUTS before the first matrix product: OpenVINO leaves it in float32."""
+    layers = {layer.get("id"): layer for layer in root.iterfind("layers/layer")}
+    following: dict[str | None, list[str | None]] = {}
+    for edge in root.iterfind("edges/edge"):
+        following.setdefault(edge.get("from-layer"), []).append(edge.get("to-layer"))
+    names = {i: layer.find("output/port") for i, layer in layers.items() if layer.get("type") == "Parameter"}
+    todo = [i for i, port in names.items() if port is not None and port.get("names") in PRECISE_INPUTS]
+    seen = set(todo)
+    while todo:
+        for i in following.get(todo.pop(), []):
+            if i in seen or layers[i].get("type") in ("MatMul", "Convolution", "Result", "ShapeOf"):
+                continue
+            seen.add(i)
+            todo.append(i)
+            info = layers[i].find("rt_info")
+            if info is None:
+                info = ET.Element("rt_info")
+                layers[i].insert(0 if layers[i].find("data") is None else 1, info)
+            ET.SubElement(info, "attribute", {"name": "precise", "version": "0"})
 
 
 @dataclass(slots=True)

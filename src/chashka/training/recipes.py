@@ -154,9 +154,9 @@ class UNetRecipe:
         ("travel-places", 1.0),
         ("objects", 1.0),
         ("activities", 0.6),
-        ("smileys", 0.3),
-        ("symbols", 0.15),
-        ("people", 0.15),
+        ("smileys", 0.15),
+        ("symbols", 0.05),
+        ("people", 0.05),
         ("clipart", 0.2),
     )
     compile: bool = False
