@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden_files import golden
 from safetensors.torch import load_file
 
 from chashka.errors import InputError
 from chashka.nets.clip import CLIP, PIXEL_MEAN, PIXEL_STD, ModifiedResNet, TextTower, VisionTransformer, normalised
 from chashka.nets.configs import CLIP_PRESETS, CLIPTextConfig, CLIPVisionConfig
+from golden_files import golden
 
 pytestmark = pytest.mark.torch
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_files import golden
 from safetensors.torch import load_file
 from torch import nn
 
@@ -17,6 +16,7 @@ from chashka.nets.autoencoder import AutoencoderKL
 from chashka.nets.configs import AutoencoderConfig, TextHeadConfig, UNetConfig
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
+from golden_files import golden
 
 pytestmark = pytest.mark.torch
 
@@ -137,7 +137,16 @@ def inventories() -> dict[str, dict[str, list[int]]]:
 
 def kandinsky(in_channels: int) -> UNetConfig:
     return UNetConfig(
-        in_channels, 8, 384, (1, 2, 3, 4), 3, (1, 2, 3), head_width=64, context=768, resample="resblock", scale_shift=True
+        in_channels,
+        8,
+        384,
+        (1, 2, 3, 4),
+        3,
+        (1, 2, 3),
+        head_width=64,
+        context=768,
+        resample="resblock",
+        scale_shift=True,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from chashka.data.shards import Labels, Record, write_shard
+from chashka.data.shards import Labels, Record, pack, write_shard
 from chashka.errors import TrainingError
 from chashka.nets.configs import (
     AutoencoderConfig,
@@ -66,12 +66,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         disc = (y - 128) ** 2 + (x - 100 - i) ** 2 < 80**2
         pixels = np.zeros((256, 256, 4), np.uint8)
         pixels[disc] = (255 * (i % 3 == 0), 255 * (i % 3 == 1), 255 * (i % 3 == 2), 255)
-        records.append(Record(f"made:{i}", i % 3, i % 2, 0, 1.0, pixels))
+        records.append(Record(f"made:{i}", "made", i % 3, i % 2, 0, 1.0, pack(pixels)))
     write_shard(folder / "pictures-000.safetensors", records, Labels(tuple(CONCEPTS), ("flat", "3d"), ("things",)), 256)
     rows = [(c, kind, style) for c in range(3) for kind, style in ((0, -1), (1, -1), (2, -1), (3, 0), (3, 1))]
     ids = [[1, 270 + c, 280 + kind, 290 + style, 2] for c, kind, style in rows]
     tensors = {
-        "ids": torch.tensor(sum(ids, []), dtype=torch.int32),
+        "ids": torch.tensor([piece for row in ids for piece in row], dtype=torch.int32),
         "offsets": torch.arange(len(rows) + 1) * 5,
         "concept": torch.tensor([r[0] for r in rows], dtype=torch.int32),
         "locale": torch.zeros(len(rows), dtype=torch.int16),
