@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chashka.cli.places import cache_dir
 from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def draw(
     request = _request(families.options(name), {**fields, "prompt": prompt, **_size(size), **_settings(settings)})
     folder, file_name = _target(out)
     inputs = _inputs(init_file, mask_file)
-    bundle = families.load(name, engine=engine, device=device, precision=precision)
+    bundle = families.load(name, engine=engine, device=device, precision=precision, cache_dir=cache_dir())
     loaded = time.perf_counter()
     with _Bar() as bar:
         pictures = run(bundle, request, inputs, bar.step)

@@ -23,9 +23,10 @@ from chashka.data.concepts import EmojiTable
 from chashka.data.drawings import Drawing, Refused, iconify, learn_names, one_tone_each, webp
 from chashka.data.duplicates import Signature, duplicates, signature
 from chashka.data.manifest import Entry, Manifest
+from chashka.data.openclipart import Things, english_keywords, openclipart
 from chashka.data.render import NotDrawn, render
 from chashka.data.shards import Labels, Record, pack, write_shard
-from chashka.data.sources import EMOJI_NAMES, SOURCES, Source, choose, fetch
+from chashka.data.sources import ANNOTATIONS, EMOJI_NAMES, SOURCES, Source, choose, fetch
 from chashka.errors import FileError, InputError
 
 NAMED_BY = ("noto", "twemoji", "fluent-emoji-flat")
@@ -98,8 +99,7 @@ def _collect(
     drawings: dict[str, list[Drawing]] = {}
     refused: dict[str, Refused] = {name: Counter() for name in chosen}
     for name, source in chosen.items():
-        package = fetch(source.package, cache)
-        found = one_tone_each(list(_read(name, source, package, table, refused[name])), refused[name])
+        found = one_tone_each(list(_read(name, source, cache, table, refused[name])), refused[name])
         heavy = [drawing for drawing in found if drawing.weight >= min_weight]
         if len(heavy) < len(found):
             refused[name]["lighter than min_weight"] += len(found) - len(heavy)
@@ -109,14 +109,17 @@ def _collect(
     return drawings, refused
 
 
-def _read(name: str, source: Source, package: Path, table: EmojiTable, refused: Refused) -> Iterator[Drawing]:
+def _read(name: str, source: Source, cache: Path, table: EmojiTable, refused: Refused) -> Iterator[Drawing]:
+    package = fetch(source.package, cache)
     match source.kind:
         case "iconify":
             return iconify(name, source, package, table, refused)
         case "webp":
             return webp(name, source, package, table, refused)
         case "openclipart":
-            raise FileError("openclipart: not yet")
+            return openclipart(
+                name, source, package, Things(table, english_keywords(fetch(ANNOTATIONS[0], cache))), refused
+            )
 
 
 def _render_all(drawings: Iterable[Drawing], size: int, jobs: int, refused: Refused) -> list[Rendered]:

@@ -102,5 +102,3 @@ def _people(entries: Iterable[Entry]) -> list[str]:
     if free:
         lines.append("Drawn by: " + ", ".join(f"{name} ({count})" for name, count in sorted(free.items())) + ".")
     return lines
-
-

@@ -2,9 +2,9 @@
 
 Every file speaks for itself: its RDF must name a public-domain licence. Titles are uneven (Italian, "Various Cliparts", or the
 title of the file that served as a template), so a title counts only where the file's name begins like it. A clip is taken for
-an emoji when its name is the emoji's English name, or a keyword of no other emoji, or when exactly one of its keywords is an
-emoji's name; only things count (animals, food, places, activities, objects). Everything else is its own concept,
-``clipart:<slug>``.
+an emoji when its name is the emoji's English name; or, where the folder holds things of the emoji's group, when its name is a
+keyword of no other emoji or exactly one of its keywords is an emoji's name. Only things count (animals, food, places,
+activities, objects). Everything else is its own concept, ``clipart:<slug>``.
 """
 
 from __future__ import annotations
@@ -44,8 +44,27 @@ _SKIPPED = (
 )
 """Folders of icons, flags, cards, spirographs, gradients, patterns and traffic signs."""
 
+# What a folder holds; elsewhere only the name itself counts.
+_HOLDS = {
+    "animals": {"animals-nature"},
+    "buildings": {"objects", "travel-places"},
+    "computer": {"objects"},
+    "education": {"objects"},
+    "electronics": {"objects"},
+    "food": {"food-drink"},
+    "geography": {"travel-places"},
+    "office": {"objects"},
+    "people/clothing": {"objects"},
+    "plants": {"animals-nature", "food-drink"},
+    "recreation": {"activities", "objects"},
+    "signs_and_symbols/weather": {"travel-places"},
+    "tools": {"objects"},
+    "transportation": {"travel-places"},
+}
+
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
+_NOISE = re.compile(r"\b(b (and )?w|bwh?|ganson|(open)?clip ?art)\b", re.IGNORECASE)
 _BY = re.compile(r"^clipart by .* - ", re.IGNORECASE)
 
 
@@ -66,13 +85,19 @@ class Things:
             if said[word] == 1 and word not in self.names
         }
 
-    def find(self, name: str, subjects: list[str]) -> tuple[Emoji, float] | None:
-        """The emoji for the slug of a name, or for keywords, with the weight that such a match gives."""
-        by_name = self.names.get(name) or self.keywords.get(name)
-        if by_name:
-            return by_name, NAMED
-        by_subject = {self.names[word].concept: self.names[word] for word in map(slug, subjects) if word in self.names}
-        return (next(iter(by_subject.values())), KEYWORDED) if len(by_subject) == 1 else None
+    def find(self, name: str, subjects: list[str], place: str) -> tuple[Emoji, float] | None:
+        """The emoji for the slug of a name, or for keywords, with the weight that such a match gives.
+
+        ``place``: the file's path in the library.
+        """
+        if name in self.names:
+            return self.names[name], NAMED
+        holds = next((groups for folder, groups in _HOLDS.items() if place.startswith(folder + "/")), set())
+        by_keyword = self.keywords.get(name)
+        if by_keyword and by_keyword.group in holds:
+            return by_keyword, NAMED
+        meant = [self.names[word] for word in dict.fromkeys(map(slug, subjects)) if word in self.names]
+        return (meant[0], KEYWORDED) if len(meant) == 1 and meant[0].group in holds else None
 
 
 def english_keywords(annotations: Path) -> dict[str, list[str]]:
@@ -114,7 +139,7 @@ def _read(name: str, source: Source, place: str, contents: bytes, things: Things
     title = _title(root, PurePosixPath(place).stem)
     subjects = [item.text or "" for subject in root.iter(f"{_DC}subject") for item in subject.iter(f"{_RDF}li")]
     author = next((text for text in _texts(root, "creator")), "") or "unknown"
-    match = things.find(slug(title), subjects)
+    match = things.find(slug(title), subjects, place)
     for parent in list(root.iter()):
         for child in [child for child in parent if str(child.tag).endswith("}metadata")]:
             parent.remove(child)
@@ -149,7 +174,7 @@ def _title(root: ET.Element, stem: str) -> str:
     title = _BY.sub("", next(iter(_texts(root, "title")), ""))
     trusted = slug(title)[:6] != "" and slug(stem).startswith(slug(title)[:6])
     words = re.sub(r"[^\w'’-]+|_", " ", title if trusted else stem)
-    return " ".join(re.sub(r"\d+\b|\b\d+", " ", words).split()) or stem
+    return " ".join(_NOISE.sub(" ", re.sub(r"\d+\b|\b\d+", " ", words)).split()) or stem
 
 
 def _texts(root: ET.Element, name: str) -> Iterator[str]:

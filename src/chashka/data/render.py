@@ -129,7 +129,9 @@ def _draw(
         inner.set(key, repr(value))
     inner.set("viewBox", " ".join(map(repr, page)))
     inner.set("overflow", "hidden")
-    outer = ET.Element(f"{{{_SVG}}}svg", {"viewBox": " ".join(map(repr, view)), "width": str(size), "height": str(size)})
+    outer = ET.Element(
+        f"{{{_SVG}}}svg", {"viewBox": " ".join(map(repr, view)), "width": str(size), "height": str(size)}
+    )
     outer.append(inner)
     text = ET.tostring(outer, encoding="unicode")
     try:

@@ -149,7 +149,9 @@ class Shard:
         """uint8 (size, size, 4), premultiplied."""
         data = self._bytes[self._offsets[i] : self._offsets[i + 1]].tobytes()
         try:
-            if self._planes:  # shards of the first format: channel planes, each row as the difference from the row above
+            if (
+                self._planes
+            ):  # shards of the first format: channel planes, each row as the difference from the row above
                 rows = np.frombuffer(zlib.decompress(data), np.uint8).reshape(4, self.size, self.size)
                 return np.cumsum(rows, axis=1, dtype=np.uint8).transpose(1, 2, 0)
             return unpack(data, self.size)

@@ -174,47 +174,29 @@ def _reshape_precise(model: Any) -> None:
 
 
 def _keep_f32(root: ET.Element) -> None:
-    """Mark the layers that OpenVINO shall leave in float32 whatever the precision, up to the nearest matrix product.
+    """Mark the layers that OpenVINO shall leave in float32 whatever the precision: from PRECISE_INPUTS to the products.
 
-    They are what is computed from PRECISE_INPUTS, and what is rounded to integers (T5's buckets of distance: 19 would
-    fall into the next one). The mark is OpenVINO's own DisableFP16Compression.
+    The mark is OpenVINO's own DisableFP16Compression. Layers that it replaces by others while compiling lose it; tests
+    compare both engines over the range of t.
     """
-    layers = {str(layer.get("id")): layer for layer in root.iterfind("layers/layer")}
-    after: dict[str, list[str]] = {}
-    before: dict[str, list[str]] = {}
+    layers = {layer.get("id"): layer for layer in root.iterfind("layers/layer")}
+    following: dict[str | None, list[str | None]] = {}
     for edge in root.iterfind("edges/edge"):
-        source, target = str(edge.get("from-layer")), str(edge.get("to-layer"))
-        after.setdefault(source, []).append(target)
-        before.setdefault(target, []).append(source)
+        following.setdefault(edge.get("from-layer"), []).append(edge.get("to-layer"))
     ports = {i: layer.find("output/port") for i, layer in layers.items() if layer.get("type") == "Parameter"}
-    inputs = [i for i, port in ports.items() if port is not None and port.get("names") in PRECISE_INPUTS]
-    rounded = [i for i, layer in layers.items() if layer.get("type") == "Convert" and _rounds(layer)]
-    marked = _reached(inputs, after, layers) - set(inputs)
-    for i in sorted(marked | _reached(rounded, before, layers)):
-        info = layers[i].find("rt_info")
-        if info is None:
-            info = ET.Element("rt_info")
-            layers[i].insert(0 if layers[i].find("data") is None else 1, info)
-        ET.SubElement(info, "attribute", {"name": "precise", "version": "0"})
-
-
-def _rounds(convert: ET.Element) -> bool:
-    """Whether a Convert layer turns floats into integers."""
-    source = convert.find("input/port")
-    integer = _data(convert).get("destination_type", "").startswith(("i", "u"))
-    return integer and source is not None and source.get("precision", "").startswith(("FP", "BF"))
-
-
-def _reached(start: Sequence[str], edges: Mapping[str, list[str]], layers: Mapping[str, ET.Element]) -> set[str]:
-    """``start`` and everything that ``edges`` lead to, not through products, sources of shapes and the graph's ends."""
-    ends = ("MatMul", "Convolution", "Result", "ShapeOf", "Const", "Parameter")
-    seen, todo = set(start), list(start)
+    todo = [i for i, port in ports.items() if port is not None and port.get("names") in PRECISE_INPUTS]
+    seen = set(todo)
     while todo:
-        for i in edges.get(todo.pop(), []):
-            if i not in seen and layers[i].get("type") not in ends:
-                seen.add(i)
-                todo.append(i)
-    return seen
+        for i in following.get(todo.pop(), []):
+            if i in seen or layers[i].get("type") in ("MatMul", "Convolution", "Result", "ShapeOf"):
+                continue
+            seen.add(i)
+            todo.append(i)
+            info = layers[i].find("rt_info")
+            if info is None:
+                info = ET.Element("rt_info")
+                layers[i].insert(0 if layers[i].find("data") is None else 1, info)
+            ET.SubElement(info, "attribute", {"name": "precise", "version": "0"})
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 from chashka.errors import InputError, WeightsError
 from chashka.families.family import Bundle, Codec, EngineChoice, Family, Meter, Plan, Preset, TextEncoder
@@ -73,8 +74,9 @@ def load(
     device: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    cache_dir: Path | None = None,
 ) -> Bundle:
-    """Open a model. engine: auto, openvino or torch.
+    """Open a model. engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere.
 
     Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError.
     """
@@ -84,4 +86,4 @@ def load(
         raise WeightsError(
             f"model {model!r} is not complete: {', '.join(missing)} not found in {preset.folder}; install chashka again"
         )
-    return declaration.open(preset, EngineChoice(engine, device, precision, threads))
+    return declaration.open(preset, EngineChoice(engine, device, precision, threads, cache_dir))

@@ -74,12 +74,16 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """How a model shall be run. engine: auto, openvino, torch. device: auto, or the engine's own name. precision: see engines."""
+    """How a model shall be run. engine: auto, openvino, torch. device: auto, or the engine's own name. precision: see engines.
+
+    cache_dir: where an engine may keep what it compiled and measured, for the next process; None: nowhere.
+    """
 
     engine: str = "auto"
     device: str | None = None
     precision: str | None = None
     threads: int | None = None
+    cache_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

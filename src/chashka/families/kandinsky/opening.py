@@ -1,3 +1,85 @@
-"""Opens the teacup's files."""
+"""Opens the teacup's six components with the chosen engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chashka.diffusion import Denoiser, Flow, NoiseSchedule, Table
+from chashka.engines import Graph, as_network, open_engine
+from chashka.errors import WeightsError
+from chashka.families.kandinsky.codec import LatentCodec, stored_preview
+from chashka.families.kandinsky.text import JoinedText
+from chashka.prompts.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from chashka.families.family import Bundle, EngineChoice, Preset
+
 COMPONENTS = ("encoder", "decoder", "text_contrastive", "text_t5", "text_head", "unet")
-def open_teacup(preset, choice): raise NotImplementedError
+VOCABULARY = "vocabulary.tsv"
+"""Beside the folders of the models: every teacup reads the same words."""
+
+
+def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
+    """Components, vocabulary and schedule of a teacup. Raises WeightsError for files that do not belong together."""
+    from chashka.families.family import Bundle
+    from chashka.families.kandinsky import FAMILY
+
+    engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
+    graphs = {name: engine.open(preset.folder, name) for name in COMPONENTS}
+    encoder, decoder, unet = graphs["encoder"], graphs["decoder"], graphs["unet"]
+    scales = {name: _stored(graphs[name], "latent_scale", preset.folder) for name in ("encoder", "decoder")}
+    if scales["encoder"] != scales["decoder"]:
+        raise WeightsError(
+            f"{preset.folder}: encoder and decoder have different latent scales, {scales['encoder']} and "
+            f"{scales['decoder']}: they are not of one release; install chashka again"
+        )
+    schedule = stored_schedule(json.loads(_stored(unet, "schedule", preset.folder)), preset.folder)
+    prediction = _stored(unet, "prediction", preset.folder)
+    channels = int(json.loads(_stored(unet, "config", preset.folder))["in_channels"])
+    texts = (graphs["text_contrastive"], graphs["text_t5"], graphs["text_head"])
+    vocabulary = Vocabulary.load(preset.folder.parent / VOCABULARY)
+    return Bundle(
+        family=FAMILY,
+        preset=preset,
+        denoiser=Denoiser(as_network(unet), schedule, prediction),
+        codec=LatentCodec(
+            _by_mapping(encoder),
+            _by_mapping(decoder),
+            float(scales["encoder"]),
+            channels,
+            stored_preview(decoder.metadata, channels),
+        ),
+        text=JoinedText(vocabulary, *(_by_mapping(graph) for graph in texts)),
+        defaults=json.loads(_stored(unet, "defaults", preset.folder)),
+        engine=engine.name,
+    )
+
+
+def stored_schedule(values: Mapping[str, Any], where: Path) -> NoiseSchedule:
+    """``{"kind": "flow", "shift": s}`` or ``{"kind": "linear" | "scaled_linear" | "squared_cosine"}`` as a schedule."""
+    match values.get("kind"):
+        case "flow":
+            return Flow(shift=float(values.get("shift", 1.0)))
+        case "linear":
+            return Table.linear()
+        case "scaled_linear":
+            return Table.scaled_linear()
+        case "squared_cosine":
+            return Table.squared_cosine()
+        case kind:
+            raise WeightsError(f"{where}: the schedule {kind!r} is unknown; the files belong to another version of chashka")
+
+
+def _by_mapping(graph: Graph) -> Any:
+    """The graph as a function of one mapping, which is how codec and text encoders call it."""
+    return lambda inputs: graph(**inputs)
+
+
+def _stored(graph: Graph, key: str, where: Path) -> str:
+    value = graph.metadata.get(key)
+    if value is None:
+        raise WeightsError(f"{where}: {graph.name} says nothing about its {key}; export it again with chashka export")
+    return value

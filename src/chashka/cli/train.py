@@ -1,0 +1,57 @@
+"""``chashka train``: one command per stage; the same function as ``python -m chashka.training`` on a bare machine."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from chashka.errors import MissingExtraError
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("stage", type=click.Choice(["autoencoder", "clip", "t5", "unet"]))
+@click.option("--recipe", help="A recipe's name or JSON file. Default: the stage's own recipe.")
+@click.option("--shards", type=FOLDER, required=True, help="Folder made by chashka data build.")
+@click.option("--run", type=FOLDER, required=True, help="Folder of the run; the same folder again goes on where it stopped.")
+@click.option("--minutes", type=float, help="Stop cleanly after so many minutes; go on another time.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--start", type=FILE, help="Begin with the weights of this average.safetensors.")
+@click.option("--frozen", multiple=True, metavar="STAGE=FILE", help="For the U-Net: averages of autoencoder, clip and t5.")
+@click.option("--show-recipe", is_flag=True, help="Print the recipe as JSON and stop: a start for your own.")
+def train(
+    stage: str,
+    recipe: str | None,
+    shards: Path,
+    run: Path,
+    minutes: float | None,
+    device: str,
+    start: Path | None,
+    frozen: tuple[str, ...],
+    show_recipe: bool,
+) -> None:
+    """Train a stage of the embedded models: autoencoder, clip, t5, then unet.
+
+    \b
+    chashka train autoencoder --shards data/shards --run runs/autoencoder --minutes 60
+    chashka train unet --shards data/shards --run runs/unet --frozen autoencoder=runs/autoencoder/average.safetensors …
+
+    The learning rate is a function of the recipe's whole length, so that a run may be cut into slices of any size; a killed run
+    goes on from its last state. Every slice leaves average.safetensors in the run's folder, for chashka export.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("train", "chashka train")
+    from chashka.training import recipes
+    from chashka.training.__main__ import frozen_files
+
+    chosen = recipes.load(recipe or stage, stage)
+    if show_recipe:
+        click.echo(recipes.to_json(chosen), nl=False)
+        return
+    from chashka.training.stages import train as train_stage
+
+    train_stage(chosen, shards, run, minutes=minutes, device=device, start=start, frozen=frozen_files(list(frozen)))

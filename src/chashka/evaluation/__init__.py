@@ -1,0 +1,1 @@
+"""What the models draw, unpicked, and how well: fixed prompts, the contact sheet, nearest training pictures, metrics."""
