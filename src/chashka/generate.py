@@ -72,7 +72,9 @@ def draw(
             on_step(progress)
 
 
-def generate(bundle: Bundle, request: Request, inputs: Inputs | None = None) -> Generator[Progress, None, list[Picture]]:
+def generate(
+    bundle: Bundle, request: Request, inputs: Inputs | None = None
+) -> Generator[Progress, None, list[Picture]]:
     """Yield a :class:`Progress` after every step of every batch, and return the pictures.
 
     A request without a seed is refused (choose one and keep it: it belongs to the result). Same bundle, same request,
@@ -91,7 +93,9 @@ def generate(bundle: Bundle, request: Request, inputs: Inputs | None = None) -> 
     assert request.steps is not None and request.seed is not None and request.sampler is not None
     sigmas = bundle.denoiser.schedule.spaced(request.steps, request.spacing)
     first_step = 0 if start is None else _first_step(len(sigmas) - 1, request.strength)
-    plan = Plan(sigmas) if start is None else Plan(sigmas, start.x if start.mask is not None else None, start.latent_mask)
+    plan = (
+        Plan(sigmas) if start is None else Plan(sigmas, start.x if start.mask is not None else None, start.latent_mask)
+    )
     denoise = bundle.family.denoise(bundle, request, plan)
     options = _sampler_options(request, notes)
     batches = [(i, min(bundle.rows, request.n - i)) for i in range(0, request.n, bundle.rows)]
@@ -248,9 +252,7 @@ def _sampler_options(request: Request, notes: list[str]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in known}
 
 
-def _finish(
-    bundle: Bundle, x: Array, frame: Frame, start: _Start | None, request: Request
-) -> list[NDArray[np.uint8]]:
+def _finish(bundle: Bundle, x: Array, frame: Frame, start: _Start | None, request: Request) -> list[NDArray[np.uint8]]:
     """Decode, bring to the final size, paste what is kept, put on the background."""
     if not np.isfinite(x).all():
         raise EngineError("the model produced numbers that are not finite; try a lower guidance scale or precision f32")

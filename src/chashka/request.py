@@ -59,7 +59,11 @@ class Request(BaseModel):
     negative_prompt: str = bounded("", f"text of at most {LONGEST_PROMPT} characters", "what to keep away from")
     n: Whole = bounded(1, "a whole number from 1 to 64", "how many pictures", ge=1, le=64)
     seed: Whole | None = bounded(
-        None, "a whole number from 0 to 2**63 - 1", "same seed, same picture; a random one if absent", ge=0, le=2**63 - 1
+        None,
+        "a whole number from 0 to 2**63 - 1",
+        "same seed, same picture; a random one if absent",
+        ge=0,
+        le=2**63 - 1,
     )
     first: Whole = bounded(0, "a whole number from 0 to 1000000", "number of the first picture", ge=0, le=1_000_000)
     steps: Whole | None = bounded(None, "a whole number from 1 to 1000", "sampling steps", ge=1, le=1000)

@@ -21,8 +21,15 @@ SIDE = 512
 
 _SAMPLERS = {"p_sampler": "ddpm", "ddim_sampler": "ddim", "plms_sampler": "plms"}
 _LATER = frozenset(
-    "prior_cf_scale prior_steps negative_prior_prompt negative_decoder_prompt decoder_guidance_scale "
-    "prior_guidance_scale decoder_steps".split()
+    [
+        "prior_cf_scale",
+        "prior_steps",
+        "negative_prior_prompt",
+        "negative_decoder_prompt",
+        "decoder_guidance_scale",
+        "prior_guidance_scale",
+        "decoder_steps",
+    ]
 )
 """Keywords of versions 2.1 and 2.2, which describe parts that this model does not have."""
 
@@ -78,7 +85,9 @@ class Kandinsky2:
     ) -> list[Image]:
         """``batch_size`` pictures of ``prompt``, h×w. Sizes are rounded up to 64 inside and cut to h×w, as in 2022."""
         high, wide = -(-int(h) // 64) * 64, -(-int(w) // 64) * 64
-        fields = _common(prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later)
+        fields = _common(
+            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later
+        )
         drawn = self._draw({**fields, "n": batch_size, "width": wide, "height": high}, None, progress, seed)
         return [image.crop((0, 0, int(w), int(h))) for image in drawn]
 
@@ -101,7 +110,9 @@ class Kandinsky2:
         """One 512×512 picture from ``pil_img``, aspect ignored. strength: the share that is KEPT, 1 = the picture itself."""
         if not 0 <= strength <= 1:
             raise InputError(f"strength: {strength!r} is not possible; allowed: a number from 0 to 1")
-        fields = _common(prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later)
+        fields = _common(
+            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later
+        )
         size = {"width": SIDE, "height": SIDE}
         # 1 - 0.8 is 0.19999999999999996: twelve digits are more than steps can tell apart
         share = round(1 - strength, 12)
@@ -124,7 +135,9 @@ class Kandinsky2:
         **later: Any,
     ) -> list[Image]:
         """One 512×512 picture; img_mask: numbers (H, W), 1 = KEEP, 0 = repaint, which is the opposite of chashka's masks."""
-        fields = _common(prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later)
+        fields = _common(
+            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later
+        )
         size = {"width": SIDE, "height": SIDE}
         return self._draw({**fields, **size}, _inputs(pil_img, img_mask), progress, seed)
 
@@ -190,7 +203,9 @@ def _inputs(pil_img: Image, img_mask: Any) -> Inputs:
         return Inputs(picture)
     kept = np.asarray(img_mask, dtype=np.float32)
     if kept.ndim != 2 or not np.isfinite(kept).all():
-        raise InputError(f"img_mask: shape {kept.shape} is not possible; allowed: numbers (H, W), 1 = keep, 0 = repaint")
+        raise InputError(
+            f"img_mask: shape {kept.shape} is not possible; allowed: numbers (H, W), 1 = keep, 0 = repaint"
+        )
     return Inputs(picture, np.clip(1 - kept, 0, 1))
 
 

@@ -199,10 +199,14 @@ def test_the_parts_fit_each_other() -> None:
 # The U-Net and the picture tower
 
 
+@pytest.fixture(scope="module")
+def unet() -> nn.Module:
+    return built(UNet(TEACUP_UNET))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(8, 8), (8, 12)])
-def test_unet_shapes_and_what_it_listens_to(size: tuple[int, int]) -> None:
-    unet = built(UNet(TEACUP_UNET))
+def test_unet_shapes_and_what_it_listens_to(size: tuple[int, int], unet: nn.Module) -> None:
     x, t, tokens, added = draw(2, 16, *size), torch.tensor([999.0, 12.5]), draw(2, 10, 256), draw(2, 256)
     out = unet(x=x, t=t, tokens=tokens, added=added)
     assert out.shape == x.shape
@@ -212,8 +216,7 @@ def test_unet_shapes_and_what_it_listens_to(size: tuple[int, int]) -> None:
 
 
 @torch.no_grad()
-def test_rows_of_the_unet_do_not_see_each_other() -> None:
-    unet = built(UNet(TEACUP_UNET))
+def test_rows_of_the_unet_do_not_see_each_other(unet: nn.Module) -> None:
     x, t, tokens, added = draw(3, 16, 8, 8), torch.tensor([1.0, 500.0, 900.0]), draw(3, 10, 256), draw(3, 256)
     out = unet(x, t, tokens, added)
     for row in range(3):

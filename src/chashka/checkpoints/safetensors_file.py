@@ -76,7 +76,7 @@ def layout(path: Path) -> tuple[dict[str, Place], dict[str, str]]:
         raise WeightsError(f"cannot read the weight file {path}: {error.strerror}") from error
     try:
         header = json.loads(text, object_pairs_hook=_unique)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         _damaged(path, f"its header is not JSON: {error}")
     if not isinstance(header, dict):
         _damaged(path, "its header is not a table")
@@ -182,8 +182,8 @@ def _places(path: Path, header: dict[str, Any], start: int, length: int) -> dict
             whole = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
         except (KeyError, TypeError, ValueError):
             _damaged(path, f"the entry of {name!r} is incomplete")
-        if dtype not in DTYPES:
-            raise WeightsError(f"{path}: {name} has dtype {dtype}; supported are {', '.join(DTYPES)}")
+        if not isinstance(dtype, str) or dtype not in DTYPES:
+            raise WeightsError(f"{path}: {name!r} has dtype {dtype!r}; supported are {', '.join(DTYPES)}")
         if not whole or end - begin != count * np.dtype(DTYPES[dtype]).itemsize:
             _damaged(path, f"shape, dtype and size of {name!r} do not agree")
         places[name] = Place(dtype, shape, start + begin, end - begin)

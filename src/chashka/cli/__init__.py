@@ -42,7 +42,7 @@ Exit codes:
 class Commands(click.Group):
     """A click group that prints every error for people in one line."""
 
-    def main(  # type: ignore[override]  # click types two overloads by standalone_mode; both go through here
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,

@@ -32,10 +32,14 @@ DEFAULT_SUFFIX = ".png"
 @click.option("--guidance", "guidance_scale", type=float, help="How strictly to follow the prompt, 0 to 50; 1: freely.")
 @click.option("--sampler", help="Sampler; a wrong name lists those that exist. Default: the model's.")
 @click.option("--spacing", help="How noise levels are spaced; a wrong name lists those that exist.")
-@click.option("--size", help="WIDTHxHEIGHT of the result in pixels, 64 to 2048. Default: the model's, or the picture's.")
+@click.option(
+    "--size", help="WIDTHxHEIGHT of the result in pixels, 64 to 2048. Default: the model's, or the picture's."
+)
 @click.option("--negative", "negative_prompt", default="", help="What to keep away from.")
 @click.option("--init", "init_file", type=click.Path(path_type=Path), help="Start from this picture (PNG, JPEG, WebP).")
-@click.option("--strength", type=float, help="How much of the picture is replaced, 0 to 1.  [default: 0.7; 1 with a mask]")
+@click.option(
+    "--strength", type=float, help="How much of the picture is replaced, 0 to 1.  [default: 0.7; 1 with a mask]"
+)
 @click.option("--mask", "mask_file", type=click.Path(path_type=Path), help="Repaint only where this picture is white.")
 @click.option("--background", default="transparent", show_default=True, help="transparent, a colour name, or #rrggbb.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable.")
@@ -194,7 +198,9 @@ def _write(pictures: list[Picture], folder: Path, file_name: str | None, grid: b
     return files
 
 
-def _report(bundle: Bundle, pictures: list[Picture], files: list[Path], loading: float, drawing: float) -> dict[str, Any]:
+def _report(
+    bundle: Bundle, pictures: list[Picture], files: list[Path], loading: float, drawing: float
+) -> dict[str, Any]:
     request = pictures[0].request
     meter = bundle.text.meter(request.prompt)
     notes = list(dict.fromkeys(note for picture in pictures for note in picture.notes))

@@ -46,7 +46,12 @@ def show(name: str | None, as_json: bool) -> None:
     chosen = name or families.DEFAULT
     declaration, preset = families.find(chosen)
     fields = [
-        {"name": key, "about": info.description, "allowed": allowed_text(info.json_schema_extra), "default": _plain(info)}
+        {
+            "name": key,
+            "about": info.description,
+            "allowed": allowed_text(info.json_schema_extra),
+            "default": _plain(info),
+        }
         for key, info in declaration.options.model_fields.items()
     ]
     facts = {"name": chosen, **_facts(preset), "fields": fields}

@@ -17,11 +17,15 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.argument("stage", type=click.Choice(["autoencoder", "clip", "t5", "unet"]))
 @click.option("--recipe", help="A recipe's name or JSON file. Default: the stage's own recipe.")
 @click.option("--shards", type=FOLDER, required=True, help="Folder made by chashka data build.")
-@click.option("--run", type=FOLDER, required=True, help="Folder of the run; the same folder again goes on where it stopped.")
+@click.option(
+    "--run", type=FOLDER, required=True, help="Folder of the run; the same folder again goes on where it stopped."
+)
 @click.option("--minutes", type=float, help="Stop cleanly after so many minutes; go on another time.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--start", type=FILE, help="Begin with the weights of this average.safetensors.")
-@click.option("--frozen", multiple=True, metavar="STAGE=FILE", help="For the U-Net: averages of autoencoder, clip and t5.")
+@click.option(
+    "--frozen", multiple=True, metavar="STAGE=FILE", help="For the U-Net: averages of autoencoder, clip and t5."
+)
 @click.option("--show-recipe", is_flag=True, help="Print the recipe as JSON and stop: a start for your own.")
 def train(
     stage: str,

@@ -3,7 +3,7 @@
 Every file speaks for itself: its RDF must name a public-domain licence. Titles are uneven (Italian, "Various Cliparts", or the
 title of the file that served as a template), so a title counts only where the file's name begins like it. A clip is taken for
 an emoji when its name is the emoji's English name; or, where the folder holds things of the emoji's group, when its name is a
-keyword of no other emoji or exactly one of its keywords is an emoji's name. Only things count (animals, food, places,
+keyword of no other emoji, or its last word or exactly one of its keywords is an emoji's name. Only things count (animals, food, places,
 activities, objects). Everything else is its own concept, ``clipart:<slug>``.
 """
 
@@ -24,7 +24,7 @@ from chashka.data.sources import Source
 from chashka.data.words import concept_id
 
 NAMED, KEYWORDED, UNNAMED = 0.5, 0.25, 0.1
-"""Weights: the name is an emoji's; one keyword is; neither."""
+"""Weights: the name is an emoji's; a part of the name or a keyword is; neither."""
 
 MOST_BYTES = 500_000
 _SKIPPED = (
@@ -96,6 +96,9 @@ class Things:
         by_keyword = self.keywords.get(name)
         if by_keyword and by_keyword.group in holds:
             return by_keyword, NAMED
+        last = self.names.get(name.rpartition("-")[2])
+        if last and last.group in holds:
+            return last, KEYWORDED
         meant = [self.names[word] for word in dict.fromkeys(map(slug, subjects)) if word in self.names]
         return (meant[0], KEYWORDED) if len(meant) == 1 and meant[0].group in holds else None
 

@@ -24,7 +24,7 @@ class Network(Protocol):
     out: f32 (B, C', H, W), with C' = C, or 2·C where the variance was learned as well.
     """
 
-    def __call__(self, x: Array, t: Array, cond: Conditioning) -> Array:
+    def __call__(self, x: Array, t: Array, cond: Conditioning, /) -> Array:
         """Predict; ``cond`` holds the names this network was built for."""
 
 

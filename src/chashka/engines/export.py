@@ -8,6 +8,7 @@ bytes at some offset of one file, so the graph points into the safetensors file.
 from __future__ import annotations
 
 import copy
+import hashlib
 import tempfile
 import warnings
 import xml.etree.ElementTree as ET
@@ -207,7 +208,7 @@ class _Constants:
     extra: bytearray = field(default_factory=bytearray)
     unmatched: list[tuple[int, str]] = field(default_factory=list)
     reused: int = 0
-    _weights_by_bytes: dict[bytes, str] = field(default_factory=dict)
+    _weights_by_digest: dict[bytes, str] = field(default_factory=dict)
     _extra_by_bytes: dict[bytes, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -215,7 +216,7 @@ class _Constants:
         for name in sorted(self.weights, reverse=True):
             array = self.weights[name]
             wide = array.astype(np.float32) if array.dtype == np.float16 else array
-            self._weights_by_bytes[wide.tobytes()] = name
+            self._weights_by_digest[_digest(wide.tobytes())] = name
 
     def source(self, layer: ET.Element, binary: bytes) -> tuple[str, int, int]:
         """(tensor's name, first byte in it, bytes) for one Const layer."""
@@ -224,7 +225,7 @@ class _Constants:
         blob = binary[begin : begin + size]
         if size == 0:
             return next(iter(self.weights)), 0, 0
-        name = self._weights_by_bytes.get(blob)
+        name = self._weights_by_digest.get(_digest(blob))
         # Scalars and the like are told from weights by their size: a weight of 4 bytes is cheaper copied than shared.
         if name is not None and size > 8 and data.get("element_type") in ("f32", "i64", "i32", "u8", "i8"):
             self.reused += self.weights[name].nbytes
@@ -235,6 +236,10 @@ class _Constants:
             self.extra.extend(blob)
             self.unmatched.append((size, layer.get("name", "?")))
         return GRAPH_TENSOR, self._extra_by_bytes[blob], size
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _data(layer: ET.Element) -> ET.Element:

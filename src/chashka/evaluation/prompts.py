@@ -1,6 +1,6 @@
 """The 48 fixed prompts, half of them not in English: the same words and the same seeds for every model, never picked.
 
-Most ask for one thing, so that it can be counted whether it was drawn; some name a drawing style; five ask for what no
+Most ask for one thing, so that it can be counted whether it was drawn; some name a drawing style; six ask for what no
 training picture shows. Prompt number i is drawn with seed i. The list is frozen: figures of two models can be compared only
 if neither the words nor the order change.
 """
@@ -75,7 +75,7 @@ _TABLE = (
     ("sky", "en", "a rainbow", "", "1f308", ""),
     ("scene", "en", "a cat inside a teacup", "", "", ""),
     ("scene", "de", "zwei rote Äpfel", "two red apples", "", ""),
-    ("scene", "en", "three yellow stars", "", "", ""),
+    ("scene", "en", "three blue stars", "", "", ""),
     ("scene", "fr", "un chat dans une boîte", "a cat in a box", "", ""),
 )
 

@@ -35,7 +35,8 @@ def from_network(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     alpha = unit[..., 3:]
     alpha = np.where(alpha < FAINT, np.float32(0), np.where(alpha > 1 - FAINT, np.float32(1), alpha))
     colour = np.minimum(unit[..., :3], alpha) / np.where(alpha > 0, alpha, np.float32(1))
-    return np.rint(np.concatenate([colour, alpha], axis=-1) * 255).astype(np.uint8)
+    out: NDArray[np.uint8] = np.rint(np.concatenate([colour, alpha], axis=-1) * 255).astype(np.uint8)
+    return out
 
 
 def resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -51,7 +52,8 @@ def resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
         np.clip(resize_plane(pixels[..., c] * alpha, width, height) / divisor, 0.0, 255.0) * (small_alpha > 0)
         for c in range(3)
     ]
-    return np.rint(np.stack([*planes, small_alpha * 255], axis=-1)).astype(np.uint8)
+    out: NDArray[np.uint8] = np.rint(np.stack([*planes, small_alpha * 255], axis=-1)).astype(np.uint8)
+    return out
 
 
 def resize_plane(
@@ -73,7 +75,8 @@ def flatten(pixels: NDArray[np.uint8], colour: Sequence[int] = (255, 255, 255)) 
         return pixels
     alpha = pixels[..., 3:].astype(np.float32) / np.float32(255)
     back = np.asarray(colour, dtype=np.float32)
-    return np.rint(pixels[..., :3] * alpha + back * (1 - alpha)).astype(np.uint8)
+    out: NDArray[np.uint8] = np.rint(pixels[..., :3] * alpha + back * (1 - alpha)).astype(np.uint8)
+    return out
 
 
 def grid(pictures: Sequence[NDArray[np.uint8]], gap: int = 8) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from chashka.errors import FileError, InputError
 from chashka.images.pixels import resize_plane
@@ -71,7 +71,7 @@ def _decoded(file: BinaryIO, path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=FORMATS)
+            image: Image.Image = Image.open(file, formats=FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise _too_large(path, f"{width}x{height}")
@@ -81,9 +81,11 @@ def _decoded(file: BinaryIO, path: Path) -> Image.Image:
         raise _too_large(path, "far more") from error
     except FileError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise FileError(f"{str(path)!r} is no picture that can be read; allowed: PNG, JPEG, WebP") from error
-    except Exception as error:  # a broken file makes Pillow raise nearly anything: SyntaxError, struct.error, ValueError …
+    except (
+        Exception
+    ) as error:  # a broken file makes Pillow raise nearly anything: SyntaxError, struct.error, ValueError …
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileError(f"{str(path)!r} is damaged: {reason[:200]}") from error
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey; Pillow's own conversion would clip, not scale

@@ -36,7 +36,7 @@ def save(picture: Picture, path: str | Path) -> Path:
     """
     target = Path(path)
     data = encode(picture.pixels, picture, target)
-    _put(target, data, lambda part: os.replace(part, target))
+    _put(target, data, lambda part: os.replace(part, target))  # noqa: PTH105
     return target
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -35,8 +36,8 @@ class Captions:
         return len(self.concept)
 
     def to(self, device: str) -> Captions:
-        columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        moved = {k: v.to(device) for k, v in columns.items() if isinstance(v, torch.Tensor)}
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in columns.items() if isinstance(v, torch.Tensor)}
         return dataclasses.replace(self, **moved)
 
     def batch(self, rows: torch.Tensor, length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:

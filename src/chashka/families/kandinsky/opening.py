@@ -70,7 +70,9 @@ def stored_schedule(values: Mapping[str, Any], where: Path) -> NoiseSchedule:
         case "squared_cosine":
             return Table.squared_cosine()
         case kind:
-            raise WeightsError(f"{where}: the schedule {kind!r} is unknown; the files belong to another version of chashka")
+            raise WeightsError(
+                f"{where}: the schedule {kind!r} is unknown; the files belong to another version of chashka"
+            )
 
 
 def _by_mapping(graph: Graph) -> Any:

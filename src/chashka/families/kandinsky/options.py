@@ -24,7 +24,9 @@ class Options(Request):
     dynamic_threshold_v: Number = bounded(
         99.5, "a number from 0 to 100", "percentile for dynamic_threshold", ge=0, le=100
     )
-    eta: Number | None = bounded(None, "a number from 0 to 1", "noise added back in each step: 0 none, 1 DDPM", ge=0, le=1)
+    eta: Number | None = bounded(
+        None, "a number from 0 to 1", "noise added back in each step: 0 none, 1 DDPM", ge=0, le=1
+    )
     guidance_start: Number = bounded(0.0, "a number from 0 to 1", "share of steps before guidance begins", ge=0, le=1)
     guidance_stop: Number = bounded(1.0, "a number from 0 to 1", "share of steps at which guidance ends", ge=0, le=1)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from chashka.diffusion import Conditioning
 from chashka.families.family import Meter
-from chashka.families.kandinsky.codec import Float, Graph
+from chashka.families.kandinsky.codec import Graph
 from chashka.prompts.vocabulary import MAX_LENGTH, Vocabulary
 
 BLOCK = 16
@@ -26,7 +27,10 @@ class JoinedText:
         """One row per text, padded to one length, a multiple of 16."""
         ids, mask = self._vocabulary.encode_batch(texts, MAX_LENGTH)
         missing = -ids.shape[1] % BLOCK
-        inputs = {"ids": np.pad(ids, ((0, 0), (0, missing))), "mask": np.pad(mask, ((0, 0), (0, missing)))}
+        inputs: dict[str, Any] = {
+            "ids": np.pad(ids, ((0, 0), (0, missing))),
+            "mask": np.pad(mask, ((0, 0), (0, missing))),
+        }
         first, second = self._contrastive(inputs), self._t5(inputs)
         joined = self._head(
             {"tokens1": first["tokens"], "pooled1": first["pooled"], "tokens2": second["tokens"]},

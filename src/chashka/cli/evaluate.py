@@ -1,0 +1,192 @@
+"""``chashka evaluate``: the contact sheet of the fixed prompts, and figures of the codec, recognition and thresholds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chashka.cli.places import cache_dir
+from chashka.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from chashka.evaluation.judge import PrototypeJudge
+    from chashka.evaluation.metrics import Recognition
+    from chashka.families import Bundle
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _model_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--device", help="The engine's name of a device, such as CPU, GPU or cuda."),
+        click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True),
+        click.option("--model", help="See chashka models.  [default: the one in the package]"),
+    ):
+        command = option(command)
+    return command
+
+
+def _drawing_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--sampler", help="Sampler. Default: the model's."),
+        click.option("--guidance", "guidance_scale", type=float, help="Guidance scale, 0 to 50. Default: the model's."),
+        click.option("--steps", type=int, help="Sampling steps, 1 to 1000. Default: the model's."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def evaluate() -> None:
+    """Draw the fixed prompts and measure the model.
+
+    The 48 prompts and their seeds never change, so that figures of two models can be compared.
+    """
+
+
+@evaluate.command()
+@click.option("--out", type=FOLDER, required=True, help="Folder for sheet.png, sheet.md and sheet.json (replaced).")
+@click.option("--shards", type=FOLDER, help="Also find the nearest training picture of each, in this folder of shards.")
+@_drawing_options
+@_model_options
+def sheet(out: Path, shards: Path | None, **given: Any) -> None:
+    """Draw all 48 prompts with seeds 0 to 47, unpicked, on one contact sheet."""
+    from chashka.evaluation.prompts import PROMPTS
+    from chashka.evaluation.sheet import contact_sheet
+
+    bundle, fields = _bundle(given)
+    with _bar(len(PROMPTS)) as advance:
+        report = contact_sheet(bundle, out, shards=shards, on_picture=advance, **fields)
+    click.echo(str(out / "sheet.png"))
+    for name, figures in (("drawn", report.drawn), ("held-out", report.held_out)):
+        if figures is not None:
+            click.echo(
+                f"{name}: {figures.pictures} pictures, nearest training picture at {figures.distance:.3f} (median), "
+                f"{figures.copied:.1%} with a ratio below 1/3"
+            )
+
+
+@evaluate.command()
+@click.option("--shards", type=FOLDER, required=True, help="Folder of shards; its held-out pictures are used.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many pictures, spread evenly.")
+@click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
+@_model_options
+def autoencoder(shards: Path, limit: int | None, out: Path | None, **given: Any) -> None:
+    """Encode and decode held-out pictures: PSNR on white, and how well outlines are kept."""
+    from chashka.evaluation.metrics import autoencoder_report
+
+    bundle, _ = _bundle(given)
+    with _bar(limit) as advance:
+        report = autoencoder_report(bundle, shards, limit=limit, on_picture=advance)
+    _write(report, out)
+    click.echo(
+        f"{report.pictures} pictures: PSNR {report.psnr:.2f} dB (5 % below {report.psnr_low:.2f}), "
+        f"alpha IoU {report.alpha_iou:.4f} (5 % below {report.alpha_iou_low:.4f})"
+    )
+
+
+@evaluate.command()
+@click.option(
+    "--clip", type=FILE, required=True, help="average.safetensors of the contrastive encoder's run: the judge."
+)
+@click.option("--shards", type=FOLDER, required=True, help="Folder of shards that the judge was trained with.")
+@click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
+@_drawing_options
+@_model_options
+def recognition(clip: Path, shards: Path, out: Path | None, **given: Any) -> None:
+    """How often a classifier recognises what was drawn, over the prompts that ask for one thing. Needs [torch]."""
+    from chashka.evaluation.gallery import galleries
+    from chashka.evaluation.metrics import recognition_report
+    from chashka.evaluation.prompts import SINGLE
+
+    judge = _judge(clip, shards)
+    _, held_out = galleries(shards)
+    bundle, fields = _bundle(given)
+    with _bar(len(SINGLE)) as advance:
+        report = recognition_report(bundle, judge, held_out=held_out, on_picture=advance, **fields)
+    _write(report, out)
+    for name in ("drawn", "english", "others", "held_out"):
+        click.echo(f"{name.replace('_', '-')}: {_shares(getattr(report, name))}")
+    click.echo(report.caveat, err=True)
+
+
+@evaluate.command()
+@click.option(
+    "--clip", type=FILE, help="average.safetensors of the contrastive encoder's run: the judge, with --shards."
+)
+@click.option("--shards", type=FOLDER, help="Folder of shards that the judge was trained with.")
+@click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
+@click.option("--steps", type=int, help="Sampling steps.  [default: 75, as in the paper's listing]")
+@_model_options
+def thresholds(clip: Path | None, shards: Path | None, out: Path | None, **given: Any) -> None:
+    """The paper's listing with dynamic_threshold, clip_denoised and none on the same seeds."""
+    from chashka.evaluation.metrics import THRESHOLDS, threshold_report
+    from chashka.evaluation.prompts import SINGLE
+
+    if (clip is None) != (shards is None):
+        raise InputError("clip and shards: only one is given; give both, or none for no recognition")
+    judge = None if clip is None or shards is None else _judge(clip, shards)
+    bundle, fields = _bundle(given)
+    with _bar(len(SINGLE) * len(THRESHOLDS)) as advance:
+        report = threshold_report(bundle, judge, on_picture=advance, **fields)
+    _write(report, out)
+    for kind in report.kinds:
+        click.echo(f"{kind.denoised_type}: {kind.clipped:.1%} of colour values clipped; {_shares(kind.recognition)}")
+    for pair in report.differences:
+        click.echo(
+            f"{pair.first} and {pair.second}: PSNR {pair.median:.2f} dB (median; {pair.lowest:.2f} to {pair.highest:.2f})"
+        )
+
+
+def _bundle(given: dict[str, Any]) -> tuple[Bundle, dict[str, Any]]:
+    """The opened model, and what is left of the options: fields of the request."""
+    from chashka import families
+
+    fields = dict(given)
+    engine, device, model = (fields.pop(name) for name in ("engine", "device", "model"))
+    name = model or families.DEFAULT
+    wanted = {key: value for key, value in fields.items() if value is not None}
+    families.options(name)(prompt="-", **wanted)  # wrong values are refused before anything is loaded
+    return families.load(name, engine=engine, device=device, cache_dir=cache_dir()), fields
+
+
+def _judge(clip: Path, shards: Path) -> PrototypeJudge:
+    from chashka.evaluation.gallery import open_shards
+    from chashka.evaluation.judge import PrototypeJudge
+
+    return PrototypeJudge(clip, open_shards(shards)[0].concepts)
+
+
+def _shares(figures: Recognition | None) -> str:
+    if figures is None:
+        return "recognition not judged"
+    return f"{figures.top1:.1%} recognised at once, {figures.top5:.1%} among five ({figures.pictures} pictures)"
+
+
+@contextmanager
+def _bar(total: int | None) -> Iterator[Callable[[], object]]:
+    """A progress bar on stderr, if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="picture", file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
+        yield bar.update
+
+
+def _write(report: Any, out: Path | None) -> None:
+    if out is None:
+        return
+    try:
+        out.write_text(json.dumps(asdict(report), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot write {str(out)!r}: {error.strerror or error}") from error

@@ -1,0 +1,84 @@
+"""Draws the fixed prompts, each with its own seed, and says what they were drawn with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from chashka.errors import FileError, InputError
+from chashka.evaluation.prompts import PROMPTS, Prompt
+from chashka.families import Bundle
+from chashka.generate import draw
+from chashka.images import to_network
+from chashka.request import Picture
+
+Float: TypeAlias = npt.NDArray[np.float32]
+SMALL = 64
+"""Side of the pictures that are compared, in pixels, and what the image tower sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A prompt and the first picture of its seed."""
+
+    prompt: Prompt
+    picture: Picture
+
+
+def draw_prompts(
+    bundle: Bundle,
+    prompts: Sequence[Prompt] = PROMPTS,
+    *,
+    on_picture: Callable[[], object] | None = None,
+    **fields: Any,
+) -> list[Drawing]:
+    """One picture for every prompt, with its seed. ``fields``: of the request (steps, guidance_scale, …); None is the model's.
+
+    Raises InputError for a field that is wrong, and what ``generate`` raises.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    requests = [bundle.request(prompt=prompt.text, seed=prompt.seed, **given) for prompt in prompts]
+    drawings = []
+    for prompt, request in zip(prompts, requests, strict=True):
+        drawings.append(Drawing(prompt, draw(bundle, request)[0]))
+        if on_picture is not None:
+            on_picture()
+    return drawings
+
+
+def settings(drawings: Sequence[Drawing]) -> dict[str, Any]:
+    """The request's fields that all drawings share, as they were really drawn."""
+    own = ("prompt", "seed", "n", "first")
+    return {k: v for k, v in drawings[0].picture.request.model_dump(exclude_none=True).items() if k not in own}
+
+
+def weights_of(bundle: Bundle) -> dict[str, str]:
+    """File name → sha256 of the weights that a bundle was opened from; empty for a bundle without files."""
+    names = [name for name in bundle.preset.files if name.endswith(".safetensors")]
+    try:
+        return {name: hashlib.sha256((bundle.preset.folder / name).read_bytes()).hexdigest() for name in sorted(names)}
+    except OSError as error:
+        raise FileError(f"cannot read {str(error.filename)!r}: {error.strerror}") from error
+
+
+def shrunk(network: Float, size: int = SMALL) -> Float:
+    """float32 (B, 4, H, W) → (B, 4, size, size) by averaging. Raises InputError unless H = W is a multiple of ``size``."""
+    b, c, height, width = network.shape
+    if height != width or height % size:
+        raise InputError(
+            f"size: {width}x{height} cannot be compared; allowed: squares with a side that is a multiple of {size}"
+        )
+    factor = height // size
+    small: Float = network.reshape(b, c, size, factor, size, factor).mean(axis=(3, 5), dtype=np.float32)
+    return small
+
+
+def network_pixels(drawings: Sequence[Drawing]) -> Float:
+    """The drawn pictures as networks see them: float32 (B, 4, H, W), premultiplied in [-1, 1]."""
+    pixels: Float = to_network(np.stack([drawing.picture.pixels for drawing in drawings]))
+    return pixels

@@ -1,0 +1,73 @@
+"""Strict loading into modules on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from chashka.checkpoints import GRAPH_TENSOR, load_strict, read_tensors, write
+from chashka.errors import WeightsError
+
+pytestmark = pytest.mark.torch
+
+
+def small() -> nn.Module:
+    with torch.device("meta"):
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def arrays(dtype: type = np.float16) -> dict[str, Any]:
+    torch.manual_seed(0)
+    state = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).state_dict()
+    return {k: v.numpy().astype(dtype) if v.is_floating_point() else v.numpy() for k, v in state.items()}
+
+
+def test_half_files_load_into_float32_modules(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    write(path, arrays() | {GRAPH_TENSOR: np.zeros(8, np.uint8)}, {})
+    module = small()
+    load_strict(module, read_tensors(path), path)
+    for name, value in module.state_dict().items():
+        assert not value.is_meta
+        np.testing.assert_array_equal(value.numpy(), arrays()[name].astype(value.numpy().dtype))
+    assert module[0].weight.dtype == torch.float32  # type: ignore[union-attr]
+    assert module.eval()(torch.ones(1, 3)).shape == (1, 2)
+
+
+def test_nothing_is_copied_where_dtypes_agree() -> None:
+    given = arrays(np.float32)
+    module = small()
+    load_strict(module, given, "w")
+    assert module.state_dict()["0.weight"].data_ptr() == given["0.weight"].ctypes.data
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("0.bias"), r"1 missing: 0\.bias.*incomplete"),
+        (lambda a: a.update(extra=np.zeros(1)), r"1 unexpected: extra.*another network"),
+        (lambda a: a.update({"2.bias": np.zeros(3)}), r"1 of another shape: 2\.bias \(3,\) instead of \(2,\).*config"),
+        (lambda a: [a.update({f"model.{k}": a.pop(k)}) for k in list(a)], r"prefix 'model\.'"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: Callable[[dict[str, Any]], object], message: str) -> None:
+    given = arrays()
+    change(given)
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_strict(small(), given, "some.safetensors")
+    assert str(caught.value).startswith("some.safetensors does not fit Sequential")
+    assert "\n" not in str(caught.value)
+
+
+def test_values_that_no_file_stores_are_refused() -> None:
+    with torch.device("meta"):
+        module = nn.Linear(2, 2)
+        module.register_buffer("table", torch.zeros(3), persistent=False)
+    with pytest.raises(WeightsError, match="table"):
+        load_strict(module, {"weight": np.zeros((2, 2), np.float32), "bias": np.zeros(2, np.float32)}, "w")
