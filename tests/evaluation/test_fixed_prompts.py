@@ -15,7 +15,7 @@ def test_there_are_48_and_half_are_not_in_english() -> None:
     assert [prompt.seed for prompt in PROMPTS] == list(range(48))
     languages = Counter(prompt.language for prompt in PROMPTS)
     assert languages["en"] == 24
-    asked = set(["ru", "de", "fr", "es", "uk", "kk", "mn", "fa", "zh", "ja", "tr", "pl", "ar", "hi", "ko", "it", "pt"])
+    asked = {"ru", "de", "fr", "es", "uk", "kk", "mn", "fa", "zh", "ja", "tr", "pl", "ar", "hi", "ko", "it", "pt"}
     assert asked <= languages.keys()
 
 

@@ -91,7 +91,7 @@ def test_every_flag_is_in_its_guide_and_no_other(guide: str, commands: list[str]
         rows = [line for line in shown.stdout.split("Options:", 1)[1].splitlines() if line.lstrip().startswith("-")]
         flags |= {flag for row in rows for flag in _flags(row)} - {"-h"}
     text = (ROOT / "docs" / "guides" / guide).read_text(encoding="utf-8")
-    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*(?![\w-])", without_prose(text)))
+    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*(?![\w-])", without_prose(text)))
     assert flags - {"--help"} <= named
     assert {name for name in named if name.startswith("--")} <= flags | {"--help"}
 

@@ -1,54 +1,137 @@
-"""``chashka doctor``: what is installed, what this machine can do, and whether the weights are whole."""
+"""``chashka doctor``: what is installed, whether the weights are whole, whether the engine computes right, whether it draws."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
+import json
+import os
 import platform
-from collections.abc import Iterator
+import time
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chashka.errors import ChashkaError, WeightsError
+from chashka import __version__
+from chashka.cli.places import cache_dir
+from chashka.errors import ChashkaError
 
-PACKAGES = ("numpy", "openvino", "pillow", "pydantic", "safetensors", "torch", "resvg_py")
+if TYPE_CHECKING:
+    from chashka.families import Preset
+
+PACKAGES = ("numpy", "openvino", "pillow", "pydantic", "safetensors", "torch", "resvg_py", "tokenizers", "pymorphy3")
 
 
 @click.command()
-def doctor() -> None:
-    """Print versions, the engine's self-test and the state of every model's files; exit code 4 if a file is damaged."""
-    for line in _machine():
-        click.echo(line)
-    damaged = []
-    for name, state in _models():
-        click.echo(f"model {name}: {state or 'whole'}")
-        damaged += [name] if state else []
-    if damaged:
-        raise WeightsError(f"not whole: {', '.join(damaged)}; install chashka again")
+@click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True)
+@click.option("--device", help="The engine's name of a device, such as CPU, GPU or cuda.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(engine: str, device: str | None, as_json: bool) -> None:
+    """Check this installation: versions, weights (sha256), the engine's self-test, and a picture in two steps.
+
+    Everything is checked and printed, whatever fails; then the exit code is that of the first failure.
+    """
+    failures: list[ChashkaError] = []
+    report: dict[str, Any] = {"system": _system(), "packages": _packages()}
+    report["models"] = _models(failures)
+    report["engine"] = _engine(engine, device, failures)
+    report["drawing"] = _drawing(engine, device, failures) if not failures else {"ok": False, "reason": "not tried"}
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False, indent=1))
+    else:
+        _print(report)
+    if failures:
+        raise failures[0]
 
 
-def _machine() -> Iterator[str]:
-    from chashka import __version__
-    from chashka.cli.places import cache_dir
-    from chashka.engines.selftest import best_precision
+def _system() -> dict[str, Any]:
+    return {
+        "chashka": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cache": str(cache_dir()),
+    }
 
-    yield f"chashka {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    for package in PACKAGES:
+
+def _packages() -> dict[str, str | None]:
+    """Installed versions, read without importing anything; None: not installed."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
         try:
-            yield f"{package} {importlib.metadata.version(package)}"
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield f"{package} not installed"
-    yield f"cache {cache_dir()}"
-    yield f"openvino computes in {best_precision(cache_dir())} here"
+            found[name] = None
+    return found
 
 
-def _models() -> Iterator[tuple[str, str]]:
-    """(name, what is wrong or an empty string) of every model; opening one checks the sha256 of all its files."""
+def _models(failures: list[ChashkaError]) -> list[dict[str, Any]]:
     from chashka import families
 
-    for name, _, _ in families.models():
+    return [{"name": name, "files": _weights(preset, failures)} for name, _, preset in families.models()]
+
+
+def _weights(preset: Preset, failures: list[ChashkaError]) -> list[dict[str, Any]]:
+    """Each weight file's sha256, and whether its graph was made for it: opening says so."""
+    from chashka.checkpoints import sha256
+    from chashka.engines import open_engine
+
+    # f32: the self-test is not wanted here, and opening compiles nothing
+    opener = open_engine("openvino", precision="f32")
+    rows = []
+    for component in sorted(name.removesuffix(".safetensors") for name in preset.files if name.endswith(".safetensors")):
+        row: dict[str, Any] = {"file": f"{component}.safetensors", "ok": True}
         try:
-            families.load(name, engine="openvino")
-            yield name, ""
+            row["sha256"] = sha256(preset.folder / row["file"])
+            opener.open(preset.folder, component)
         except ChashkaError as error:
-            yield name, str(error)
+            failures.append(error)
+            row |= {"ok": False, "reason": str(error)}
+        rows.append(row)
+    return rows
+
+
+def _engine(name: str, device: str | None, failures: list[ChashkaError]) -> dict[str, Any]:
+    """The engine as drawing would use it; OpenVINO decides by its self-test whether bfloat16 may be used."""
+    from chashka.engines import open_engine
+
+    try:
+        opened = open_engine(name, device, cache_dir=cache_dir())
+    except ChashkaError as error:
+        failures.append(error)
+        return {"ok": False, "reason": str(error)}
+    return {"ok": True, "name": opened.name, "precision": opened.precision}
+
+
+def _drawing(name: str, device: str | None, failures: list[ChashkaError]) -> dict[str, Any]:
+    """Two steps of the default model: proof that everything works together."""
+    from chashka import families
+    from chashka.generate import draw
+
+    try:
+        started = time.perf_counter()
+        bundle = families.load(engine=name, device=device, cache_dir=cache_dir())
+        loaded = time.perf_counter()
+        draw(bundle, bundle.request(prompt="чашка", seed=1, steps=2))
+    except ChashkaError as error:
+        failures.append(error)
+        return {"ok": False, "reason": str(error)}
+    drawn = time.perf_counter()
+    return {"ok": True, "load_seconds": round(loaded - started, 3), "draw_seconds": round(drawn - loaded, 3)}
+
+
+def _print(report: dict[str, Any]) -> None:
+    system = report["system"]
+    click.echo(f"chashka {system['chashka']}, Python {system['python']}, {system['platform']}, {system['cores']} cores")
+    click.echo(f"cache: {system['cache']}")
+    for name, version in report["packages"].items():
+        click.echo(f"{name} {version or 'not installed'}")
+    for model in report["models"]:
+        for row in model["files"]:
+            state = f"ok  sha256 {row['sha256']}" if row["ok"] else f"FAILED  {row['reason']}"
+            click.echo(f"{model['name']} {row['file']}: {state}")
+    engine, drawing = report["engine"], report["drawing"]
+    click.echo(f"engine: {engine['name']}" if engine["ok"] else f"engine: FAILED  {engine['reason']}")
+    if drawing["ok"]:
+        click.echo(f"drawing: ok, {drawing['load_seconds']:.1f} s to load, {drawing['draw_seconds']:.1f} s for two steps")
+    else:
+        click.echo(f"drawing: FAILED  {drawing['reason']}")

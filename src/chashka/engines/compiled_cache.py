@@ -57,7 +57,9 @@ class CompiledCache:
             log.debug("%s is damaged and will be written again", path)
             return None
         try:
-            compiled = core.import_model(blob, "CPU", dict(settings) | {"WEIGHTS_PATH": str(weights), "CACHE_MODE": "OPTIMIZE_SIZE"})
+            compiled = core.import_model(
+                blob, "CPU", dict(settings) | {"WEIGHTS_PATH": str(weights), "CACHE_MODE": "OPTIMIZE_SIZE"}
+            )
         except RuntimeError as error:
             log.debug("%s cannot be loaded: %s", path, error)
             return None

@@ -60,8 +60,10 @@ so that all timesteps from 502 to 505 would become 504."""
 
 
 def describe(module: Any, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
-    """The metadata above for a network with its configuration in ``module.cfg``."""
-    cfg = module.cfg
+    """The metadata above for a network with its configuration in ``module.cfg``. Raises WeightsError without one."""
+    cfg = getattr(module, "cfg", None)
+    if not (dataclasses.is_dataclass(cfg) and hasattr(configs, type(cfg).__name__)):
+        raise WeightsError(f"{type(module).__name__} has no configuration of nets.configs in its attribute cfg")
     return {
         "format": FORMAT,
         "class": f"{type(module).__module__.removeprefix(PACKAGE)}:{type(module).__qualname__}",

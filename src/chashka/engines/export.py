@@ -79,6 +79,7 @@ def export_component(
     keep_f32: names of weights that stay float32; all others are stored as float16, and the graph computes with exactly
     these numbers. Raises WeightsError where float16 would overflow, or if the conversion rearranged weights.
     """
+    stored = dict(metadata or {}) | describe(module, input_names, output_names)
     weights = stored_weights(module, keep_f32)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "graph.xml"
@@ -99,7 +100,6 @@ def export_component(
     if constants.extra:
         tensors[GRAPH_TENSOR] = np.frombuffer(bytes(constants.extra), np.uint8)
     target = Path(out_folder) / f"{name}.safetensors"
-    stored = dict(metadata or {}) | describe(module, input_names, output_names)
     write(target, tensors, stored)
     digest = sha256(target)
     places, _ = layout(target)

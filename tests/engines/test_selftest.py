@@ -1,0 +1,100 @@
+"""The bf16 self-test: what it answers for good, wrong, crashing and silent children, and that it asks once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from chashka.engines import selftest
+from chashka.engines.openvino_engine import OpenVINOEngine
+
+
+@pytest.fixture(autouse=True)
+def forgetful() -> None:
+    selftest._ask_child.cache_clear()
+
+
+def child(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> Path:
+    """Put a program in the place of Python; returns the file to which it adds a line per call."""
+    calls, program = folder / "calls", folder / "child"
+    program.write_text(f"#!{sys.executable} -I\nopen({str(calls)!r}, 'a').write('called\\n')\n{body}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(selftest.sys, "executable", str(program))
+    return calls
+
+
+GOOD = 'print(\'{"matmul": 0.99999, "attention": 0.9999}\')'
+
+
+def test_a_good_answer_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = child(monkeypatch, tmp_path, GOOD)
+    for _ in range(3):
+        selftest._ask_child.cache_clear()
+        assert selftest.best_precision(tmp_path / "cache") == "bf16"
+    assert calls.read_text().splitlines() == ["called"]
+    (stored,) = json.loads((tmp_path / "cache" / selftest.FILE).read_text()).values()
+    assert stored == {"bf16": True, "cosines": {"matmul": 0.99999, "attention": 0.9999}}
+
+
+def test_without_a_folder_a_process_asks_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = child(monkeypatch, tmp_path, GOOD)
+    assert [selftest.best_precision() for _ in range(3)] == ["bf16"] * 3
+    assert len(calls.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (f"import os; os.kill(os.getpid(), {int(signal.SIGFPE)})", f"exit code -{int(signal.SIGFPE)}"),
+        ("raise SystemExit('no openvino')", "exit code 1"),
+        ("print('nonsense')", "no answer"),
+        ("print('[1]')", "no answer"),
+        ("import time; time.sleep(30)", "TimeoutExpired"),
+    ],
+)
+def test_whatever_goes_wrong_is_float32(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str
+) -> None:
+    monkeypatch.setattr(selftest, "SECONDS", 2.0)
+    child(monkeypatch, tmp_path, body)
+    assert selftest.best_precision(tmp_path) == "f32"
+    (stored,) = json.loads((tmp_path / selftest.FILE).read_text()).values()
+    assert stored == {"bf16": False, "reason": reason}
+
+
+@pytest.mark.parametrize("answer", ['{"matmul": 0.65, "attention": 0.9999}', "{}", '{"matmul": NaN}'])
+def test_wrong_products_and_no_bfloat16_are_float32(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
+) -> None:
+    child(monkeypatch, tmp_path, f"print({answer!r})")
+    assert selftest.best_precision(tmp_path) == "f32"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"other machine": {"bf16": false}}', '{"a": 1}'])
+def test_a_stored_file_that_does_not_help_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / selftest.FILE).write_text(content)
+    child(monkeypatch, tmp_path, GOOD)
+    assert selftest.best_precision(tmp_path) == "bf16"
+    stored = json.loads((tmp_path / selftest.FILE).read_text())
+    assert ("other machine" in stored) == ("other machine" in content)
+
+
+def test_a_folder_that_cannot_be_written_does_no_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    child(monkeypatch, tmp_path, GOOD)
+    (tmp_path / "file").write_text("")
+    assert selftest.best_precision(tmp_path / "file") == "bf16"
+
+
+def test_this_machine_answers(tmp_path: Path) -> None:
+    """The real child; on a processor without bfloat16 it finds no comparison to make."""
+    precision = selftest.best_precision(tmp_path)
+    (stored,) = json.loads((tmp_path / selftest.FILE).read_text()).values()
+    assert "reason" not in stored
+    assert (precision == "bf16") == bool(stored["cosines"])
+    assert OpenVINOEngine(precision="auto", cache_dir=tmp_path).precision == precision
