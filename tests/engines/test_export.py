@@ -58,7 +58,7 @@ def test_both_engines_agree_on_other_sizes_than_the_example(name: str, folder: P
     direct = dict(zip(outputs, direct if isinstance(direct, tuple) else (direct,), strict=True))
     for output in outputs:
         wanted = direct[output].numpy()
-        np.testing.assert_array_equal(b[output], wanted)
+        assert np.abs(b[output] - wanted).max() <= 1e-6 * np.abs(wanted).max()  # only where the weights lie differs
         assert np.abs(a[output] - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
