@@ -52,7 +52,7 @@ def get_kandinsky2(
     if task_type not in TASKS:
         raise ValueError("Only text2img, img2img and inpainting is available")
     if model_version != "2.0":
-        _warn_once(f"model_version {model_version!r} is not in this package: drawing with its own small model")
+        _warn_once(f"model_version {model_version!r} is not in this package: drawing with its own small model", 3)
     return Kandinsky2(_load(str(device)), task_type)
 
 
@@ -223,10 +223,11 @@ def _load(device: str) -> Bundle:
     return chashka.load()
 
 
-def _warn_once(message: str) -> None:
+def _warn_once(message: str, level: int = 4) -> None:
+    """Warn at the user's own line, which is ``level`` calls up, the first time that this message is said."""
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warnings.warn(message, UserWarning, stacklevel=level)
 
 
 __all__ = ["ChashkaError", "Kandinsky2", "get_kandinsky2"]

@@ -11,6 +11,7 @@ from made_shards import CONCEPTS, made, some_ids
 from chashka.errors import InputError, TrainingError
 from chashka.evaluation.drawing import shrunk
 from chashka.evaluation.gallery import Gallery, Nearest, as_network, galleries, nearness, open_shards
+from chashka.evaluation.judge import NearestJudge
 from toy_model import ToyCodec
 
 
@@ -78,6 +79,28 @@ def test_blank_pictures_have_a_distance(training: Gallery) -> None:
 def test_a_gallery_of_one(training: Gallery) -> None:
     (found,) = training.spread(1).nearest(as_network(made(50))[None])
     assert found.ratio == 1
+
+
+def test_the_nearest_picture_judges(shards: Path) -> None:
+    training, held_out = galleries(shards)
+    judge = NearestJudge(training)
+    assert judge.concepts == CONCEPTS
+    scores = judge.scores(training.small())
+    assert scores.shape == (22, 3)
+    own = [CONCEPTS.index(concept) for concept in training.concepts]
+    assert list(scores.argmax(axis=1)) == own
+    distances = training.distances(held_out.small())
+    for column, concept in enumerate(CONCEPTS):
+        of_concept = [i for i, name in enumerate(training.concepts) if name == concept]
+        wanted = -distances[:, of_concept].min(axis=1)
+        assert np.array_equal(judge.scores(held_out.small())[:, column], wanted)
+
+
+def test_a_concept_without_training_pictures_is_never_seen(training: Gallery) -> None:
+    alone = training.spread(1)
+    scores = NearestJudge(alone).scores(training.small(slice(0, 2)))
+    assert np.isfinite(scores[:, 0]).all()
+    assert (scores[:, 1:] == -np.inf).all()
 
 
 def test_nearness_sums_up() -> None:

@@ -33,6 +33,8 @@ KNOWN = [prompt for prompt in PROMPTS if prompt.concept in CONCEPTS]
 class ByColour:
     """Alike is what has the colour that the toy model gives to the prompt of a concept."""
 
+    name = "colours"
+
     def __init__(self, concepts: Sequence[str], texts: Sequence[str]) -> None:
         self.concepts = list(concepts)
         self._colours = np.stack([colour(text) for text in texts])
@@ -107,14 +109,14 @@ def test_recognition_counts_ranks_among_all_concepts(shards: Path) -> None:
     assert report.others is not None
     assert report.held_out is not None
     assert report.held_out.pictures == 6
-    assert report.concepts == 43
+    assert (report.judge, report.concepts) == ("colours", 43)
     assert "same pictures" in report.caveat
     assert report.caveat == CAVEAT
 
 
 def test_a_judge_that_knows_nothing_is_right_by_chance_alone() -> None:
     class Blind:
-        concepts = CONCEPTS
+        name, concepts = "blind", CONCEPTS
 
         def scores(self, small: Float) -> Float:
             return np.zeros((len(small), len(CONCEPTS)), np.float32)
@@ -123,6 +125,15 @@ def test_a_judge_that_knows_nothing_is_right_by_chance_alone() -> None:
     assert report.drawn.top1 == 0  # equal scores are no choice
     assert report.drawn.top5 == 1  # there are three concepts only
     assert report.held_out is None
+
+
+def test_several_pictures_of_each_prompt() -> None:
+    judge = ByColour(CONCEPTS, CONCEPTS)
+    report = recognition_report(toy_bundle(), judge, prompts=KNOWN[:2], n=3, steps=1)
+    assert [(verdict.seed, verdict.picture) for verdict in report.verdicts] == [
+        (prompt.seed, picture) for prompt in KNOWN[:2] for picture in range(3)
+    ]
+    assert report.drawn.pictures == 6
 
 
 def test_concepts_that_the_judge_does_not_know_are_refused() -> None:

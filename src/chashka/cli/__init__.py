@@ -57,7 +57,7 @@ class Commands(click.Group):
         if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show is no reason to fail
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            code = super().main(args, prog_name or "chashka", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except ChashkaError as error:
             _fail(str(error), error.exit_code)

@@ -16,7 +16,8 @@ from chashka.cli.places import cache_dir
 from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
-    from chashka.evaluation.judge import PrototypeJudge
+    from chashka.evaluation.gallery import Gallery
+    from chashka.evaluation.judge import Judge
     from chashka.evaluation.metrics import Recognition
     from chashka.families import Bundle
 
@@ -94,47 +95,55 @@ def autoencoder(shards: Path, limit: int | None, out: Path | None, **given: Any)
 
 
 @evaluate.command()
+@click.option("--shards", type=FOLDER, required=True, help="Folder of shards that the model was trained with.")
 @click.option(
-    "--clip", type=FILE, required=True, help="average.safetensors of the contrastive encoder's run: the judge."
+    "--clip", type=FILE, help="Judge by the image tower in this average.safetensors, not by the nearest picture."
 )
-@click.option("--shards", type=FOLDER, required=True, help="Folder of shards that the judge was trained with.")
+@click.option(
+    "-n", "n", type=click.IntRange(1, 64), default=1, show_default=True, help="How many pictures of each prompt."
+)
 @click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
 @_drawing_options
 @_model_options
-def recognition(clip: Path, shards: Path, out: Path | None, **given: Any) -> None:
-    """How often a classifier recognises what was drawn, over the prompts that ask for one thing. Needs [torch]."""
+def recognition(shards: Path, clip: Path | None, n: int, out: Path | None, **given: Any) -> None:
+    """How often a judge recognises what was drawn, over the prompts that ask for one thing.
+
+    The judge is the nearest training picture of all; with --clip, an image tower that learnt from them (needs [torch]).
+    """
     from chashka.evaluation.gallery import galleries
     from chashka.evaluation.metrics import recognition_report
     from chashka.evaluation.prompts import SINGLE
 
-    judge = _judge(clip, shards)
-    _, held_out = galleries(shards)
     bundle, fields = _bundle(given)
-    with _bar(len(SINGLE)) as advance:
-        report = recognition_report(bundle, judge, held_out=held_out, on_picture=advance, **fields)
+    training, held_out = galleries(shards)
+    judge = _judge(training, clip)
+    with _bar(len(SINGLE) * n) as advance:
+        report = recognition_report(bundle, judge, held_out=held_out, on_picture=advance, n=n, **fields)
     _write(report, out)
+    click.echo(f"judge: {report.judge}, {report.concepts} concepts")
     for name in ("drawn", "english", "others", "held_out"):
         click.echo(f"{name.replace('_', '-')}: {_shares(getattr(report, name))}")
     click.echo(report.caveat, err=True)
 
 
 @evaluate.command()
+@click.option("--shards", type=FOLDER, help="Also judge what is recognised, by this folder of shards.")
 @click.option(
-    "--clip", type=FILE, help="average.safetensors of the contrastive encoder's run: the judge, with --shards."
+    "--clip", type=FILE, help="Judge by the image tower in this average.safetensors, not by the nearest picture."
 )
-@click.option("--shards", type=FOLDER, help="Folder of shards that the judge was trained with.")
 @click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
 @click.option("--steps", type=int, help="Sampling steps.  [default: 75, as in the paper's listing]")
 @_model_options
-def thresholds(clip: Path | None, shards: Path | None, out: Path | None, **given: Any) -> None:
+def thresholds(shards: Path | None, clip: Path | None, out: Path | None, **given: Any) -> None:
     """The paper's listing with dynamic_threshold, clip_denoised and none on the same seeds."""
+    from chashka.evaluation.gallery import galleries
     from chashka.evaluation.metrics import THRESHOLDS, threshold_report
     from chashka.evaluation.prompts import SINGLE
 
-    if (clip is None) != (shards is None):
-        raise InputError("clip and shards: only one is given; give both, or none for no recognition")
-    judge = None if clip is None or shards is None else _judge(clip, shards)
+    if clip is not None and shards is None:
+        raise InputError("clip: given without shards, whose list of concepts it needs; give --shards too")
     bundle, fields = _bundle(given)
+    judge = None if shards is None else _judge(galleries(shards)[0], clip)
     with _bar(len(SINGLE) * len(THRESHOLDS)) as advance:
         report = threshold_report(bundle, judge, on_picture=advance, **fields)
     _write(report, out)
@@ -158,11 +167,10 @@ def _bundle(given: dict[str, Any]) -> tuple[Bundle, dict[str, Any]]:
     return families.load(name, engine=engine, device=device, cache_dir=cache_dir()), fields
 
 
-def _judge(clip: Path, shards: Path) -> PrototypeJudge:
-    from chashka.evaluation.gallery import open_shards
-    from chashka.evaluation.judge import PrototypeJudge
+def _judge(training: Gallery, clip: Path | None) -> Judge:
+    from chashka.evaluation.judge import NearestJudge, PrototypeJudge
 
-    return PrototypeJudge(clip, open_shards(shards)[0].concepts)
+    return NearestJudge(training) if clip is None else PrototypeJudge(clip, training.names)
 
 
 def _shares(figures: Recognition | None) -> str:

@@ -15,9 +15,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from chashka.data.concepts import EmojiTable
 from chashka.data.drawings import Drawing, Refused, iconify, learn_names, one_tone_each, webp
@@ -33,6 +35,9 @@ NAMED_BY = ("noto", "twemoji", "fluent-emoji-flat")
 """Sets that say slug and code points; the slugs of the others are looked up in theirs."""
 SHARD_BYTES = 48 * 2**20
 """A shard is closed before its pictures take more than this."""
+
+
+Mapper: TypeAlias = Callable[[Callable[[Drawing], "Rendered | str"], Iterable[Drawing]], Iterable["Rendered | str"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,11 @@ def build(
     table = _names(cache)
     drawings, refused = _collect(chosen, cache, table, limit, min_weight)
     pictures: list[Rendered] = []
-    for name in chosen:
-        kept = _distinct(_render_all(drawings[name], size, jobs, refused[name]), refused[name])
-        left_out = sum(refused[name].values())
-        say(f"{name}: {len(kept)} pictures, {left_out} left out")
-        pictures += kept
+    with _mapper(jobs) as mapper:
+        for name in chosen:
+            kept = _distinct(_render_all(drawings[name], size, mapper, refused[name]), refused[name])
+            say(f"{name}: {len(kept)} pictures, {sum(refused[name].values())} left out")
+            pictures += kept
     pictures.sort(key=lambda picture: (picture.drawing.concept, picture.drawing.id))
     manifest = Manifest(
         tuple(_entry(picture, chosen[picture.drawing.source]) for picture in pictures),
@@ -122,18 +127,25 @@ def _read(name: str, source: Source, cache: Path, table: EmojiTable, refused: Re
             )
 
 
-def _render_all(drawings: Iterable[Drawing], size: int, jobs: int, refused: Refused) -> list[Rendered]:
-    one = partial(_render_one, size=size)
+@contextmanager
+def _mapper(jobs: int) -> Iterator[Mapper]:
+    """A ``map`` that keeps the order, in ``jobs`` processes."""
     if jobs == 1:
-        results = list(map(one, drawings))
-    else:
-        # Fresh processes: forking one that has threads (a caller's torch, say) can hang.
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-            results = list(pool.map(one, drawings, chunksize=16))
-    for result in results:
-        if isinstance(result, str):
+        yield map
+        return
+    # Fresh processes: forking one that has threads (a caller's torch, say) can hang.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield partial(pool.map, chunksize=16)
+
+
+def _render_all(drawings: Iterable[Drawing], size: int, mapper: Mapper, refused: Refused) -> list[Rendered]:
+    pictures = []
+    for result in mapper(partial(_render_one, size=size), drawings):
+        if isinstance(result, Rendered):
+            pictures.append(result)
+        else:
             refused[result] += 1
-    return [result for result in results if isinstance(result, Rendered)]
+    return pictures
 
 
 def _render_one(drawing: Drawing, size: int) -> Rendered | str:

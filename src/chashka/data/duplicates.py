@@ -41,7 +41,7 @@ def duplicates(signatures: Sequence[Signature]) -> list[int | None]:
     first: list[int | None] = []
     for index, entry in enumerate(signatures):
         near = np.flatnonzero(np.bitwise_count(bits[:index] ^ bits[index]) <= NEAR_BITS)
-        same = (int(i) for i in near if first[i] is None and _same(signatures[i].thumb, entry.thumb))
+        same = (i for i in map(int, near) if first[i] is None and _same(signatures[i].thumb, entry.thumb))
         first.append(next(same, None))
     return first
 

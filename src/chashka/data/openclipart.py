@@ -3,8 +3,8 @@
 Every file speaks for itself: its RDF must name a public-domain licence. Titles are uneven (Italian, "Various Cliparts", or the
 title of the file that served as a template), so a title counts only where the file's name begins like it. A clip is taken for
 an emoji when its name is the emoji's English name; or, where the folder holds things of the emoji's group, when its name is a
-keyword of no other emoji, or its last word or exactly one of its keywords is an emoji's name. Only things count (animals, food, places,
-activities, objects). Everything else is its own concept, ``clipart:<slug>``.
+keyword of no other emoji, or its last word or exactly one of its keywords is an emoji's name. Only things count (animals,
+food, places, activities, objects). Everything else is its own concept, ``clipart:<slug>``.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def unpack(data: bytes, size: int) -> Array:
 
 def write_shard(path: Path, records: Sequence[Record], labels: Labels, size: int) -> None:
     """Write records in the order given, whole or not at all. Raises FileError when the file cannot be written."""
-    tensors = {
+    tensors: dict[str, Array] = {
         "offsets": np.cumsum([0, *(len(r.packed) for r in records)], dtype=np.int64),
         "concept": np.array([r.concept for r in records], np.int32),
         "style": np.array([r.style for r in records], np.int32),

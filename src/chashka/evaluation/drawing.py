@@ -24,7 +24,7 @@ SMALL = 64
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A prompt and the first picture of its seed."""
+    """A prompt and a picture of it, drawn with its seed."""
 
     prompt: Prompt
     picture: Picture
@@ -37,17 +37,19 @@ def draw_prompts(
     on_picture: Callable[[], object] | None = None,
     **fields: Any,
 ) -> list[Drawing]:
-    """One picture for every prompt, with its seed. ``fields``: of the request (steps, guidance_scale, …); None is the model's.
+    """The pictures of every prompt, each with its own seed. ``on_picture`` is called after each.
 
-    Raises InputError for a field that is wrong, and what ``generate`` raises.
+    ``fields``: of the request (steps, guidance_scale, n, …); None is the model's. Raises InputError for a field that is
+    wrong, and what ``generate`` raises.
     """
     given = {name: value for name, value in fields.items() if value is not None}
     requests = [bundle.request(prompt=prompt.text, seed=prompt.seed, **given) for prompt in prompts]
     drawings = []
     for prompt, request in zip(prompts, requests, strict=True):
-        drawings.append(Drawing(prompt, draw(bundle, request)[0]))
-        if on_picture is not None:
-            on_picture()
+        for picture in draw(bundle, request):
+            drawings.append(Drawing(prompt, picture))
+            if on_picture is not None:
+                on_picture()
     return drawings
 
 

@@ -28,7 +28,7 @@ MANIFEST = "manifest.jsonl.gz"
 LEARNT = 0.1
 """Pictures of at most this weight (skin tones, clock faces, …) are not shown to the U-Net, and are left out here."""
 COPIED = 1 / 3
-CANDIDATES = 8
+CANDIDATES = 5
 """Latent distances are taken to so many pictures, the nearest in pixels."""
 _BLOCK = 256
 
@@ -38,7 +38,7 @@ class Nearest:
     """The nearest training picture: its manifest id, concept and licence ("" if there is no manifest), and its distance.
 
     ``ratio``: to the distance of the second nearest. ``latent_id`` and ``latent_distance``: the nearest by the encoder's
-    latents (root mean square), among the eight nearest in pixels; None where the latents cannot be had.
+    latents (root mean square), among the five nearest in pixels; None where the latents cannot be had.
     """
 
     id: str
@@ -51,12 +51,13 @@ class Nearest:
 
 
 class Gallery:
-    """Pictures in memory: ``small`` uint8 (N, 64·64·4) premultiplied; ids, concepts; full pictures when asked for."""
+    """Pictures in memory at 64×64, and whole ones when asked for; ``ids`` and ``concepts`` (N,); ``names`` of all concepts."""
 
     def __init__(self, places: Sequence[tuple[Shard, int]], small: Bytes, licences: dict[str, str]) -> None:
         self._places, self._small, self._licences = places, small, licences
         self.ids = [shard.ids[i] for shard, i in places]
-        self.concepts = [shard.concepts[shard.concept[i]] for shard, i in places]
+        self.names = list(places[0][0].concepts)
+        self.concepts = [self.names[shard.concept[i]] for shard, i in places]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -193,8 +194,10 @@ def _all_small(places: Sequence[tuple[Shard, int]]) -> Bytes:
     small = np.empty((len(places), SMALL * SMALL * 4), np.uint8)
     for row, (shard, i) in enumerate(places):
         factor = shard.size // SMALL
-        cells = shard.picture(i).reshape(SMALL, factor, SMALL, factor, 4).mean(axis=(1, 3), dtype=np.float32)
-        small[row] = np.rint(cells).astype(np.uint8).reshape(-1)
+        # Rows before columns: long sums of neighbours are four times as fast as both at once.
+        rows = shard.picture(i).reshape(SMALL, factor, -1).sum(axis=1, dtype=np.uint32)
+        cells = rows.reshape(SMALL, SMALL, factor, 4).sum(axis=2, dtype=np.uint32)
+        small[row] = np.rint(cells / factor**2).astype(np.uint8).reshape(-1)
     return small
 
 

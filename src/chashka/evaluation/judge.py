@@ -1,7 +1,8 @@
-"""The classifier that says what a picture shows: the image tower and the prototypes of the contrastive training stage.
+"""Who says what a picture shows. Two judges, both of which know the pictures that the models learnt from.
 
-It learnt from the same pictures as the models that it judges. Its word is good for comparing two models, and an upper
-bound of nothing: a drawing that it recognises looks to it like the training pictures of that concept.
+``NearestJudge`` compares with every training picture and takes the nearest one's concept. ``PrototypeJudge`` is the image
+tower of the contrastive training stage, which is as good as that stage was trained. Reports state how often a judge is
+right about held-out pictures: its word on drawings is worth no more than that.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ import numpy as np
 
 from chashka.errors import FileError, MissingExtraError, TrainingError
 from chashka.evaluation.drawing import Float
+from chashka.evaluation.gallery import Gallery
 
 CAVEAT = (
-    "The judge was trained on the same pictures as the model: its figures compare models with each other and with "
-    "held-out pictures, and are no measure of what people recognise."
+    "The judge knows the same pictures as the model: its figures compare models with each other and with held-out "
+    "pictures, and are no measure of what people recognise."
 )
 _TOWER, _PROTOTYPES = "image_tower/", "prototypes/concept"
 
 
 class Judge(Protocol):
-    """Whatever says how alike pictures are to concepts."""
+    """Whatever says how alike pictures are to concepts; ``name`` is for reports."""
+
+    @property
+    def name(self) -> str:
+        """What it looks at, in a few words."""
 
     @property
     def concepts(self) -> Sequence[str]:
@@ -34,8 +40,31 @@ class Judge(Protocol):
         """float32 (B, 4, 64, 64), premultiplied in [-1, 1] → (B, C), higher is more alike."""
 
 
+class NearestJudge:
+    """The negative distance to the nearest training picture of each concept (see ``gallery``); −inf if it has none."""
+
+    name = "nearest training picture"
+
+    def __init__(self, training: Gallery) -> None:
+        self.concepts = tuple(training.names)
+        self._training = training
+        columns = {concept: i for i, concept in enumerate(self.concepts)}
+        labels = np.array([columns[concept] for concept in training.concepts])
+        self._order = np.argsort(labels, kind="stable")
+        self._columns, self._starts = np.unique(labels[self._order], return_index=True)
+
+    def scores(self, small: Float) -> Float:
+        """float32 (B, 4, 64, 64), premultiplied in [-1, 1] → (B, C), at most 0."""
+        scores = np.full((len(small), len(self.concepts)), -np.inf, np.float32)
+        ordered = self._training.distances(small)[:, self._order]
+        scores[:, self._columns] = -np.minimum.reduceat(ordered, self._starts, axis=1)
+        return scores
+
+
 class PrototypeJudge:
     """Cosines between the image tower's vectors and the concepts' prototypes. Needs the extra [torch]."""
+
+    name = "image tower"
 
     def __init__(self, average: Path, concepts: Sequence[str]) -> None:
         """``average``: the averaged weights of a run of the stage 'clip'. ``concepts``: the list that the run was trained with.
@@ -46,19 +75,20 @@ class PrototypeJudge:
             import torch
             from safetensors import SafetensorError, safe_open
         except ImportError:
-            raise MissingExtraError("torch", "recognition") from None
+            raise MissingExtraError("torch", "the image tower") from None
         from chashka.nets.configs import ImageTowerConfig
         from chashka.nets.image_tower import ImageTower
 
         try:
             with safe_open(average, framework="pt") as file:
                 recipe = json.loads((file.metadata() or {}).get("recipe", "{}"))
-                weights = {k: file.get_tensor(k) for k in file.keys() if k.startswith((_TOWER, _PROTOTYPES))}  # noqa: SIM118
+                names = [name for name in file.keys() if name.startswith((_TOWER, _PROTOTYPES))]  # noqa: SIM118
+                weights = {name: file.get_tensor(name).float() for name in names}
         except (OSError, SafetensorError) as error:
             raise FileError(f"{average}: cannot be read as averaged weights ({error})") from error
         if _PROTOTYPES not in weights or "image" not in recipe:
-            raise TrainingError(f"{average}: not the averaged weights of the stage 'clip', which has the judge")
-        prototypes = weights.pop(_PROTOTYPES).float()
+            raise TrainingError(f"{average}: not the averaged weights of the stage 'clip', which has the image tower")
+        prototypes = weights.pop(_PROTOTYPES)
         if len(prototypes) != len(concepts):
             raise TrainingError(
                 f"{average}: knows {len(prototypes)} concepts, the shards {len(concepts)}: not of one training"
@@ -68,7 +98,7 @@ class PrototypeJudge:
         self._prototypes = torch.nn.functional.normalize(prototypes, dim=-1)
         self._tower = ImageTower(ImageTowerConfig(**recipe["image"])).eval()
         try:
-            self._tower.load_state_dict({k.removeprefix(_TOWER): v.float() for k, v in weights.items()})
+            self._tower.load_state_dict({name.removeprefix(_TOWER): value for name, value in weights.items()})
         except RuntimeError as error:
             raise TrainingError(f"{average}: the image tower is not the one of its recipe ({error})") from error
 

@@ -100,11 +100,13 @@ def autoencoder_report(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge saw in a drawing: ``rank`` of the concept asked for (1: the best), and the five it likes best."""
+    """What the judge saw in picture number ``picture`` of a seed: ``rank`` of the concept asked for (1: the best), and the
+    five concepts it likes best."""
 
     prompt: str
     language: str
     seed: int
+    picture: int
     concept: str
     rank: int
     seen: tuple[str, ...]
@@ -127,6 +129,7 @@ class RecognitionReport:
     model: str
     weights: dict[str, str]
     settings: dict[str, Any]
+    judge: str
     concepts: int
     drawn: Recognition
     english: Recognition | None
@@ -159,6 +162,7 @@ def recognition_report(
         bundle.model,
         weights_of(bundle),
         settings(drawings),
+        judge.name,
         len(judge.concepts),
         _shares([verdict.rank for verdict in verdicts]),
         _shares(mine) if mine else None,
@@ -175,7 +179,15 @@ def judged(drawings: Sequence[Drawing], judge: Judge) -> list[Verdict]:
     best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
     rows = zip(drawings, wanted, _ranks(scores, judge, wanted), best, strict=True)
     return [
-        Verdict(d.prompt.text, d.prompt.language, d.prompt.seed, concept, rank, tuple(judge.concepts[i] for i in seen))
+        Verdict(
+            d.prompt.text,
+            d.prompt.language,
+            d.prompt.seed,
+            d.picture.index,
+            concept,
+            rank,
+            tuple(judge.concepts[i] for i in seen),
+        )
         for d, concept, rank, seen in rows
     ]
 
@@ -211,6 +223,7 @@ class ThresholdReport:
     pictures: int
     kinds: tuple[Thresholding, ...]
     differences: tuple[Difference, ...]
+    judge: str | None = None
     caveat: str = CAVEAT
 
 
@@ -245,7 +258,8 @@ def threshold_report(
     pairs = tuple(
         _difference(first, second, drawn[first], drawn[second]) for first, second in combinations(THRESHOLDS, 2)
     )
-    return ThresholdReport(bundle.model, weights_of(bundle), shared, len(prompts), kinds, pairs)
+    pictures, name = len(drawn["none"]), None if judge is None else judge.name
+    return ThresholdReport(bundle.model, weights_of(bundle), shared, pictures, kinds, pairs, name)
 
 
 def _difference(first: str, second: str, one: Sequence[Drawing], other: Sequence[Drawing]) -> Difference:

@@ -26,7 +26,7 @@ SIDE = 192
 GAP = 12
 LABEL = 18
 GREY = (237, 237, 237)
-BASELINE = 96
+BASELINE = 48
 """So many held-out pictures are looked up for comparison."""
 
 
@@ -147,7 +147,7 @@ def as_markdown(report: SheetReport) -> str:
 def _nearness_lines(drawn: Nearness, held_out: Nearness) -> list[str]:
     lines = [
         "Distance: root mean square of premultiplied RGBA at 64×64 in [0, 1] where either picture is not transparent. Ratio: "
-        "to the distance of the second nearest; below 1/3 the nearest one stands out. Latents: the nearest of eight by the "
+        "to the distance of the second nearest; below 1/3 the nearest one stands out. Latents: the nearest of five by the "
         "encoder. Held-out pictures are no copies of what was trained on, yet other pictures of the same things.",
         "",
         "| | pictures | median distance | median ratio | ratio below 1/3 | median in latents |",

@@ -1,0 +1,132 @@
+"""The model inside the package, from text to files, with the weights that are shipped. Two steps a picture."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chashka
+from chashka import families, images
+from chashka.errors import ChashkaError, WeightsError
+from chashka.families.kandinsky import FAMILY, TEACUP
+from chashka.generate import draw
+from chashka.request import Inputs
+
+
+@pytest.fixture(scope="module")
+def bundle() -> families.Bundle:
+    """One bundle for all tests, in float32, so that no self-test is needed."""
+    return families.load(precision="f32", threads=1)
+
+
+def test_the_metadata_are_complete_and_sane(bundle: families.Bundle) -> None:
+    request = bundle.request(prompt="чашка")
+    assert request.steps and request.sampler and request.guidance_scale
+    assert bundle.denoiser.schedule.max_sigma > 100
+    assert bundle.codec.channels == 16 and bundle.codec.factor == 16
+
+
+def test_text_becomes_pictures(bundle: families.Bundle, tmp_path: Path) -> None:
+    request = bundle.request(prompt="космос внутри чайной чашки", seed=7, n=2, steps=2)
+    pictures = draw(bundle, request)
+    assert [p.pixels.shape for p in pictures] == [(256, 256, 4)] * 2
+    assert not np.array_equal(pictures[0].pixels, pictures[1].pixels)
+    assert all(np.isfinite(p.pixels).all() and p.pixels[..., 3].std() >= 0 for p in pictures)
+    path = chashka.save(pictures[1], tmp_path / "чашка с космосом.png")
+    stored = chashka.read_metadata(path)
+    assert stored is not None and stored["model"] == "kandinsky-teacup"
+    again = draw(bundle, FAMILY.options.of(stored["request"] | {"n": 1, "first": stored["picture"]}))
+    # alone or in a batch, matrix products may be summed in another order
+    difference = np.abs(again[0].pixels.astype(int) - pictures[1].pixels)
+    assert (difference <= 2).mean() > 0.99
+    same = draw(bundle, request)
+    assert np.array_equal(same[1].pixels, pictures[1].pixels)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (384, 192), (300, 500)])
+def test_other_sizes_are_drawn(bundle: families.Bundle, size: tuple[int, int]) -> None:
+    request = bundle.request(prompt="a red cat", seed=1, steps=1, width=size[0], height=size[1])
+    assert draw(bundle, request)[0].size == size
+
+
+def test_a_picture_with_a_mask(bundle: families.Bundle) -> None:
+    init = np.zeros((256, 256, 4), np.uint8)
+    init[40:200, 40:200] = (200, 30, 30, 255)
+    mask = np.zeros((256, 256), np.float32)
+    mask[:, 128:] = 1
+    (picture,) = draw(bundle, bundle.request(prompt="звезда", seed=1, steps=2), Inputs(init, mask))
+    assert np.array_equal(picture.pixels[:, :128], init[:, :128])
+    assert not np.array_equal(picture.pixels[:, 128:], init[:, 128:])
+
+
+def test_previews_are_cheap_and_small(bundle: families.Bundle) -> None:
+    previews: list[Any] = []
+    draw(
+        bundle,
+        bundle.request(prompt="кот", seed=1, steps=2),
+        on_step=lambda p: previews.append(images.from_network(bundle.codec.preview(p.step.denoised))),
+    )
+    assert [p.shape for p in previews] == [(1, 16, 16, 4)] * 2
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the model's files in a folder with Cyrillic letters and spaces, which ``load`` opens."""
+    folder = tmp_path / "Моя папка" / "модель один"
+    shutil.copytree(TEACUP.folder, folder)
+    shutil.copy(TEACUP.folder.parent / "vocabulary.tsv", folder.parent)
+    monkeypatch.setattr(families, "find", lambda _: (FAMILY, replace(TEACUP, folder=folder)))
+    return folder
+
+
+def test_paths_with_cyrillic_and_spaces(copy: Path, tmp_path: Path) -> None:
+    bundle = families.load(precision="f32", threads=1, cache_dir=tmp_path / "мой кеш")
+    assert draw(bundle, bundle.request(prompt="кот", seed=1, steps=1))[0].size == (256, 256)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".xml"])
+@pytest.mark.parametrize("damage", ["missing", "cut off", "flipped", "empty"])
+def test_damaged_files_are_one_line(copy: Path, suffix: str, damage: str) -> None:
+    file = copy / f"unet{suffix}"
+    data = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "cut off":
+        file.write_bytes(data[: len(data) // 2])
+    elif damage == "empty":
+        file.write_bytes(b"")
+    else:
+        place = len(data) // 2
+        data[place : place + 64] = bytes(b ^ 255 for b in data[place : place + 64])
+        file.write_bytes(data)
+    with pytest.raises(ChashkaError) as caught:
+        bundle = families.load(precision="f32", threads=1)
+        draw(bundle, bundle.request(prompt="кот", seed=1, steps=1))
+    message = str(caught.value)
+    assert "\n" not in message and "unet" in message
+    if suffix == ".safetensors":
+        assert isinstance(caught.value, WeightsError)
+
+
+def test_the_listing_draws_with_the_shipped_model(monkeypatch: pytest.MonkeyPatch, bundle: families.Bundle) -> None:
+    from kandinsky2 import get_kandinsky2
+
+    monkeypatch.setattr(chashka, "load", lambda **_: bundle, raising=False)
+    model = get_kandinsky2("cpu", task_type="text2img")
+    pictures = model.generate_text2img(
+        "космосвнутричайнойчашки", batch_size=4, h=512, w=512, num_steps=2, denoised_type="dynamic_threshold",
+        dynamic_threshold_v=99.5, sampler="ddim_sampler", ddim_eta=0.01, guidance_scale=10, progress=False,
+    )  # fmt: skip
+    assert [p.size for p in pictures] == [(512, 512)] * 4 and pictures[3].mode == "RGB"
+
+
+def test_every_component_is_named_with_its_graph() -> None:
+    for name in TEACUP.files:
+        assert (TEACUP.folder / name).is_file(), f"{name} is not shipped"
+        assert re.fullmatch(r"\w+\.(xml|safetensors)", name)
