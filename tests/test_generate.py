@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_model import SPREAD, ToyNetwork, colour, toy_bundle
 
 import chashka
 from chashka import images
@@ -14,6 +13,7 @@ from chashka.diffusion import SAMPLERS
 from chashka.errors import EngineError, InputError
 from chashka.generate import draw, generate
 from chashka.request import Inputs, Request
+from toy_model import SPREAD, ToyNetwork, colour, toy_bundle
 
 
 def rgba(text: str) -> Any:
@@ -124,14 +124,14 @@ def test_progress_counts_all_batches_and_leaving_the_loop_stops() -> None:
 
 
 def test_an_exception_of_the_watcher_ends_the_run() -> None:
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def stop(_: Any) -> None:
-        raise Enough
+        raise EnoughError
 
     bundle = toy_bundle()
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         draw(bundle, bundle.request(prompt="кот", seed=1), on_step=stop)
 
 

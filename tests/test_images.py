@@ -35,7 +35,9 @@ def picture(height: int = 24, width: int = 40, channels: int = 4, edited: bool =
 
 def smooth(height: int, width: int) -> Any:
     y, x = np.mgrid[0:height, 0:width]
-    return np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 90), np.full_like(x, 255)], -1).astype(np.uint8)
+    return np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 90), np.full_like(x, 255)], -1).astype(
+        np.uint8
+    )
 
 
 # --- reading ------------------------------------------------------------------------------------------------------------
@@ -117,7 +119,15 @@ def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, size: tuple[i
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"not a picture", b"GIF89a" + bytes(40), b"<svg/>", b"\x89PNG\r\n\x1a\n", bomb(10, 10), b"\xff\xd8\xff\xe0" + bytes(9)],
+    [
+        b"",
+        b"not a picture",
+        b"GIF89a" + bytes(40),
+        b"<svg/>",
+        b"\x89PNG\r\n\x1a\n",
+        bomb(10, 10),
+        b"\xff\xd8\xff\xe0" + bytes(9),
+    ],
 )
 def test_what_is_no_picture_says_so_in_one_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "файл.png"
@@ -199,7 +209,9 @@ def test_opaque_pixels_survive_the_network_space() -> None:
 
 
 def test_transparent_is_minus_one_in_all_channels() -> None:
-    assert np.array_equal(images.to_network(np.array([[[200, 100, 50, 0]]], np.uint8)), np.full((4, 1, 1), -1, np.float32))
+    assert np.array_equal(
+        images.to_network(np.array([[[200, 100, 50, 0]]], np.uint8)), np.full((4, 1, 1), -1, np.float32)
+    )
     assert not images.from_network(np.full((4, 1, 1), -1.2, np.float32)).any()
 
 
@@ -270,7 +282,9 @@ def test_png_carries_the_a1111_text(tmp_path: Path) -> None:
     with Image.open(images.save(picture(), tmp_path / "a.png")) as image:
         text = image.info["parameters"]
         own = json.loads(image.info["chashka"])
-    assert text.startswith(PROMPT + "\nNegative prompt: плохо\nSteps: 20, Sampler: ddim, CFG scale: 4, Seed: 7, Size: 40x24, ")
+    assert text.startswith(
+        PROMPT + "\nNegative prompt: плохо\nSteps: 20, Sampler: ddim, CFG scale: 4, Seed: 7, Size: 40x24, "
+    )
     assert "Model: kandinsky-teacup" in text.splitlines()[-1]
     assert own["picture"] == 2 and own["seed"] == 7 and own["family"] == "kandinsky"
 
@@ -442,4 +456,6 @@ def test_slugs_are_plain_file_names(text: str, name: str) -> None:
 @given(st.lists(st.integers(0, 0x10FFFF), max_size=400).map(lambda points: "".join(map(chr, points))))
 def test_slugs_fit_in_a_file_name(text: str) -> None:
     name = images.slug(text)
-    assert name and len(name.encode()) <= 100 and not set(name) & set('/\\:*?"<>|\0\n') and not name.startswith((".", "-"))
+    assert (
+        name and len(name.encode()) <= 100 and not set(name) & set('/\\:*?"<>|\0\n') and not name.startswith((".", "-"))
+    )

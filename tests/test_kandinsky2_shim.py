@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from toy_model import toy_bundle
 
 import chashka
 import kandinsky2.model
 from chashka.errors import EngineError, InputError, MissingExtraError
 from chashka.request import Inputs
 from kandinsky2 import Kandinsky2, get_kandinsky2
+from toy_model import toy_bundle
 
 LISTING = """\
 from kandinsky2 import get_kandinsky2
@@ -111,7 +111,18 @@ def test_signatures_and_defaults_are_those_of_2022() -> None:
         assert {k: p.default for k, p in positional.items() if p.default is not p.empty} == common | more
     order = list(inspect.signature(Kandinsky2.generate_text2img).parameters)[1:]
     assert order[:10] == (
-        "prompt num_steps batch_size guidance_scale progress dynamic_threshold_v denoised_type h w sampler".split()
+        [
+            "prompt",
+            "num_steps",
+            "batch_size",
+            "guidance_scale",
+            "progress",
+            "dynamic_threshold_v",
+            "denoised_type",
+            "h",
+            "w",
+            "sampler",
+        ]
     )
 
 
@@ -188,7 +199,7 @@ def test_unknown_words_are_refused() -> None:
     model = get_kandinsky2("cpu")
     with pytest.raises(TypeError, match="'number_of_steps'"):
         model.generate_text2img("кот", number_of_steps=3)
-    with pytest.raises(InputError, match="sampler: 'euler' .* p_sampler, ddim_sampler"):
+    with pytest.raises(InputError, match=r"sampler: 'euler' .* p_sampler, ddim_sampler"):
         model.generate_text2img("кот", sampler="euler")
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_model import toy_bundle
 
 from chashka import families
 from chashka.cli import main
+from toy_model import toy_bundle
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_model import toy_bundle
 
 import chashka
 import chashka.errors
@@ -21,6 +20,7 @@ from chashka import families
 from chashka.cli import EXIT_CODES, doctor, main
 from chashka.errors import ChashkaError, WeightsError
 from chashka.families.kandinsky import FAMILY, TEACUP
+from toy_model import toy_bundle
 
 Call = Callable[..., Any]
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from made_shards import CONCEPTS
-from toy_model import toy_bundle
 
 from chashka import families
 from chashka.cli.evaluate import evaluate
 from chashka.errors import ChashkaError
 from chashka.evaluation import metrics, sheet
 from chashka.evaluation.prompts import PROMPTS, SINGLE
+from toy_model import toy_bundle
 
 
 @pytest.fixture(autouse=True)

@@ -53,7 +53,9 @@ def build(
 @click.option("--shards", type=FOLDER, required=True, help="Folder made by chashka data build; the captions join it.")
 @click.option("--cache", type=FOLDER, help="Folder of fetched packages.  [default: the user's cache]")
 @click.option("--vocabulary", type=FILE, help="A vocabulary file.  [default: the one in the package]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn at random, such as misspellings.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of what is drawn at random, such as misspellings."
+)
 def captions(shards: Path, cache: Path | None, vocabulary: Path | None, seed: int) -> None:
     """Write captions in all languages for the concepts of a folder of shards."""
     from chashka.data.captions import build_captions
@@ -68,7 +70,9 @@ def captions(shards: Path, cache: Path | None, vocabulary: Path | None, seed: in
     read = Vocabulary.load(vocabulary or _own_vocabulary())
     table = build_captions(words, read, list(described), styles, seed, extra)
     table.write(shards / "captions.safetensors")
-    click.echo(f"{len(table.offsets) - 1} captions in {len(table.locales)} languages in {shards / 'captions.safetensors'}")
+    click.echo(
+        f"{len(table.offsets) - 1} captions in {len(table.locales)} languages in {shards / 'captions.safetensors'}"
+    )
 
 
 @data.command()
@@ -112,7 +116,9 @@ def _described(shards: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     metadata = read_metadata(first)
     try:
         described = json.loads((shards / "concepts.json").read_text(encoding="utf-8"))
-        return {concept: described[concept] for concept in json.loads(metadata["concepts"])}, json.loads(metadata["styles"])
+        return {concept: described[concept] for concept in json.loads(metadata["concepts"])}, json.loads(
+            metadata["styles"]
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
         raise FileError(f"{str(shards)!r} is not a complete folder of shards ({reason}); make it again") from error

@@ -78,7 +78,9 @@ def _weights(preset: Preset, failures: list[ChashkaError]) -> list[dict[str, Any
     # f32: the self-test is not wanted here, and opening compiles nothing
     opener = open_engine("openvino", precision="f32")
     rows = []
-    for component in sorted(name.removesuffix(".safetensors") for name in preset.files if name.endswith(".safetensors")):
+    for component in sorted(
+        name.removesuffix(".safetensors") for name in preset.files if name.endswith(".safetensors")
+    ):
         row: dict[str, Any] = {"file": f"{component}.safetensors", "ok": True}
         try:
             row["sha256"] = sha256(preset.folder / row["file"])
@@ -132,6 +134,8 @@ def _print(report: dict[str, Any]) -> None:
     engine, drawing = report["engine"], report["drawing"]
     click.echo(f"engine: {engine['name']}" if engine["ok"] else f"engine: FAILED  {engine['reason']}")
     if drawing["ok"]:
-        click.echo(f"drawing: ok, {drawing['load_seconds']:.1f} s to load, {drawing['draw_seconds']:.1f} s for two steps")
+        click.echo(
+            f"drawing: ok, {drawing['load_seconds']:.1f} s to load, {drawing['draw_seconds']:.1f} s for two steps"
+        )
     else:
         click.echo(f"drawing: FAILED  {drawing['reason']}")

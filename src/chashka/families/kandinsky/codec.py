@@ -44,7 +44,8 @@ class LatentCodec:
         if self._map is None:
             self._map = self._fitted(x[:1])
         out = np.einsum("oc,bchw->bohw", self._map[:, :-1], x) + self._map[:, -1][None, :, None, None]
-        return np.clip(out, -1, 1).astype(np.float32)
+        small: Float = np.clip(out, -1, 1).astype(np.float32)
+        return small
 
     def _fitted(self, x: Float) -> Float:
         pixels = self.decode(x)
