@@ -49,7 +49,7 @@ def test_text_becomes_pictures(bundle: families.Bundle, tmp_path: Path) -> None:
     assert np.array_equal(same[1].pixels, pictures[1].pixels)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (384, 192), (300, 500)])
+@pytest.mark.parametrize("size", [(300, 500)])
 def test_other_sizes_are_drawn(bundle: families.Bundle, size: tuple[int, int]) -> None:
     request = bundle.request(prompt="a red cat", seed=1, steps=1, width=size[0], height=size[1])
     assert draw(bundle, request)[0].size == size

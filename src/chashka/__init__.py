@@ -10,8 +10,7 @@ Names load when they are first used: ``import chashka`` itself imports none of n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers know this name; importing typing would take longer than everything else here
 if TYPE_CHECKING:
     from chashka.errors import (
         ChashkaError,
@@ -69,7 +68,7 @@ _WHERE = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for (PEP 562)."""
     if name not in _WHERE:
         raise AttributeError(f"module 'chashka' has no attribute {name!r}")

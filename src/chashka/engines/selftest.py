@@ -29,19 +29,22 @@ from chashka.errors import EngineError, FileError
 FILE = "selftest.json"
 ENOUGH = 0.999  # cosine between bf16 and f32; right ones are above 0.99999, wrong ones were at 0.28 to 0.65
 SECONDS = 60.0  # for the child; it needs about one
+CRASHED = 128  # exit codes from here on, and negative ones, are crashes (Windows has 0xC0000094 and the like)
+FAILED = "the test could not run"
 
 
 def best_precision(cache_dir: Path | None = None) -> str:
     """ "bf16" if the child found it present and right, otherwise "f32".
 
-    The result is stored in ``cache_dir``; with None it is remembered for this process alone.
+    The result is stored in ``cache_dir``; with None it is remembered for this process alone. A child that could not be
+    started, or ended with an error of its own, says nothing about the processor and is asked again next time.
     """
     key = f"openvino {importlib.metadata.version('openvino')} on {processor()}"
     path = cache_dir / FILE if cache_dir else None
     results = _stored(path)
     if key not in results:
         results[key] = _ask_child()
-        if path:
+        if path and results[key].get("reason") != FAILED:
             _store(path, results)
     return "bf16" if results[key].get("bf16") is True else "f32"
 
@@ -54,13 +57,19 @@ def judge(cosines: dict[str, float]) -> bool:
 @cache
 def _ask_child() -> dict[str, Any]:
     """{"bf16": bool, "cosines": {...}} or {"bf16": False, "reason": …}."""
-    words = [sys.executable, "-m", "chashka.engines.selftest"]
+    if not sys.executable or getattr(sys, "frozen", False):  # a bundled program would start itself again
+        return {"bf16": False, "reason": FAILED}
+    words = [sys.executable, "-P", "-m", "chashka.engines.selftest"]  # -P: the current folder is not searched
     try:
         result = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {"bf16": False, "reason": type(error).__name__}
+    except subprocess.TimeoutExpired:
+        return {"bf16": False, "reason": f"no answer in {SECONDS:.0f} s"}
+    except OSError:
+        return {"bf16": False, "reason": FAILED}
+    if result.returncode > 0 and result.returncode < CRASHED:
+        return {"bf16": False, "reason": FAILED}
     if result.returncode != 0:
-        return {"bf16": False, "reason": f"exit code {result.returncode}"}
+        return {"bf16": False, "reason": f"the test crashed with exit code {result.returncode}"}
     try:
         cosines = {str(name): float(value) for name, value in json.loads(result.stdout).items()}
     except (ValueError, AttributeError, TypeError):

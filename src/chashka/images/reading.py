@@ -83,9 +83,7 @@ def _decoded(file: BinaryIO, path: Path) -> Image.Image:
         raise
     except UnidentifiedImageError as error:
         raise FileError(f"{str(path)!r} is no picture that can be read; allowed: PNG, JPEG, WebP") from error
-    except (
-        Exception
-    ) as error:  # a broken file makes Pillow raise nearly anything: SyntaxError, struct.error, ValueError …
+    except Exception as error:  # broken files make Pillow raise nearly anything: SyntaxError, struct.error, …
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileError(f"{str(path)!r} is damaged: {reason[:200]}") from error
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey; Pillow's own conversion would clip, not scale
