@@ -70,8 +70,9 @@ def contact_sheet(
     """Draw ``prompts``, each with its seed, and write sheet.png, sheet.md and sheet.json into the folder ``out``.
 
     With ``shards`` every picture has its nearest training picture beside it. None: the model's own default. The same
-    weights, shards and settings give the same files. Raises InputError, EngineError, TrainingError and FileError.
+    weights, shards and settings give the same files on one machine. Raises InputError, EngineError, TrainingError and FileError.
     """
+    _writable(out)
     training, held_out = (None, None) if shards is None else galleries(shards)
     drawings = draw_prompts(
         bundle, prompts, on_picture=on_picture, steps=steps, guidance_scale=guidance_scale, sampler=sampler
@@ -98,7 +99,6 @@ def contact_sheet(
         baseline,
     )
     try:
-        out.mkdir(parents=True, exist_ok=True)
         _image(drawings, rows, training).save(out / "sheet.png", optimize=True)
         (out / "sheet.json").write_text(
             json.dumps(asdict(report), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
@@ -107,6 +107,14 @@ def contact_sheet(
     except OSError as error:
         raise FileError(f"cannot write the sheet into {str(out)!r}: {error.strerror or error}") from error
     return report
+
+
+def _writable(out: Path) -> None:
+    """Make the folder before the long work, so that a wrong one is told at once."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot write the sheet into {str(out)!r}: {error.strerror or error}") from error
 
 
 def as_markdown(report: SheetReport) -> str:

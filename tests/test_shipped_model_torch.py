@@ -1,0 +1,25 @@
+"""Both engines draw the same picture with the shipped weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from chashka import families
+from chashka.generate import draw
+
+pytestmark = pytest.mark.torch
+
+
+def test_engines_agree() -> None:
+    torch.set_num_threads(1)
+    drawn = []
+    for engine in ("openvino", "torch"):
+        bundle = families.load(engine=engine, device="cpu", precision="f32", threads=1)
+        assert bundle.engine.startswith(engine)
+        request = bundle.request(prompt="красное яблоко", negative_prompt="кот", seed=3, steps=2)
+        drawn.append(draw(bundle, request)[0].pixels.astype(int))
+    opaque = np.minimum(drawn[0][..., 3], drawn[1][..., 3]) > 128  # where alpha is small, colour is a quotient of noise
+    assert (np.abs(drawn[0] - drawn[1])[..., 3] <= 1).mean() > 0.999
+    assert not opaque.any() or (np.abs(drawn[0] - drawn[1])[opaque] <= 2).mean() > 0.999
