@@ -24,7 +24,10 @@ DRAWN = "x.png"
 WORKS = {
     "draw": ["красное яблоко", "--seed", "1", "--out", DRAWN],
     "doctor": [],
-    "models": [],
+    "models list": [],
+    "models show": [],
+    "evaluate sheet": ["--out", "sheet", "--steps", "2"],
+    "evaluate thresholds": ["--steps", "2"],
 }
 ERROR_FOR_PEOPLE = (2, 3, 4, 5, 6, 7)
 
@@ -104,7 +107,7 @@ def call(clean_bin: Path, offline: list[str], tmp_path: Path):
 
     def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         words = [*offline, str(clean_bin / program), *arguments]
-        return subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=folder, env=environment)
+        return subprocess.run(words, capture_output=True, text=True, timeout=600, cwd=folder, env=environment)
 
     return run
 
