@@ -2,243 +2,262 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny_packages import clip, disc, iconify_set, install, packages
+from tiny_packages import PUBLIC, catalogue, clip, deb, disc, iconify_set, packages, tgz
 
 from chashka.data import build as build_module
-from chashka.data.build import build
-from chashka.data.drawings import Drawing
+from chashka.data.build import Options, build
+from chashka.data.captions import CaptionTable
 from chashka.data.manifest import Manifest, attribution
-from chashka.data.render import NotDrawn, render
 from chashka.data.shards import Shard, held_out
+from chashka.data.sources import Catalogue
 from chashka.errors import FileError, InputError
 
 pytestmark = pytest.mark.extra
 
-PAGE = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">{}</svg>'
+ALL = ["first", "second", "solid", "clips"]
+FILES = {
+    "ATTRIBUTION.md",
+    "captions.safetensors",
+    "concepts.json",
+    "manifest.jsonl.gz",
+    "pictures-000.safetensors",
+    "refused.json",
+}
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    install(tmp_path / "cache", monkeypatch)
+def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def shards(folder: Path) -> list[Shard]:
-    return [Shard(path) for path in sorted(folder.glob("pictures-*.safetensors"))]
+@pytest.fixture
+def tiny(cache: Path) -> Catalogue:
+    return catalogue(cache)
 
 
-def test_pictures_of_one_emoji_share_a_concept_and_reasons_are_counted(cache: Path, tmp_path: Path) -> None:
-    manifest = build(tmp_path / "out", cache, size=64, jobs=1)
-    by_id = {entry.id: entry for entry in manifest.entries}
-    assert {i for i, entry in by_id.items() if entry.concept == "emoji:2615"} == {
-        "first:hot-beverage",
-        "second:hotbeverage",
-    }
-    assert by_id["second:catside"].concept == by_id["first:cat"].concept == "emoji:1f408"
-    assert by_id["solid:1f427"].concept == by_id["clips:animals/birds/new_penguin_01"].concept == "emoji:1f427"
-    assert by_id["clips:tools/key_ann_01"].concept == "emoji:1f511"
-    assert by_id["clips:tools/odd_thing"].concept == "clipart:odd-thing"
-    assert sum(i.startswith("first:thumbs-up-") for i in by_id) == 1
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A build of everything, which the tests only read."""
+    folder = tmp_path_factory.mktemp("built")
+    tiny = catalogue(folder / "cache")
+    return folder / "out", build(folder / "out", folder / "cache", sources=ALL, size=64, jobs=1, catalogue=tiny)
+
+
+def test_pictures_of_one_emoji_share_a_concept(built: tuple[Path, Manifest]) -> None:
+    of = {entry.id: entry.concept for entry in built[1].entries}
+    assert {i for i, concept in of.items() if concept == "emoji:2615"} == {"first:hot-beverage", "second:hotbeverage"}
+    assert of["second:cat"] == of["first:cat"] == "emoji:1f408"
+    assert of["solid:1f427"] == of["clips:animals/birds/new_penguin_01"] == "emoji:1f427"
+    assert of["clips:tools/key_ann_01"] == "emoji:1f511"
+    assert of["clips:tools/odd_thing"] == "clipart:odd-thing"
+
+
+def test_reasons_are_counted(built: tuple[Path, Manifest]) -> None:
+    out, manifest = built
+    nameless = "no emoji of that name, or one with a skin tone"
     assert manifest.refused["first"] == {
-        "another skin tone of a drawing that is there": 1,
+        "another drawing of the same emoji in its set": 1,
+        "flag": 1,
         "nearly empty": 1,
-        "no emoji of that name": 1,
+        nameless: 1,
     }
-    assert manifest.refused["second"] == {"no emoji of that name": 1}
-    assert manifest.refused["solid"] == {"no emoji of that name": 1, "raster too small": 1}
+    assert manifest.refused["second"] == {nameless: 1}
+    assert manifest.refused["solid"] == {"flag": 1, nameless: 1, "raster too small": 1}
     assert manifest.refused["clips"] == {
         "has text inside": 1,
         "icons, flags, cards, patterns, signs": 1,
         "no public-domain licence in the file": 2,
-        "the same picture as another of its set": 1,
     }
-    assert json.loads((tmp_path / "out/refused.json").read_text()) == manifest.refused
-    assert json.loads((tmp_path / "out/concepts.json").read_text(encoding="utf-8"))["emoji:1f408"] == {
-        "group": "animals-nature",
-        "english": "cat",
-        "emoji": "🐈",
-    }
+    assert json.loads((out / "refused.json").read_text()) == manifest.refused
 
 
-def test_shards_hold_what_the_manifest_says(cache: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    manifest = build(out, cache, size=64, jobs=1)
+def test_shards_hold_what_the_manifest_says(built: tuple[Path, Manifest]) -> None:
+    out, manifest = built
     assert Manifest.read(out / "manifest.jsonl.gz").entries == manifest.entries
-    (shard,) = shards(out)
+    entries = manifest.entries
+    assert [(e.concept, e.id) for e in entries] == sorted((e.concept, e.id) for e in entries)
+    shard = Shard(out / "pictures-000.safetensors")
     assert shard.size == 64
-    assert shard.ids == [entry.id for entry in manifest.entries]
-    assert shard.sources == [entry.source for entry in manifest.entries]
-    assert [shard.concepts[c] for c in shard.concept] == [entry.concept for entry in manifest.entries]
-    assert [shard.styles[s] for s in shard.style] == [entry.style for entry in manifest.entries]
+    assert shard.ids == [entry.id for entry in entries]
+    assert shard.sources == [entry.source for entry in entries]
+    assert [shard.concepts[c] for c in shard.concept] == [entry.concept for entry in entries]
+    assert [shard.styles[s] for s in shard.style] == [entry.style for entry in entries]
     assert shard.held_out.tolist() == [int(held_out(i)) for i in shard.ids]
     weight = dict(zip(shard.ids, shard.weight.tolist(), strict=True))
-    assert weight["first:cat"] == 1 and weight["first:one-oclock"] == pytest.approx(0.08)
-    assert weight["first:flag-france"] == pytest.approx(0.05)
-    assert weight["first:thumbs-up"] == pytest.approx(0.3)
-    for i in range(len(shard)):
-        picture = shard.picture(i)
-        assert picture.shape == (64, 64, 4) and (picture[..., :3] <= picture[..., 3:]).all()
+    for picture, expected in (("first:cat", 1), ("first:one-oclock", 0.08), ("first:thumbs-up", 0.3)):
+        assert weight[picture] == pytest.approx(expected)
+    for i, entry in enumerate(entries):
+        pixels = shard.picture(i)
+        assert pixels.shape == (64, 64, 4) and (pixels[..., :3] <= pixels[..., 3:]).all()
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == entry.sha256
+    first = next(entry for entry in entries if entry.id == "first:cat")
+    assert (first.licence, first.package, first.author) == ("MIT", "tiny-first@1.0", "Author of first")
 
 
-def test_same_bytes_whatever_the_processes_and_whatever_was_there(cache: Path, tmp_path: Path) -> None:
-    build(tmp_path / "a", cache, size=64, jobs=1)
+def test_one_emoji_with_two_files_keeps_both_under_one_id(built: tuple[Path, Manifest]) -> None:
+    assert [entry.id for entry in built[1].entries].count("solid:26a7") == 2
+
+
+def test_labels_are_numbered_alike_whatever_is_chosen(
+    built: tuple[Path, Manifest], tiny: Catalogue, cache: Path
+) -> None:
+    build(cache.parent / "one", cache, sources=["second"], size=32, jobs=1, catalogue=tiny)
+    everything = Shard(built[0] / "pictures-000.safetensors")
+    one = Shard(cache.parent / "one" / "pictures-000.safetensors")
+    assert one.styles == ["flat", "gradient", "3d", "blob", "outlined"]
+    assert everything.styles == [*one.styles, "clipart"] and everything.groups == [*one.groups, "clipart"]
+
+
+def test_concepts_and_captions_are_those_of_the_pictures(built: tuple[Path, Manifest]) -> None:
+    out, manifest = built
+    described = json.loads((out / "concepts.json").read_text(encoding="utf-8"))
+    assert list(described) == sorted({entry.concept for entry in manifest.entries})
+    assert described["emoji:1f408"] == {"english": "cat", "group": "animals-nature", "emoji": "🐈"}
+    assert described["clipart:odd-thing"] == {"english": "Odd thing", "group": "clipart", "emoji": ""}
+    captions = CaptionTable.read(out / "captions.safetensors")
+    assert captions.concepts == list(described) == Shard(out / "pictures-000.safetensors").concepts
+    named = {captions.concepts[c] for c in captions.concept}
+    assert {"emoji:1f408", "emoji:2615", "clipart:odd-thing"} <= named
+
+
+def test_same_bytes_whatever_the_processes_and_whatever_was_there(
+    built: tuple[Path, Manifest], tiny: Catalogue, cache: Path, tmp_path: Path
+) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b/pictures-007.safetensors").write_bytes(b"of an earlier build")
-    (tmp_path / "b/captions.safetensors").write_bytes(b"not ours")
-    build(tmp_path / "b", cache, size=64, jobs=2)
-    files = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
-    again = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
-    assert again.pop("captions.safetensors") == b"not ours"
-    assert files == again
-    assert set(files) == {"pictures-000.safetensors", "manifest.jsonl.gz", "concepts.json", "refused.json"}
+    build(tmp_path / "b", cache, sources=ALL, size=64, jobs=2, catalogue=tiny)
+    first, second = (
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        for folder in (built[0], tmp_path / "b")
+    )
+    assert first == second and set(first) == FILES
 
 
-def test_shards_are_cut_by_size(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = build(tmp_path / "whole", cache, size=64, jobs=1)
-    monkeypatch.setattr(build_module, "SHARD_BYTES", 600)
-    build(tmp_path / "cut", cache, size=64, jobs=1)
-    parts = shards(tmp_path / "cut")
-    assert len(parts) > 2
-    assert [i for part in parts for i in part.ids] == [entry.id for entry in whole.entries]
+def test_the_manifest_has_no_time_in_it(built: tuple[Path, Manifest]) -> None:
+    data = (built[0] / "manifest.jsonl.gz").read_bytes()
+    assert data[4:8] == bytes(4)  # RFC 1952: MTIME
+    assert len(gzip.decompress(data).splitlines()) == len(built[1])
+
+
+def test_shards_are_cut_by_number(
+    tiny: Catalogue, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "SHARD_PICTURES", 4)
+    manifest = build(tmp_path / "cut", cache, size=32, jobs=1, catalogue=tiny)
+    parts = [Shard(path) for path in sorted((tmp_path / "cut").glob("pictures-*.safetensors"))]
+    assert [len(part) for part in parts] == [4, 4, len(manifest) - 8]
+    assert [i for part in parts for i in part.ids] == [entry.id for entry in manifest.entries]
     assert all(part.concepts == parts[0].concepts for part in parts)
 
 
-def test_options(cache: Path, tmp_path: Path) -> None:
+def test_clip_art_comes_only_when_it_is_asked_for(tiny: Catalogue, cache: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    some = build(tmp_path / "some", cache, sources=["second"], size=32, jobs=1, say=lines.append)
-    assert {entry.source for entry in some.entries} == {"second"} and lines == ["second: 2 pictures, 1 left out"]
-    assert len(build(tmp_path / "one", cache, sources=["second"], size=32, jobs=1, limit=1)) == 1
-    heavy = build(tmp_path / "heavy", cache, sources=["first"], size=32, jobs=1, min_weight=0.06)
-    assert "first:flag-france" not in {entry.id for entry in heavy.entries}
-    assert heavy.refused["first"]["lighter than min_weight"] == 2
-    for wrong, message in (
-        ({"size": 40}, "multiple of 32"),
-        ({"jobs": 0}, "at least 1"),
-        ({"limit": 0}, "at least 1"),
-        ({"sources": ["nosuch"]}, "nosuch; known sources: first, second"),
-        ({"sources": []}, "none given"),
-    ):
-        with pytest.raises(InputError, match=message):
-            build(tmp_path / "x", cache, **({"jobs": 1, "size": 32} | wrong))
+    manifest = build(tmp_path / "out", cache, size=32, jobs=1, catalogue=tiny, say=lines.append)
+    assert {entry.source for entry in manifest.entries} == {"first", "second", "solid"}
+    assert lines[1] == "second: 3 pictures, 1 left out"
 
 
-def test_a_package_with_another_licence_stops_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed = iconify_set({"cat": {"body": disc(9)}}, {}, "CC-BY-NC-4.0")
-    install(tmp_path / "cache", monkeypatch, {"second": changed})
-    with pytest.raises(FileError, match=r"tiny-second@1.0: info.json says licence 'CC-BY-NC-4.0'"):
-        build(tmp_path / "out", tmp_path / "cache", size=32, jobs=1)
-    assert not (tmp_path / "out").exists()
+def test_a_limit_and_a_least_weight(tiny: Catalogue, cache: Path, tmp_path: Path) -> None:
+    assert len(build(tmp_path / "a", cache, sources=["second"], size=32, jobs=1, limit=1, catalogue=tiny)) == 1
+    heavy = build(tmp_path / "b", cache, sources=["first"], size=32, jobs=1, min_weight=0.1, catalogue=tiny)
+    assert "first:one-oclock" not in {entry.id for entry in heavy.entries}
+    assert heavy.refused["first"]["lighter than the least weight"] == 1
 
 
-def test_a_damaged_package_stops_the_build(cache: Path, tmp_path: Path) -> None:
-    damaged = packages()["solid"] + b"x"
-    (cache / "tiny-solid-1.0.tgz").write_bytes(damaged)
-    with pytest.raises(FileError, match=r"tiny-solid-1.0.tgz: sha256 is [0-9a-f]{64}, expected [0-9a-f]{64}"):
-        build(tmp_path / "out", cache, size=32, jobs=1)
-
-
-def test_an_unwritable_folder_is_a_file_error(cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(FileError, match="out: cannot be written"):
-        build(tmp_path / "out", cache, sources=["second"], size=32, jobs=1)
-
-
-def test_attribution_names_projects_authors_and_licences(cache: Path, tmp_path: Path) -> None:
-    manifest = build(tmp_path / "out", cache, size=32, jobs=1)
-    text = attribution(manifest)
-    assert "## Project first\n\n- Author: Author of first\n- Licence: [MIT](https://opensource.org/license/mit)" in text
-    assert "Drawn by: Ann Artist (2), Ben (1)." in text
-    assert "package `tiny-clips@1.0`\n- Pictures: 3" in text
-    owed = replace(manifest, entries=tuple(replace(e, licence="CC-BY-4.0") for e in manifest.entries))
-    assert "- “Key” by Ben, CC-BY-4.0 (`clips:tools/key_ann_01`)" in attribution(owed)
-
-
-def test_a_drawing_fills_nine_tenths_of_the_square_and_stands_in_its_middle() -> None:
-    pixels = render(PAGE.format('<path d="M8 40h100v20H8z" fill="#08f"/>'), 256)
-    rows, columns = np.nonzero(pixels[..., 3] > 127)
-    assert columns.max() - columns.min() + 1 == pytest.approx(230, abs=4)
-    assert rows.min() + rows.max() == pytest.approx(255, abs=4)
-    assert columns.min() + columns.max() == pytest.approx(255, abs=4)
-
-
-def test_small_drawings_stay_small_unless_they_are_free() -> None:
-    dot = PAGE.format(disc(16))
-    assert _width(render(dot, 256)) == pytest.approx(256 * 0.9 * 1.3 * 32 / 128, abs=2)
-    assert _width(render(dot, 256, free=True)) == pytest.approx(230, abs=4)
-
-
-def test_what_lies_outside_the_page_stays_outside() -> None:
-    pixels = render(PAGE.format('<path d="M64 -500h64v999h-64z" fill="#080"/>'), 256)
-    rows, _ = np.nonzero(pixels[..., 3] > 127)
-    assert rows.max() - rows.min() + 1 == pytest.approx(230, abs=3)
-
-
-def test_alpha_is_premultiplied() -> None:
-    pixels = render(PAGE.format('<path d="M9 9h100v100H9z" fill="#ff8000" opacity="0.5"/>'), 64)
-    assert pixels[32, 32].tolist() == [pytest.approx(v, abs=1) for v in (128, 64, 0, 128)]
-    assert pixels[0, 0].tolist() == [0, 0, 0, 0]
+def test_near_duplicates_go_over_all_sources_when_asked(
+    built: tuple[Path, Manifest], tiny: Catalogue, cache: Path, tmp_path: Path
+) -> None:
+    left = build(tmp_path / "out", cache, sources=ALL, size=64, jobs=1, near_duplicates=True, catalogue=tiny)
+    gone = {entry.id for entry in built[1].entries} - {entry.id for entry in left.entries}
+    assert gone == {"second:thumbs-up", "clips:tools/odd_thing_copy"}
+    assert left.refused["second"]["nearly the same picture as another"] == 1
+    assert [entry.id for entry in left.entries].count("solid:26a7") == 1
 
 
 @pytest.mark.parametrize(
-    ("payload", "reason"),
+    ("wrong", "message"),
     [
-        (PAGE.format(""), "nearly empty"),
-        (PAGE.format('<text y="9">a</text>'), "has text inside"),
-        (PAGE.format('<image href="x.png"/>'), "has a raster inside"),
-        (PAGE.format(disc(9)).replace('viewBox="0 0 128 128"', 'width="3furlong" height="2"'), "no page size"),
-        (PAGE.format(disc(9)).replace("128 128", "0 128"), "no page size"),
-        ("<svg", "not well-formed"),
-        ("<html/>", "no SVG"),
+        ({"size": 40}, "multiples of 32"),
+        ({"jobs": 0}, "jobs: 0 .* from 1"),
+        ({"limit": 0}, "limit: 0 .* from 1"),
+        ({"min_weight": 2.0}, "from 0 to 1"),
     ],
 )
-def test_reasons_for_no_picture(payload: str, reason: str) -> None:
-    with pytest.raises(NotDrawn, match=reason):
-        render(payload, 64)
+def test_options_out_of_range(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Options(**wrong)
 
 
-def test_rasters_shrink_and_never_grow(tmp_path: Path) -> None:
-    def raster(side: int) -> bytes:
-        image = Image.new("RGBA", (side, side), (0, 0, 0, 0))
-        image.paste((200, 10, 10, 255), (10, 10, side - 10, side - 10))
-        image.save(tmp_path / "x.png")
-        return (tmp_path / "x.png").read_bytes()
+def test_a_package_with_another_licence_stops_the_build(cache: Path, tmp_path: Path) -> None:
+    for name, contents, where in (
+        ("second", iconify_set({"cat": {"body": disc(9)}}, {}, "CC-BY-NC-4.0"), "info.json"),
+        ("solid", tgz({"package.json": {}}), "package.json"),
+        ("clips", deb({"usr/share/doc/openclipart-svg/copyright": b"GPL"}), "copyright"),
+        ("names", tgz({"data-by-emoji.json": {}, "package.json": {"license": "GPL-3.0"}}), "package.json"),
+    ):
+        with pytest.raises(FileError, match=rf"tiny-{name}@1.0: {where} says licence .*, the table says"):
+            build(tmp_path / "out", cache, sources=ALL, size=32, jobs=1, catalogue=catalogue(cache, {name: contents}))
+    assert not (tmp_path / "out").exists()
 
-    assert _width(render(raster(220), 256)) == 200
-    assert _width(render(raster(600), 256)) == pytest.approx(230, abs=2)
-    with pytest.raises(NotDrawn, match="raster too small"):
-        render(raster(150), 256)
+
+def test_pictures_under_a_licence_that_is_not_allowed_are_refused_and_counted(cache: Path, tmp_path: Path) -> None:
+    shared = iconify_set({"cat": {"body": disc(50)}}, {}, "CC-BY-SA-4.0")
+    tiny = catalogue(cache, {"second": shared})
+    share_alike = replace(tiny.pictures["second"], licence="CC-BY-SA-4.0")
+    tiny = replace(tiny, pictures={**tiny.pictures, "second": share_alike})
+    manifest = build(tmp_path / "out", cache, sources=["first", "second"], size=32, jobs=1, catalogue=tiny)
+    assert {entry.source for entry in manifest.entries} == {"first"}
+    assert manifest.refused["second"] == {"licence CC-BY-SA-4.0 is not allowed": 1}
+    with pytest.raises(FileError, match="no picture to write"):
+        build(tmp_path / "none", cache, sources=["second"], size=32, jobs=1, catalogue=tiny)
 
 
-def test_a_clip_with_two_licences_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tiny_packages import PUBLIC, deb
-
+def test_a_clip_with_two_licences_is_refused(cache: Path, tmp_path: Path) -> None:
     both = clip("Key", "x", disc(40) + '<license resource="x"/>', PUBLIC)
     files = {
         "usr/share/openclipart/svg/tools/key.svg": both,
+        "usr/share/openclipart/svg/tools/cat.svg": clip("Cat", "x", disc(40)),
         "usr/share/doc/openclipart-svg/copyright": b"Public Domain Dedication",
     }
-    install(tmp_path / "cache", monkeypatch, {"clips": deb(files)})
-    manifest = build(tmp_path / "out", tmp_path / "cache", sources=["clips"], size=32, jobs=1)
-    assert len(manifest) == 0 and manifest.refused["clips"] == {"no public-domain licence in the file": 1}
+    tiny = catalogue(cache, {"clips": deb(files)})
+    manifest = build(tmp_path / "out", cache, sources=["clips"], size=32, jobs=1, catalogue=tiny)
+    assert [entry.id for entry in manifest.entries] == ["clips:tools/cat"]
+    assert manifest.refused["clips"] == {"no public-domain licence in the file": 1}
 
 
-def test_drawings_can_travel_to_other_processes() -> None:
-    import pickle
+def test_a_damaged_package_stops_the_build(tiny: Catalogue, cache: Path, tmp_path: Path) -> None:
+    (cache / "tiny-solid-1.0.tgz").write_bytes(packages()["solid"] + b"x")
+    with pytest.raises(FileError, match=r"tiny-solid-1.0.tgz: sha256 is [0-9a-f]{64}, expected [0-9a-f]{64}"):
+        build(tmp_path / "out", cache, size=32, jobs=1, catalogue=tiny)
 
-    drawing = Drawing("a", "b", "c", "d", "e", 1.0, "MIT", "f", "g", b"h")
-    assert pickle.loads(pickle.dumps(drawing)) == drawing
+
+def test_an_unwritable_folder_is_a_file_error(tiny: Catalogue, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(FileError, match="out: cannot be written"):
+        build(tmp_path / "out", cache, sources=["second"], size=32, jobs=1, catalogue=tiny)
 
 
-def _width(pixels: np.ndarray) -> int:
-    columns = np.nonzero((pixels[..., 3] > 127).any(axis=0))[0]
-    return int(columns.max() - columns.min() + 1)
+def test_attribution_names_projects_authors_licences_and_changes(built: tuple[Path, Manifest], tiny: Catalogue) -> None:
+    out, manifest = built
+    text = attribution(manifest, [tiny.emoji, *tiny.annotations], 64)
+    assert (out / "ATTRIBUTION.md").read_text(encoding="utf-8") == text
+    mit = "[MIT License](https://opensource.org/license/mit)"
+    assert f"| [Project first](https://example.org/first) | Author of first | {mit} | `tiny-first@1.0` | 4 |\n" in text
+    assert "| 2 people, below | " in text and "### Authors: Project clips\n\nDrawn by: Ann Artist (3), Ben (1)." in text
+    assert f"{len(manifest)} drawings in all" in text and "rendered at 64×64 pixels" in text
+    unicode = "[Unicode License v3](https://www.unicode.org/license.txt)"
+    assert (
+        f"- [Project derived](https://example.org/derived), Author of derived, {unicode}, `tiny-derived@1.0`\n" in text
+    )
+    owed = replace(manifest, entries=tuple(replace(e, licence="CC-BY-4.0") for e in manifest.entries))
+    assert "- “Key” by Ben, CC-BY-4.0 (`clips:tools/key_ann_01`)" in attribution(owed, [], 64)

@@ -1,24 +1,21 @@
-"""Shards, duplicates, licences and concepts: the parts of the build that need no renderer."""
+"""Shards, the files of tensors, near duplicates, the manifest: parts of the build that need no renderer."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
-from chashka.data import sources
-from chashka.data.archives import members
-from chashka.data.concepts import Emoji, EmojiTable, slug
 from chashka.data.duplicates import duplicates, signature
-from chashka.data.licences import ALLOWED, spdx_of_address
-from chashka.data.manifest import Manifest
-from chashka.data.openclipart import Things
+from chashka.data.manifest import Entry, Manifest
 from chashka.data.shards import Labels, Record, Shard, held_out, pack, unpack, write_shard
-from chashka.data.sources import SOURCES, Package, fetch
+from chashka.data.tensors import write_tensors
 from chashka.errors import FileError, TrainingError
 
 LABELS = Labels(("emoji:2615", "emoji:1f408"), ("flat", "3d"), ("food-drink", "animals-nature"))
@@ -95,7 +92,7 @@ def test_wrong_files_are_errors_for_people(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="picture 0 is damaged"):
         Shard(tmp_path / "bad").picture(0)
     with pytest.raises(FileError, match="cannot write the shard"):
-        write_shard(tmp_path / "no" / "folder", bad, LABELS, 32)
+        write_shard(tmp_path / "text" / "shard", bad, LABELS, 32)
     with pytest.raises(FileError, match="not a readable manifest"):
         Manifest.read(tmp_path / "text")
 
@@ -109,142 +106,54 @@ def test_duplicates_are_found_and_different_pictures_are_not() -> None:
     assert found == [None, None, 0, None, 0, 1]
 
 
-def table() -> EmojiTable:
-    rows = [
-        ("1f408", "🐈", "cat", "animals-nature"),
-        ("1f427", "🐧", "penguin", "animals-nature"),
-        ("1f44d", "👍", "thumbs up", "people"),
-        ("1f469-200d-1f680", "👩‍🚀", "woman astronaut", "people"),
-        ("2764", "❤️", "red heart", "smileys"),
-        ("1f95e", "🥞", "pancakes", "food-drink"),
-        ("1f9f1", "🧱", "brick", "travel-places"),
-    ]
-    return EmojiTable(Emoji(f"emoji:{code}", char, name, group) for code, char, name, group in rows)
+def test_shards_of_the_first_format_are_still_read(tmp_path: Path) -> None:
+    """Channel planes, each row as the difference from the row above; no list of sources."""
+    pixels = picture(4)
+    rows = np.diff(pixels.transpose(2, 0, 1), axis=1, prepend=np.uint8(0))
+    data = zlib.compress(rows.tobytes())
+    one = np.zeros(1, np.int32)
+    tensors = {
+        "bytes": np.frombuffer(data, np.uint8),
+        "offsets": np.array([0, len(data)]),
+        "concept": one,
+        "style": one,
+        "group": one,
+        "weight": np.ones(1, np.float32),
+        "held_out": np.zeros(1, np.uint8),
+    }
+    lists = dict.fromkeys(("concepts", "styles", "groups", "ids"), '["x"]')
+    save_file(tensors, tmp_path / "old.safetensors", {"size": "32", **lists})
+    shard = Shard(tmp_path / "old.safetensors")
+    assert np.array_equal(shard.picture(0), pixels) and shard.sources == []
 
 
-def test_code_points_and_slugs_lead_to_the_same_concept() -> None:
-    emoji = table()
-    for codes, concept, toned in (
-        ("1f408", "emoji:1f408", False),
-        ("2764-fe0f", "emoji:2764", False),
-        ("1f44d-1f3fd", "emoji:1f44d", True),
-        ("1f469-1f3ff-200d-1f680", "emoji:1f469-200d-1f680", True),
-    ):
-        found = emoji.of_codes(codes)
-        assert found is not None and (found[0].concept, found[1]) == (concept, toned)
-    for name, concept, toned in (
-        ("cat", "emoji:1f408", False),
-        ("catside", "emoji:1f408", False),
-        ("cat-2", "emoji:1f408", False),
-        ("thumbsup", "emoji:1f44d", False),
-        ("thumbs-up-medium-dark-skin-tone", "emoji:1f44d", True),
-        ("thumbs-up-dark", "emoji:1f44d", True),
-        ("womanastronaut", "emoji:1f469-200d-1f680", False),
-        ("heavyblackheart", "emoji:2764", False),
-    ):
-        found = emoji.of_slug(name)
-        assert found is not None and (found[0].concept, found[1]) == (concept, toned), name
-    for nothing in ("1f3fb", "zz", "ffffffffff", "1f600"):
-        assert emoji.of_codes(nothing) is None
-    assert emoji.of_slug("no-such-thing") is None
+def test_tensors_are_read_by_the_safetensors_package(tmp_path: Path) -> None:
+    tensors = {
+        "narrow": np.arange(3, dtype=np.int8),
+        "wide": np.arange(6, dtype=np.int64).reshape(2, 3),
+        "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "big-endian": np.arange(4, dtype=">i4"),
+        "empty": np.zeros((0, 2), np.int16),
+    }
+    write_tensors(tmp_path / "new/folder/t.safetensors", tensors, {"имя": "значение"}, "the tensors")
+    read = load_file(tmp_path / "new/folder/t.safetensors")
+    assert set(read) == set(tensors)
+    for name, values in tensors.items():
+        assert read[name].shape == values.shape and np.array_equal(read[name], values), name
+    with safe_open(tmp_path / "new/folder/t.safetensors", framework="np") as file:
+        assert file.metadata() == {"имя": "значение"}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot write the tensors"):
+        write_tensors(tmp_path / "file" / "t", tensors, {}, "the tensors")
 
 
-def test_a_set_that_knows_code_points_teaches_its_slugs() -> None:
-    emoji = table()
-    emoji.learn({"kitty": "1f408", "ok-hand-tone": "1f44d-1f3fb"}, {"puss": "kitty", "lost": "nothing"})
-    assert emoji.of_slug("kitty") == emoji.of_slug("puss") == emoji.of_codes("1f408")
-    assert emoji.of_slug("ok-hand-tone") == emoji.of_codes("1f44d-1f3fb")
-    assert emoji.of_slug("lost") is None
-
-
-@pytest.mark.parametrize(
-    ("char", "group", "weight"),
-    [
-        ("🐈", "animals-nature", 1.0),
-        ("🇫🇷", "flags", 0.05),
-        ("7️⃣", "symbols", 0.05),
-        ("🆗", "symbols", 0.05),
-        ("🕐", "travel-places", 0.08),
-        ("🕰️", "travel-places", 1.0),
-        ("👩‍🚀", "people", 0.08),
-        ("👍", "people", 0.3),
-        ("➕", "symbols", 0.3),
-        ("😀", "smileys", 0.6),
-    ],
-)
-def test_weights(char: str, group: str, weight: float) -> None:
-    assert Emoji("x", char, "x", group).weight == weight
-
-
-def test_slugs() -> None:
-    assert slug("St. Barthélemy’s “cup”") == "st-barthelemys-cup"
-
-
-def test_what_a_clip_shows() -> None:
-    things = Things(
-        table(), {"emoji:1f95e": ["food", "crêpe"], "emoji:1f408": ["pet", "food"], "emoji:1f9f1": ["mortar"]}
-    )
-
-    def find(name: str, subjects: list[str], place: str) -> tuple[str, float] | None:
-        found = things.find(name, subjects, place)
-        return (found[0].english, found[1]) if found else None
-
-    assert find("cat", [], "unsorted/x.svg") == ("cat", 0.5)
-    assert find("crepe", [], "food/x.svg") == ("pancakes", 0.5)
-    assert find("food", [], "food/x.svg") is None
-    assert find("mortar", [], "tools/weapons/x.svg") is None
-    assert find("new-penguin", ["bird"], "animals/birds/x.svg") == ("penguin", 0.25)
-    assert find("bobi", ["mammal", "Cat"], "animals/x.svg") == ("cat", 0.25)
-    assert find("bobi", ["penguin", "cat"], "animals/x.svg") is None
-    assert find("bobi", ["cat"], "signs_and_symbols/x.svg") is None
-    assert find("thumbs-up", [], "people/x.svg") is None
-
-
-def test_licences_by_address() -> None:
-    assert spdx_of_address("http://web.resource.org/cc/PublicDomain") == "CC-PDDC"
-    assert spdx_of_address("https://creativecommons.org/publicdomain/zero/1.0/") == "CC0-1.0"
-    for refused in (
-        "",
-        "http://creativecommons.org/licenses/GPL/2.0/",
-        "https://creativecommons.org/licenses/by-sa/4.0/",
-    ):
-        assert spdx_of_address(refused) is None
-
-
-def test_the_table_of_sources_is_sound() -> None:
-    for source in SOURCES.values():
-        assert source.licence in ALLOWED and len(source.package.sha256) == 64 and source.link.startswith("https://")
-    assert len({source.package.file_name for source in SOURCES.values()}) == len(SOURCES)
-    assert SOURCES["openclipart"].package.file_name == "openclipart-svg_1%3a0.18+dfsg-19_all.deb"
-    assert SOURCES["noto"].package.file_name == "iconify-json-noto-1.2.9.tgz"
-
-
-def test_a_missing_client_and_a_failing_one_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = Package("npm", "nothing", "1.0", "0" * 64)
-    monkeypatch.setattr(sources.shutil, "which", lambda name: None)
-    with pytest.raises(FileError, match=r"npm is not installed, so nothing@1.0 cannot be fetched"):
-        fetch(package, tmp_path)
-    monkeypatch.setattr(sources.shutil, "which", lambda name: "/bin/false")
-    with pytest.raises(FileError, match=r"'npm pack nothing@1.0 --silent' failed: no file came"):
-        fetch(package, tmp_path / "made")
-    assert list((tmp_path / "made").iterdir()) == []
-
-
-def test_a_client_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = tmp_path / "client"
-    client.write_text("#!/bin/sh\nprintf x > thing.tgz\n")
-    client.chmod(0o755)
-    monkeypatch.setattr(sources.shutil, "which", lambda name: str(client))
-    digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
-    path = fetch(Package("npm", "@scope/thing", "2", digest), tmp_path / "cache")
-    assert path == tmp_path / "cache/scope-thing-2.tgz" and path.read_bytes() == b"x"
-
-
-@pytest.mark.parametrize("name", ["x.tgz", "x.deb"])
-def test_what_is_no_package_is_named(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"nothing")
-    with pytest.raises(FileError, match=name):
-        list(members(tmp_path / name))
-    (tmp_path / "x.deb").write_bytes(b"!<arch>\n")
-    with pytest.raises(FileError, match=r"without data\.tar"):
-        list(members(tmp_path / "x.deb"))
+def test_a_manifest_comes_back_as_written(tmp_path: Path) -> None:
+    entry = Entry("a:b", "0" * 64, "emoji:2615", "чашка", "flat", "a", "A", "Ann", "MIT", "a@1", "https://example.org")
+    manifest = Manifest((entry, entry))
+    for name in ("a", "b"):
+        manifest.write(tmp_path / name)
+    assert Manifest.read(tmp_path / "a").entries == manifest.entries and len(manifest) == 2
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot write the manifest"):
+        manifest.write(tmp_path / "file" / "m")

@@ -11,12 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 from PIL import Image
 
-from chashka.data import build as build_module
-from chashka.data import sources as sources_module
-from chashka.data.sources import Package, Source
+from chashka.data.sources import Catalogue, Package, Source
 
 EMOJI = {
     "☕": ("hot beverage", "Food & Drink"),
@@ -26,6 +23,7 @@ EMOJI = {
     "🕐": ("one o’clock", "Travel & Places"),
     "🇫🇷": ("flag France", "Flags"),
     "🔑": ("key", "Objects"),
+    "⚧": ("transgender symbol", "Symbols"),
 }
 DISC = '<circle cx="64" cy="64" r="{r}" fill="{fill}"/>'
 LICENCE_RDF = (
@@ -74,7 +72,7 @@ def iconify_set(icons: Mapping[str, dict[str, Any]], chars: Mapping[str, str], l
     """An ``@iconify-json`` package."""
     return tgz(
         {
-            "icons.json": {"prefix": "x", "width": 128, "height": 128, "icons": dict(icons), "aliases": {}},
+            "icons.json": {"prefix": "x", "width": 128, "height": 128, "icons": dict(icons)},
             "chars.json": dict(chars),
             "info.json": {"license": {"spdx": licence}},
             "package.json": {"license": licence},
@@ -97,27 +95,66 @@ def webp(colour: tuple[int, int, int], side: int = 256) -> bytes:
 
 
 def packages() -> dict[str, bytes]:
-    """Contents of all tiny packages by the names that ``install`` gives them."""
-    emoji = {char: {"name": name, "group": group} for char, (name, group) in EMOJI.items()}
-    cup = '<rect x="20" y="40" width="70" height="60" fill="#264"/><path d="M90 50h20v30H90z" fill="#264"/>'
-    first = {
-        "hot-beverage": {"body": cup},
+    """Contents of all tiny packages by the names that ``catalogue`` gives them."""
+    return {
+        "names": tgz(
+            {
+                "data-by-emoji.json": {char: {"name": name, "group": group} for char, (name, group) in EMOJI.items()},
+                "package.json": {"license": "MIT"},
+            }
+        ),
+        "first": _first(),
+        "second": _second(),
+        "solid": tgz(
+            {
+                "package.json": {"license": "MIT"},
+                "assets/1f427.webp": webp((9, 9, 90)),
+                "assets/26a7.webp": webp((90, 9, 90)),
+                "assets/26a7-fe0f.webp": webp((90, 9, 90)),
+                "assets/2615.webp": webp((90, 50, 9), 32),
+                "assets/1f1eb-1f1f7.webp": webp((9, 9, 200)),
+                "assets/1f44d-1f3ff.webp": webp((9, 99, 200)),
+            }
+        ),
+        "clips": _clips(),
+        "annotations": _annotations("annotations", {"☕": "hot beverage", "🐈": "cat", "🔑": "key"}),
+        "derived": _annotations("annotationsDerived", {"👍🏻": "thumbs up: light skin tone"}),
+    }
+
+
+CUP = '<rect x="20" y="40" width="70" height="60" fill="#264"/><path d="M90 50h20v30H90z" fill="#264"/>'
+
+
+def _first() -> bytes:
+    """A set that says the code points of its drawings."""
+    icons = {
+        "hot-beverage": {"body": CUP},
         "cat": {"body": disc(50, "#a60") + disc(9, "#fff")},
-        "old-cat": {"body": disc(20), "hidden": True},
+        "cat-too": {"body": disc(20)},
         "thumbs-up": {"body": disc(40, "#fc0")},
-        "thumbs-up-dark": {"body": '<rect x="9" y="9" width="50" height="99" fill="#520"/>'},
-        "thumbs-up-light": {"body": '<rect x="9" y="9" width="99" height="50" fill="#fdc"/>'},
+        "thumbs-up-dark": {"body": disc(40, "#520")},
         "one-oclock": {"body": disc(60, "#eee") + '<path d="M64 64V10h8v54z"/>'},
-        "flag-france": {"body": '<path d="M0 0h64v128H0z" fill="#00f"/><path d="M64 0h64v128H64z" fill="#f00"/>'},
+        "flag-france": {"body": '<path d="M0 0h64v128H0z" fill="#00f"/>'},
         "key": {"body": ""},
     }
-    chars = {"2615": "hot-beverage", "1f408": "cat", "1f44d": "thumbs-up", "1f44d-1f3ff": "thumbs-up-dark"}
-    chars |= {"1f44d-1f3fb": "thumbs-up-light", "1f550": "one-oclock", "1f1eb-1f1f7": "flag-france", "1f511": "key"}
-    second = {
-        "hotbeverage": {"body": cup.replace("#264", "#a28")},
-        "catside": {"body": disc(50, "#333")},
+    chars = {"2615-fe0f": "hot-beverage", "1f408": "cat", "1f44d": "thumbs-up", "1f44d-1f3ff": "thumbs-up-dark"}
+    chars |= {"1f550": "one-oclock", "1f1eb-1f1f7": "flag-france", "1f511": "key"}
+    return iconify_set(icons, chars | {"1f408-fe0f": "cat-too"})
+
+
+def _second() -> bytes:
+    """A set that has names only, and an own page size for one drawing."""
+    icons = {
+        "hotbeverage": {"body": CUP.replace("#264", "#a28")},
+        "cat": {"body": disc(50, "#333"), "width": 160, "left": -16},
+        "thumbs-up": {"body": disc(40, "#fc0")},
         "nosuchthing": {"body": disc(9)},
     }
+    return iconify_set(icons, {}, "Apache-2.0")
+
+
+def _clips() -> bytes:
+    """A part of the Open Clip Art Library, with everything that is refused."""
     clips = {
         "animals/birds/new_penguin_01": clip("New Penguin", "bird", disc(40, "#123")),
         "tools/key_ann_01": clip("Key", "iron", '<path d="M10 10h50v9H10z" fill="#990"/>', author="Ben"),
@@ -128,26 +165,17 @@ def packages() -> dict[str, bytes]:
         "tools/lettered": clip("Saw", "x", '<text y="50">SAW</text>'),
         "shapes/stars/ring": clip("Ring", "x", disc(9)),
     }
-    return {
-        "names": tgz({"data-by-emoji.json": emoji}),
-        "first": iconify_set(first, chars),
-        "second": iconify_set(second, {}, "Apache-2.0"),
-        "solid": tgz(
-            {
-                "package.json": {"license": "MIT"},
-                "assets/1f427.webp": webp((9, 9, 90)),
-                "assets/2615.webp": webp((90, 50, 9), 64),
-                "assets/zzz.webp": webp((1, 1, 1)),
-            }
-        ),
-        "clips": deb(
-            {f"usr/share/openclipart/svg/{name}.svg": contents for name, contents in clips.items()}
-            | {"usr/share/doc/openclipart-svg/copyright": b"creative commons Public Domain\n Dedication\n"}
-        ),
-        "annotations": tgz(
-            {"annotations/en/annotations.json": {"annotations": {"annotations": {"🔑": {"default": ["key", "lock"]}}}}}
-        ),
-    }
+    return deb(
+        {f"usr/share/openclipart/svg/{name}.svg": contents for name, contents in clips.items()}
+        | {"usr/share/doc/openclipart-svg/copyright": b"creative commons Public Domain\n Dedication\n"}
+    )
+
+
+def _annotations(root: str, names: Mapping[str, str]) -> bytes:
+    entries = {emoji: {"default": [f"old {name}"], "tts": [name]} for emoji, name in names.items()}
+    return tgz(
+        {f"{root}/en/annotations.json": {root: {"annotations": entries}}, "package.json": {"license": "Unicode-3.0"}}
+    )
 
 
 KINDS: dict[str, tuple[Literal["iconify", "webp", "openclipart"], str, str]] = {
@@ -158,8 +186,8 @@ KINDS: dict[str, tuple[Literal["iconify", "webp", "openclipart"], str, str]] = {
 }
 
 
-def install(cache: Path, patch: pytest.MonkeyPatch, changed: Mapping[str, bytes] | None = None) -> None:
-    """Put the packages into ``cache`` and let the build know these and no others."""
+def catalogue(cache: Path, changed: Mapping[str, bytes] | None = None) -> Catalogue:
+    """Put the packages, some of them ``changed``, into ``cache``; returns what knows these and no others."""
     made: dict[str, Package] = {}
     cache.mkdir(exist_ok=True)
     for name, contents in (packages() | dict(changed or {})).items():
@@ -167,14 +195,14 @@ def install(cache: Path, patch: pytest.MonkeyPatch, changed: Mapping[str, bytes]
         package = Package(registry, f"tiny-{name}", "1.0", hashlib.sha256(contents).hexdigest())
         (cache / package.file_name).write_bytes(contents)
         made[name] = package
-    table = {
-        name: Source(
-            made[name], kind, style, licence, f"Project {name}", f"Author of {name}", f"https://example.org/{name}"
-        )
-        for name, (kind, style, licence) in KINDS.items()
-    }
-    patch.setattr(sources_module, "SOURCES", table)
-    patch.setattr(build_module, "SOURCES", table)
-    patch.setattr(build_module, "NAMED_BY", ("first",))
-    patch.setattr(build_module, "EMOJI_NAMES", made["names"])
-    patch.setattr(build_module, "ANNOTATIONS", (made["annotations"],))
+
+    def source(name: str, kind: Any, style: str, licence: str) -> Source:
+        link = f"https://example.org/{name}"
+        return Source(made[name], kind, style, licence, f"Project {name}", f"Author of {name}", link, name != "clips")
+
+    return Catalogue(
+        pictures={name: source(name, *rest) for name, rest in KINDS.items()},
+        named_by=("first",),
+        emoji=source("names", "emoji", "", "MIT"),
+        annotations=tuple(source(name, "annotations", "", "Unicode-3.0") for name in ("annotations", "derived")),
+    )

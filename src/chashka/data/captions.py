@@ -13,7 +13,6 @@ language share its chance, keywords in inverse proportion to how many concepts t
 from __future__ import annotations
 
 import json
-import os
 import random
 from array import array
 from collections import Counter
@@ -28,6 +27,7 @@ import numpy.typing as npt
 
 from chashka.data.augment import edit, sampled_pieces, without_spaces
 from chashka.data.styles import PLAIN_FRAMES, STYLE_WORDS, STYLED_FRAMES
+from chashka.data.tensors import write_tensors
 from chashka.data.words import MAIN_LOCALES, Words, emoji_of
 from chashka.errors import FileError, InputError
 from chashka.prompts.vocabulary import BOS, EOS, MAX_LENGTH, Vocabulary, normalise
@@ -82,32 +82,10 @@ class CaptionTable:
 
     def write(self, path: Path) -> None:
         """A safetensors file; the lists are JSON in its metadata. The same table gives the same bytes."""
-        # The safetensors package writes metadata in a random order, so the (simple) format is written here.
         lists = {"concepts": self.concepts, "locales": self.locales, "styles": self.styles, "main": list(MAIN_LOCALES)}
-        header: dict[str, Any] = {"__metadata__": {k: json.dumps(v, ensure_ascii=False) for k, v in lists.items()}}
-        names = {np.int64: "I64", np.int32: "I32", np.float32: "F32", np.int16: "I16", np.int8: "I8"}
-        chunks: list[bytes] = []
-        place = 0
-        for name, dtype in sorted(COLUMNS.items(), key=lambda column: -np.dtype(column[1]).itemsize):
-            values = np.ascontiguousarray(getattr(self, name), dtype)
-            header[name] = {
-                "dtype": names[dtype],
-                "shape": [len(values)],
-                "data_offsets": [place, place + values.nbytes],
-            }
-            chunks.append(values.tobytes())
-            place += values.nbytes
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        part = path.with_suffix(".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                file.write(len(text).to_bytes(8, "little") + text)
-                file.writelines(chunks)
-            os.replace(part, path)  # noqa: PTH105 (the same as Path.replace, and says that it is atomic)
-        except OSError as error:
-            raise FileError(f"{path}: cannot write the caption table ({error.strerror or error})") from error
+        columns = {name: np.asarray(getattr(self, name), dtype) for name, dtype in COLUMNS.items()}
+        metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in lists.items()}
+        write_tensors(path, columns, metadata, "the caption table")
 
     @classmethod
     def read(cls, path: Path) -> CaptionTable:

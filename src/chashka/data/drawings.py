@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from chashka.data.archives import members
-from chashka.data.concepts import TONE_WEIGHT, Emoji, EmojiTable
+from chashka.data.concepts import Emoji, EmojiTable
 from chashka.data.licences import ALLOWED
 from chashka.data.sources import Source
 from chashka.errors import FileError
@@ -19,12 +18,15 @@ from chashka.errors import FileError
 Refused = Counter[str]
 
 
+MARGIN = 0.04
+"""Empty border on each side of a drawing, as a share of its page."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """One drawing before it is rendered: labels, licence (SPDX), ``title`` in English, and SVG text or encoded pixels.
 
-    ``free`` drawings stand anywhere on their page and are scaled to it as far as needed; others keep about the size that
-    their page gives them.
+    ``free`` drawings stand anywhere on their page and are scaled to it as far as needed; others are rendered as they stand.
     """
 
     id: str
@@ -38,16 +40,38 @@ class Drawing:
     title: str
     payload: str | bytes
     free: bool = False
-    toned: bool = False
 
 
 def check_licence(source: Source, said: object, where: str) -> None:
-    """Stop when a package says another licence than the table, or one that is not allowed."""
-    if source.licence not in ALLOWED or said != source.licence:
+    """Raise FileError when a package says another licence than the table does."""
+    if said != source.licence:
         raise FileError(
             f"{source.package.spec}: {where} says licence {said!r}, the table says {source.licence!r}; "
-            f"allowed: {', '.join(ALLOWED)}; read the package's licence again before it is used"
+            "read the package's licence again before it is used"
         )
+
+
+def allowed(drawings: Iterable[Drawing], refused: Refused) -> Iterator[Drawing]:
+    """The drawings whose own licence is on the list of ``licences.ALLOWED``; the others are counted."""
+    for drawing in drawings:
+        if drawing.licence in ALLOWED:
+            yield drawing
+        else:
+            refused[f"licence {drawing.licence} is not allowed"] += 1
+
+
+def check_words(source: Source, package: Path) -> Path:
+    """Check the licence of a package of words, which nothing in it overrides; returns ``package``.
+
+    Raises FileError when it says another licence than the table does, or one that is not allowed.
+    """
+    for _, contents in members(package, ("package.json",)):
+        check_licence(source, json.loads(contents).get("license"), "package.json")
+    if source.licence not in ALLOWED:
+        raise FileError(
+            f"{source.package.spec}: licence {source.licence} is not allowed; allowed: {', '.join(ALLOWED)}"
+        )
+    return package
 
 
 def read_iconify(package: Path) -> dict[str, Any]:
@@ -63,85 +87,71 @@ def read_iconify(package: Path) -> dict[str, Any]:
 
 
 def learn_names(table: EmojiTable, package: Path) -> None:
-    """Let the table learn the slugs of a set that knows their code points."""
-    found = read_iconify(package)
-    codes = {name: code for code, name in sorted(found.get("chars", {}).items(), reverse=True)}
-    aliases = {name: alias["parent"] for name, alias in found["icons"].get("aliases", {}).items()}
-    table.learn(codes, aliases)
+    """Let the table learn the names of an iconify set that says the code points of its drawings."""
+    table.learn(read_iconify(package).get("chars", {}))
 
 
 def iconify(name: str, source: Source, package: Path, table: EmojiTable, refused: Refused) -> Iterator[Drawing]:
-    """The drawings of an iconify set; slugs that are no emoji are counted in ``refused``."""
+    """The drawings of an iconify set, the first of each emoji; the others are counted in ``refused``."""
     found = read_iconify(package)
     check_licence(source, found["info"].get("license", {}).get("spdx"), "info.json")
     check_licence(source, found["package"].get("license"), "package.json")
     icons = found["icons"]
-    codes = {slug: code for code, slug in sorted(found.get("chars", {}).items(), reverse=True)}
-    seen: set[tuple[str, bool]] = set()
-    # Hidden icons are older drawings that the set has replaced; they serve where nothing newer is there.
-    for slug, icon in sorted(icons["icons"].items(), key=lambda item: (bool(item[1].get("hidden")), item[0])):
-        match = table.of_codes(codes[slug]) if slug in codes else table.of_slug(slug)
-        if match is None:
-            refused["no emoji of that name"] += 1
-            continue
-        key = (match[0].concept, match[1])
-        if icon.get("hidden") and key in seen:
-            refused["replaced by a newer drawing of its set"] += 1
-            continue
-        seen.add(key)
-        box = [float(icon.get(key, icons.get(key, default))) for key, default in _BOX]
-        svg = (
-            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'viewBox="{box[0]:g} {box[1]:g} {box[2]:g} {box[3]:g}">{icon["body"]}</svg>'
-        )
-        yield _drawing(f"{name}:{slug}", name, source, match, svg)
+    codes = {name: codes for codes, name in found.get("chars", {}).items()}
+    seen: set[str] = set()
+    for icon_name, icon in icons["icons"].items():
+        emoji = table.of_codes(codes[icon_name]) if icon_name in codes else table.of_name(icon_name)
+        if emoji is None:
+            refused["no emoji of that name, or one with a skin tone"] += 1
+        elif emoji.group == "flags":
+            refused["flag"] += 1
+        elif emoji.concept in seen:
+            refused["another drawing of the same emoji in its set"] += 1
+        else:
+            seen.add(emoji.concept)
+            yield _drawing(f"{name}:{icon_name}", name, source, emoji, _page(icon, icons))
 
 
-_BOX = (("left", 0), ("top", 0), ("width", 16), ("height", 16))
+def _page(icon: dict[str, Any], icons: dict[str, Any]) -> str:
+    """The icon as SVG on a square page with a margin, without a size."""
+    width, height = (icon.get(key, icons.get(key, 16)) for key in ("width", "height"))
+    side = max(width, height)
+    left = icon.get("left", 0) - (side - width) / 2 - side * MARGIN
+    top = icon.get("top", 0) - (side - height) / 2 - side * MARGIN
+    padded = side + 2 * (side * MARGIN)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{left} {top} {padded} {padded}">{icon["body"]}</svg>'
+    )
 
 
 def webp(name: str, source: Source, package: Path, table: EmojiTable, refused: Refused) -> Iterator[Drawing]:
-    """The drawings of a package of WebP files that are named by code points."""
+    """The drawings of a package of WebP files that are named by code points.
+
+    Two emoji are there twice, with and without U+FE0F in the name; both stay, under one id, as the shipped models saw them.
+    """
     files = dict(members(package, (".webp", "package.json")))
     check_licence(source, json.loads(files.pop("package.json", b"{}")).get("license"), "package.json")
     for path, contents in sorted(files.items()):
-        codes = PurePosixPath(path).stem
-        match = table.of_codes(codes)
-        if match is None:
-            refused["no emoji of that name"] += 1
-            continue
-        yield _drawing(f"{name}:{codes}", name, source, match, contents)
+        emoji = table.of_codes(PurePosixPath(path).stem)
+        if emoji is None:
+            refused["no emoji of that name, or one with a skin tone"] += 1
+        elif emoji.group == "flags":
+            refused["flag"] += 1
+        else:
+            yield _drawing(f"{name}:{emoji.concept.removeprefix('emoji:')}", name, source, emoji, contents)
 
 
-def _drawing(id: str, name: str, source: Source, match: tuple[Emoji, bool], payload: str | bytes) -> Drawing:
-    emoji, toned = match
+def _drawing(id: str, name: str, source: Source, emoji: Emoji, payload: str | bytes) -> Drawing:
     return Drawing(
         id,
         name,
         emoji.concept,
         emoji.group,
         source.style,
-        min(TONE_WEIGHT, emoji.weight) if toned else emoji.weight,
+        emoji.weight,
         source.licence,
         source.author,
         emoji.english,
         payload,
-        toned=toned,
     )
-
-
-def one_tone_each(drawings: list[Drawing], refused: Refused) -> list[Drawing]:
-    """Of the drawings of one source and concept that differ by skin tone keep one, chosen by the hash of its name."""
-    chosen: dict[tuple[str, str], str] = {}
-    for drawing in drawings:
-        if drawing.toned:
-            key = (drawing.source, drawing.concept)
-            chosen[key] = min(chosen.get(key, drawing.id), drawing.id, key=_hash)
-    kept = [d for d in drawings if not d.toned or chosen[d.source, d.concept] == d.id]
-    if len(kept) < len(drawings):
-        refused["another skin tone of a drawing that is there"] += len(drawings) - len(kept)
-    return kept
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()

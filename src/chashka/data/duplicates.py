@@ -1,4 +1,4 @@
-"""Finding drawings that are the same picture, or as good as the same, within one source."""
+"""Finding pictures that are the same, or as good as the same: an option of the build, off for the shipped models."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ def signature(pixels: Array) -> Signature:
 
 
 def duplicates(signatures: Sequence[Signature]) -> list[int | None]:
-    """For each picture the index of the first earlier one that it repeats, or None. All of one source."""
+    """For each picture the index of the first earlier one that it repeats, or None."""
     bits = np.array([entry.bits for entry in signatures], np.uint64)
     first: list[int | None] = []
     for index, entry in enumerate(signatures):
         near = np.flatnonzero(np.bitwise_count(bits[:index] ^ bits[index]) <= NEAR_BITS)
-        same = (i for i in map(int, near) if first[i] is None and _same(signatures[i].thumb, entry.thumb))
+        candidates = (int(i) for i in near if first[i] is None)
+        same = (i for i in candidates if _same(signatures[i].thumb, entry.thumb))
         first.append(next(same, None))
     return first
 

@@ -5,17 +5,33 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from chashka.data.licences import ALLOWED, NEEDS_ATTRIBUTION
+from chashka.data.sources import Source
 from chashka.errors import FileError
+
+_NAMES = {
+    "Apache-2.0": "Apache License 2.0",
+    "CC-BY-3.0": "Creative Commons Attribution 3.0 Unported",
+    "CC-BY-4.0": "Creative Commons Attribution 4.0 International",
+    "CC-PDDC": "Creative Commons Public Domain Dedication",
+    "CC0-1.0": "Creative Commons Zero 1.0 Universal",
+    "ISC": "ISC License",
+    "MIT": "MIT License",
+    "Unicode-3.0": "Unicode License v3",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture. ``sha256`` is of its stored pixels (premultiplied RGBA rows); ``licence`` an SPDX identifier."""
+    """One picture. ``licence`` is an SPDX identifier. An id may come twice, for two files of one emoji.
+
+    ``sha256`` is of the pixels of the shard, size × size premultiplied RGBA in rows, before they are deflated: another version
+    of zlib gives other bytes for the same picture.
+    """
 
     id: str
     sha256: str
@@ -60,37 +76,50 @@ class Manifest:
             raise FileError(f"{path}: not a readable manifest of pictures ({error})") from error
 
 
-def attribution(manifest: Manifest) -> str:
-    """The text for ATTRIBUTION.md: each source with project, authors, licence, address and number of pictures.
+def attribution(manifest: Manifest, words: Sequence[Source], size: int) -> str:
+    """The text for ATTRIBUTION.md: each source with project, author, licence, package, number of pictures; what was changed.
 
-    Sources whose pictures have their own authors list them; one by one with their titles where the licence asks for it.
+    ``words``: the packages of names and keywords. Sources whose pictures have their own authors list them; one by one with
+    their titles where the licence asks for it. What was trained on which pictures is for the person to add who ships weights.
     """
+    named = {entry.source: entry.project for entry in manifest.entries}
+    of = {source: [entry for entry in manifest.entries if entry.source == source] for source in named}
     parts = [
-        "# Pictures that the models learnt from",
-        "The pictures themselves are not in this package. The models were trained on renderings of them: rasterised, scaled, "
-        "centred, and composed with each other.",
+        "# Attribution",
+        "Weights that are trained on these shards learn from drawings and words of others, all under open licences. Every "
+        "picture, with the sha256 of its pixels, is a line of `manifest.jsonl.gz`.",
+        "## Drawings",
+        f"Changes made: rendered at {size}×{size} pixels with transparency; training mirrors, shifts and scales them a little.",
+        "\n".join([*_HEAD, *(_row(entries) for entries in of.values())]),
+        f"{len(manifest):,} drawings in all.",
     ]
-    sources = dict.fromkeys(entry.source for entry in manifest.entries)
-    parts += [_of_source([entry for entry in manifest.entries if entry.source == source]) for source in sources]
+    for source, entries in of.items():
+        if len({entry.author for entry in entries}) > 1:
+            parts += [f"### Authors: {named[source]}", "\n".join(_people(entries))]
+    parts += [
+        "## Words",
+        "Changes made: names and keywords are cut into the pieces of a vocabulary and joined with words for drawing styles.",
+        "\n".join(
+            f"- [{source.project}]({source.link}), {source.author}, {_licence(source.licence)}, `{source.package.spec}`"
+            for source in words
+        ),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _of_source(entries: list[Entry]) -> str:
+_HEAD = ("| project | author | licence | package | drawings |", "|---|---|---|---|---|")
+
+
+def _row(entries: Sequence[Entry]) -> str:
     first = entries[0]
-    authors = Counter(entry.author for entry in entries)
-    licences = Counter(entry.licence for entry in entries)
-    lines = [f"## {first.project}", ""]
-    if len(authors) == 1:
-        lines.append(f"- Author: {first.author}")
-    named = ", ".join(f"[{licence}]({ALLOWED[licence]})" for licence in sorted(licences))
-    lines += [
-        f"- Licence: {named}",
-        f"- From: <{first.link}>, package `{first.package}`",
-        f"- Pictures: {len(entries)}",
-    ]
-    if len(authors) > 1:
-        lines += ["", *_people(entries)]
-    return "\n".join(lines)
+    authors = len({entry.author for entry in entries})
+    licences = ", ".join(map(_licence, sorted({entry.licence for entry in entries})))
+    author = first.author if authors == 1 else f"{authors} people, below"
+    return f"| [{first.project}]({first.link}) | {author} | {licences} | `{first.package}` | {len(entries)} |"
+
+
+def _licence(licence: str) -> str:
+    return f"[{_NAMES[licence]}]({ALLOWED[licence]})"
 
 
 def _people(entries: Iterable[Entry]) -> list[str]:
@@ -100,5 +129,6 @@ def _people(entries: Iterable[Entry]) -> list[str]:
     lines = [f"- “{entry.title}” by {entry.author}, {entry.licence} (`{entry.id}`)" for entry in owed]
     free = Counter(entry.author for entry in entries if entry.licence not in NEEDS_ATTRIBUTION)
     if free:
-        lines.append("Drawn by: " + ", ".join(f"{name} ({count})" for name, count in sorted(free.items())) + ".")
+        drawn = "Drawn by: " + ", ".join(f"{name} ({count})" for name, count in sorted(free.items())) + "."
+        lines += [*([""] if owed else []), drawn]
     return lines

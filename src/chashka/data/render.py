@@ -1,7 +1,9 @@
-"""Drawings → premultiplied RGBA at the model's resolution, filling about nine tenths of the square.
+"""Drawings → premultiplied RGBA at the model's resolution.
 
-SVG is drawn twice: small, to find where the drawing stands on its page, then at the final size straight from the curves.
-Rasters are only ever made smaller. Needs the extra [train] (``resvg_py``).
+Emoji stand on their page as their set has put them, with a margin of 4 % on each side. Clip art stands anywhere on pages of any
+size: it is drawn small to find where it is, then at the final size, filling nine tenths of the square. SVG is always
+drawn straight from the curves. System fonts are never used, so that every machine draws the same. Needs the extra [train]
+(``resvg_py``).
 """
 
 from __future__ import annotations
@@ -14,18 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from chashka.data.drawings import MARGIN
 from chashka.errors import MissingExtraError
 
 Array: TypeAlias = npt.NDArray[Any]
 
 FILL = 0.90
-"""Share of the square's side that the longer side of a drawing takes."""
-MAX_ZOOM = 1.3
-"""A drawing that is small on its page (a dot, a small star) is not enlarged beyond this, so that it stays small."""
-LEAST_RASTER = 200
-"""Rasters whose longer side is smaller than this are refused: they would be blurred."""
+"""Share of the square's side that the longer side of a clip takes."""
 LEAST_COVER = 0.02
+"""Share of the pixels that a drawing must touch."""
 LEAST_CONTRAST = 3.0
+"""Standard deviation of a clip over grey (0 to 255) below which nothing can be seen."""
+LEAST_RASTER = 0.75
+"""Rasters smaller than this share of their place are refused: they would be blurred."""
 _PROBE = 128
 _SVG = "http://www.w3.org/2000/svg"
 # CSS pixels in one unit of length
@@ -36,17 +39,33 @@ class NotDrawn(Exception):  # noqa: N818 (an outcome, counted by its message, no
     """A drawing gave no usable picture; the message is the reason, the same for all drawings with that reason."""
 
 
+def require_renderer() -> None:
+    """Raise MissingExtraError unless SVG files can be drawn here."""
+    try:
+        import resvg_py  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("train", "drawing SVG files") from None
+
+
 def render(payload: str | bytes, size: int, free: bool = False) -> Array:
     """SVG text, or an encoded raster with alpha → uint8 (size, size, 4), premultiplied.
 
-    ``free`` lifts the limit on enlarging a small drawing. Raises NotDrawn with the reason.
+    ``free``: find the drawing on its page (clip art), else take the page, which is square, as it is. Raises NotDrawn with the
+    reason; a panic of the renderer is such a reason.
     """
-    straight = _svg(payload, size, free) if isinstance(payload, str) else _raster(payload, size)
+    if isinstance(payload, bytes):
+        straight = _raster(payload, size)
+    elif free:
+        straight = _clip(payload, size)
+    else:
+        straight = _resvg(payload.replace("<svg ", f'<svg width="{size}" height="{size}" ', 1))
+    if straight.shape != (size, size, 4):
+        raise NotDrawn("not square")
     pixels = premultiply(straight)
-    if (pixels[..., 3] > 16).mean() < LEAST_COVER:
+    if (pixels[..., 3] > 0).mean() < LEAST_COVER:
         raise NotDrawn("nearly empty")
     over_grey = pixels[..., :3] + (255 - pixels[..., 3:].astype(np.float32)) * 0.5
-    if over_grey.std() < LEAST_CONTRAST:
+    if free and over_grey.std() < LEAST_CONTRAST:
         raise NotDrawn("nearly one colour")
     return pixels
 
@@ -58,23 +77,23 @@ def premultiply(straight: Array) -> Array:
     return wide.astype(np.uint8)
 
 
-def _svg(text: str, size: int, free: bool) -> Array:
+def _clip(text: str, size: int) -> Array:
     root = _parse(text)
     page = _page(root)
-    probe = _draw(root, page, page, _PROBE)
-    box = Image.fromarray(probe[..., 3]).point([0] * 8 + [255] * 248).getbbox()
-    if box is None:
-        raise NotDrawn("nearly empty")
-    left, top, width, height = page
-    scale = max(width, height) / _PROBE
-    # The probe shows the page centred in a square.
-    x0, y0 = left - (max(width, height) - width) / 2, top - (max(width, height) - height) / 2
-    side = max(box[2] - box[0], box[3] - box[1]) * scale / FILL
-    if not free:
-        side = max(side, max(width, height) / FILL / MAX_ZOOM)
-    x = x0 + (box[0] + box[2]) / 2 * scale - side / 2
-    y = y0 + (box[1] + box[3]) / 2 * scale - side / 2
-    return _draw(root, page, (x, y, side, side), size)
+    side = max(page[2:])
+    x, y = page[0] + page[2] / 2, page[1] + page[3] / 2
+    # Twice: on a large page the first look is too coarse for a small drawing.
+    for _ in range(2):
+        view = (x - side / 2, y - side / 2, side, side)
+        box = Image.fromarray(_draw(root, page, view, _PROBE)[..., 3]).point([0] * 8 + [255] * 248).getbbox()
+        if box is None:
+            raise NotDrawn("nearly empty")
+        unit = side / _PROBE
+        x, y = view[0] + (box[0] + box[2]) / 2 * unit, view[1] + (box[1] + box[3]) / 2 * unit
+        extent = max(box[2] - box[0], box[3] - box[1]) * unit
+        side = extent + 2 * unit
+    side = extent / FILL
+    return _draw(root, page, (x - side / 2, y - side / 2, side, side), size)
 
 
 def _parse(text: str) -> ET.Element:
@@ -119,10 +138,6 @@ def _draw(
     root: ET.Element, page: tuple[float, float, float, float], view: tuple[float, float, float, float], size: int
 ) -> Array:
     """uint8 (size, size, 4), straight alpha: the part ``view`` of the drawing, clipped to its page."""
-    try:
-        import resvg_py
-    except ImportError:
-        raise MissingExtraError("train", "drawing SVG files") from None
     inner = ET.Element(root.tag, dict(root.attrib))
     inner.extend(root)
     for key, value in zip(("x", "y", "width", "height"), page, strict=True):
@@ -133,30 +148,33 @@ def _draw(
         f"{{{_SVG}}}svg", {"viewBox": " ".join(map(repr, view)), "width": str(size), "height": str(size)}
     )
     outer.append(inner)
-    text = ET.tostring(outer, encoding="unicode")
+    return _resvg(ET.tostring(outer, encoding="unicode"))
+
+
+def _resvg(svg: str) -> Array:
+    """uint8 (H, W, 4), straight alpha, at the size that the SVG itself asks for."""
+    import resvg_py
+
     try:
-        png = resvg_py.svg_to_bytes(svg_string=text, width=size, height=size, skip_system_fonts=True)
+        png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # the renderer's panics are no Exception
+    except BaseException:  # the renderer's panics (pyo3's PanicException) are no Exception
         raise NotDrawn("cannot be rendered") from None
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 
 
 def _raster(data: bytes, size: int) -> Array:
-    """Cut to the drawing, shrunk where it is too large, centred."""
-    image = Image.open(io.BytesIO(data)).convert("RGBA")
-    if max(image.size) < LEAST_RASTER:
+    """Fitted into the square with a margin. A few rasters are 3 % higher than wide; they are squeezed."""
+    border = round(MARGIN * size)
+    inner = size - 2 * border
+    try:
+        image = Image.open(io.BytesIO(data)).convert("RGBA")
+    except (OSError, SyntaxError, ValueError):
+        raise NotDrawn("not a readable raster") from None
+    if min(image.size) < LEAST_RASTER * inner:
         raise NotDrawn("raster too small")
-    box = image.getchannel("A").point([0] * 8 + [255] * 248).getbbox()
-    if box is None:
-        raise NotDrawn("nearly empty")
-    cut = image.crop(box)
-    shrink = min(1.0, FILL * size / max(cut.size))
-    if shrink < 1:
-        # "RGBa" is premultiplied: colours of hidden pixels must not bleed into the edges.
-        to = (max(1, round(cut.width * shrink)), max(1, round(cut.height * shrink)))
-        cut = cut.convert("RGBa").resize(to, Image.Resampling.LANCZOS).convert("RGBA")
     square = Image.new("RGBA", (size, size))
-    square.paste(cut, ((size - cut.width) // 2, (size - cut.height) // 2))
+    # Pillow resizes RGBA premultiplied: colours of hidden pixels do not bleed into the edges.
+    square.paste(image.resize((inner, inner), Image.Resampling.LANCZOS), (border, border))
     return np.asarray(square)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,7 +28,6 @@ Array: TypeAlias = npt.NDArray[Any]
 HELD_OUT_SHARE = 0.03
 _LEVEL = 9
 _LAYOUT = "rgba"
-_DTYPES = {"uint8": "U8", "int32": "I32", "int64": "I64", "float32": "F32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +86,10 @@ def write_shard(path: Path, records: Sequence[Record], labels: Labels, size: int
         "sources": [r.source for r in records],
     }
     metadata = {key: json.dumps(list(value), ensure_ascii=False) for key, value in lists.items()}
-    _write_safetensors(path, tensors, metadata | {"size": str(size), "layout": _LAYOUT})
+    # Here, because only building writes: training's bundle for bare machines has this module, to read, and not that one.
+    from chashka.data.tensors import write_tensors
 
-
-def _write_safetensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    # The safetensors package writes metadata in a random order; the same pictures shall give the same file.
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    place = 0
-    for name, values in tensors.items():
-        end = place + values.nbytes
-        header[name] = {"dtype": _DTYPES[values.dtype.name], "shape": list(values.shape), "data_offsets": [place, end]}
-        place = end
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for values in tensors.values():
-                file.write(values.tobytes())
-        temporary.replace(path)
-    except OSError as error:
-        raise FileError(f"{path}: cannot write the shard ({error.strerror or error})") from error
+    write_tensors(path, tensors, metadata | {"size": str(size), "layout": _LAYOUT}, "the shard")
 
 
 class Shard:
@@ -149,9 +130,8 @@ class Shard:
         """uint8 (size, size, 4), premultiplied."""
         data = self._bytes[self._offsets[i] : self._offsets[i + 1]].tobytes()
         try:
-            if (
-                self._planes
-            ):  # shards of the first format: channel planes, each row as the difference from the row above
+            if self._planes:
+                # Shards of the first format: channel planes, each row as the difference from the row above.
                 rows = np.frombuffer(zlib.decompress(data), np.uint8).reshape(4, self.size, self.size)
                 return np.cumsum(rows, axis=1, dtype=np.uint8).transpose(1, 2, 0)
             return unpack(data, self.size)

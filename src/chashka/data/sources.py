@@ -1,7 +1,8 @@
-"""The packages that pictures and names come from: exact versions, sha256, licences; fetched once and kept in a cache.
+"""The packages that pictures and words come from: exact versions, sha256, licences; fetched once and kept in a cache.
 
-npm packages come by ``npm pack``, Debian ones by ``apt-get download``. Left out on purpose: sets that are share-alike (openmoji,
-emojione-v1), and Tux Paint's stamps, whose copyright file puts every file under the GPL.
+npm packages come by ``npm pack``, Debian ones by ``apt-get download``; with a full cache nothing is asked of any network.
+Left out on purpose: sets that are share-alike (openmoji, emojione-v1), and Tux Paint's stamps, whose copyright file puts
+every file under the GPL.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,40 +43,55 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A set of drawings in one style. ``licence`` (SPDX) is what the package must say of itself, else the build stops."""
+    """One package and what may be done with it. ``licence`` (SPDX) is what the package must say of itself.
+
+    ``kind`` is how it is read; ``style`` is the style of its drawings (empty for words). A source that is not ``usual`` is
+    read only when it is asked for by name.
+    """
 
     package: Package
-    kind: Literal["iconify", "webp", "openclipart"]
+    kind: Literal["iconify", "webp", "openclipart", "emoji", "annotations"]
     style: str
     licence: str
     project: str
     author: str
     link: str
+    usual: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Everything that a build may use.
+
+    ``pictures``: name → source, in the order in which attributions list them. ``named_by``: the iconify sets among them that
+    tell the code points of their drawings, whose names the other sets are read with. ``emoji``: names and groups of all
+    emoji. ``annotations``: names and keywords in all languages, in the order in which ``Words.read`` wants them.
+    """
+
+    pictures: Mapping[str, Source]
+    named_by: tuple[str, ...]
+    emoji: Source
+    annotations: tuple[Source, ...]
+
+    def choose(self, names: Sequence[str] | None) -> dict[str, Source]:
+        """The picture sources of these names, in the catalogue's order; the usual ones for None.
+
+        Raises InputError for an unknown name, and for none at all.
+        """
+        if names is None:
+            return {name: source for name, source in self.pictures.items() if source.usual}
+        unknown = sorted(set(names) - set(self.pictures))
+        if unknown or not names:
+            known = ", ".join(self.pictures)
+            raise InputError(f"sources: {', '.join(unknown) or 'none given'}; known sources: {known}")
+        return {name: source for name, source in self.pictures.items() if name in names}
 
 
 def _iconify(name: str, version: str, sha256: str) -> Package:
     return Package("npm", f"@iconify-json/{name}", version, sha256)
 
 
-EMOJI_NAMES = Package(
-    "npm", "unicode-emoji-json", "0.9.0", "ae7efacb55533385bf8767d613dbd36c71226669759d95919a6e9059f5e4c401"
-)
-"""Names and groups of all emoji."""
-
-ANNOTATIONS = (
-    Package(
-        "npm", "cldr-annotations-full", "48.2.0", "28576e51225deb51e3ddd734b0f824a0079682cb5d8c27faa9f68149317a14d1"
-    ),
-    Package(
-        "npm",
-        "cldr-annotations-derived-full",
-        "48.2.0",
-        "4be946ff5815f806ec78b50363d577a769f2fbfb90c6380a44e161a92436996e",
-    ),
-)
-"""Names and keywords in all languages, in the order in which ``Words.read`` wants them (Unicode-3.0)."""
-
-SOURCES: dict[str, Source] = {
+_PICTURES: dict[str, Source] = {
     "noto": Source(
         _iconify("noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
         "iconify",
@@ -174,32 +191,67 @@ SOURCES: dict[str, Source] = {
         "Open Clip Art Library 0.18",
         "its contributors",
         "https://openclipart.org",
+        usual=False,
     ),
 }
-"""All sources in the order in which duplicates and manifests list them."""
+
+_EMOJI = Source(
+    Package("npm", "unicode-emoji-json", "0.9.0", "ae7efacb55533385bf8767d613dbd36c71226669759d95919a6e9059f5e4c401"),
+    "emoji",
+    "",
+    "MIT",
+    "unicode-emoji-json",
+    "Mu-An Chiou",
+    "https://github.com/muan/unicode-emoji-json",
+)
 
 
-def choose(names: object) -> dict[str, Source]:
-    """The sources of these names, in the table's order; all of them for None. Raises InputError for an unknown name."""
-    if names is None:
-        return dict(SOURCES)
-    wanted = list(names) if isinstance(names, (list, tuple, set, frozenset)) else [str(names)]
-    unknown = [name for name in wanted if name not in SOURCES]
-    if unknown or not wanted:
-        raise InputError(f"sources: {', '.join(unknown) or 'none given'}; known sources: {', '.join(SOURCES)}")
-    return {name: source for name, source in SOURCES.items() if name in wanted}
+def _cldr(name: str, sha256: str, project: str) -> Source:
+    return Source(
+        Package("npm", name, "48.2.0", sha256),
+        "annotations",
+        "",
+        "Unicode-3.0",
+        project,
+        "© 2004-2026 Unicode, Inc.",
+        "https://cldr.unicode.org",
+    )
 
 
-def fetch(package: Package, cache: Path) -> Path:
-    """The package's file in ``cache``, downloaded when it is not there yet.
+_ANNOTATIONS = (
+    _cldr(
+        "cldr-annotations-full",
+        "28576e51225deb51e3ddd734b0f824a0079682cb5d8c27faa9f68149317a14d1",
+        "Unicode CLDR, annotations",
+    ),
+    _cldr(
+        "cldr-annotations-derived-full",
+        "4be946ff5815f806ec78b50363d577a769f2fbfb90c6380a44e161a92436996e",
+        "Unicode CLDR, derived annotations",
+    ),
+)
 
-    Raises FileError when the client is missing or fails, and when the file is not the one that the table means (sha256).
+CATALOGUE = Catalogue(
+    pictures=_PICTURES,
+    named_by=("noto", "twemoji", "fluent-emoji-flat", "emojione"),
+    emoji=_EMOJI,
+    annotations=_ANNOTATIONS,
+)
+"""What the shipped models were made from, and openclipart, which they have not seen."""
+
+ANNOTATIONS = CATALOGUE.annotations
+
+
+def fetch(source: Source, cache: Path) -> Path:
+    """The source's package in ``cache``, downloaded when it is not there yet; its sha256 is checked every time.
+
+    Raises FileError when the registry's client is missing or fails, and when the file is not the one that is meant.
     """
+    package = source.package
     path = cache / package.file_name
     if not path.exists():
         _download(package, path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _sha256(path)
     if digest != package.sha256:
         raise FileError(
             f"{path}: sha256 is {digest}, expected {package.sha256} for {package.spec}: the file is damaged or another one; "
@@ -208,22 +260,55 @@ def fetch(package: Package, cache: Path) -> Path:
     return path
 
 
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+# What to do where a client is missing.
+_INSTALL = {
+    "npm": "install Node.js, which brings npm",
+    "apt-get": "only Debian and its relatives have it; elsewhere, put the file there by hand",
+}
+
+
 def _download(package: Package, path: Path) -> None:
-    """Have the registry's own client fetch the file beside ``path``, then move it there."""
+    """Have the registry's own client fetch the file into a folder beside ``path``, check it, move it there."""
     if package.registry == "npm":
-        command = ["npm", "pack", package.spec, "--silent"]
+        command = ["npm", "pack", package.spec, "--loglevel=error"]
     else:
         command = ["apt-get", "download", f"{package.name}={package.version}"]
     client = shutil.which(command[0])
     if client is None:
-        raise FileError(
-            f"{path}: {command[0]} is not installed, so {package.spec} cannot be fetched; install it or put the file there"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
-        done = subprocess.run([client, *command[1:]], cwd=folder, capture_output=True, text=True, check=False)
-        fetched = [file for file in Path(folder).iterdir() if file.suffix in (".tgz", ".deb")]
-        if done.returncode != 0 or len(fetched) != 1:
-            lines = (done.stderr or done.stdout).strip().splitlines()
-            raise FileError(f"{path}: '{' '.join(command)}' failed: {lines[-1] if lines else 'no file came'}")
-        fetched[0].replace(path)
+        raise FileError(f"{path}: not there, and {command[0]} is missing to fetch it: {_INSTALL[command[0]]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
+            done = subprocess.run(
+                [client, *command[1:]],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
+            fetched = [file for file in Path(folder).iterdir() if file.suffix in (".tgz", ".deb")]
+            if done.returncode != 0 or len(fetched) != 1:
+                lines = (done.stderr or done.stdout).strip().splitlines()
+                said = "; ".join(lines[:2]) or "no file came"
+                raise FileError(f"{path}: '{' '.join(command)}' failed: {said}")
+            digest = _sha256(fetched[0])
+            if digest != package.sha256:
+                raise FileError(
+                    f"{path}: '{' '.join(command)}' brought a file with sha256 {digest}, expected {package.sha256}; "
+                    "it was not kept: the registry serves another file under this version, look at it before it is used"
+                )
+            fetched[0].replace(path)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -130,10 +130,12 @@ class T5Recipe:
 class UNetRecipe:
     """Flow matching on frozen latents and frozen text features (arXiv 2210.02747; logit-normal times: arXiv 2403.03206).
 
-    ``time_mean`` and ``time_std`` are those of logit(t). They must reach t above 0.9, where a picture's layout is decided: a first
-    run with -1 and 1 hardly ever did, and drew the layout of the noise instead of that of the words. ``drop_text`` rows see the empty text. ``match_style`` is the share
-    of presentations whose caption names the drawing's style when such a caption exists. ``variants`` latents are kept of each
-    picture: the picture, then copies that are mirrored, shifted and scaled a little.
+    ``time_mean`` and ``time_std`` are those of logit(t). They must reach t above 0.9, where a picture's layout is decided: a
+    first run with -1 and 1 hardly ever did, and drew the layout of the noise instead of that of the words. ``drop_text``
+    rows see the empty text. ``match_style`` is the share of presentations whose caption names the drawing's style when
+    such a caption exists. ``variants`` latents are kept of each picture: the picture, then copies that are mirrored,
+    shifted and scaled a little. ``groups`` are the relative shares of the groups of concepts, ``main_boost`` how much more
+    often the main languages come, ``cosine`` the weight of the velocity's direction in the loss.
     """
 
     stage: str = "unet"
