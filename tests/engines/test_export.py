@@ -48,6 +48,12 @@ def folder(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
+@pytest.fixture(scope="module")
+def again(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, nn.Module]:
+    """The U-Net exported once more, after all others: the converter's counters have run on."""
+    return export_unet(tmp_path_factory.mktemp("again"), "unet")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_both_engines_agree_on_other_sizes_than_the_example(name: str, folder: Path, made: dict[str, Any]) -> None:
     module, _, inputs, outputs = made[name]
@@ -85,30 +91,29 @@ def test_the_graph_names_its_weights(folder: Path) -> None:
     assert f'<weights_sha256 value="{sha256(folder / "unet.safetensors")}" />' in text
 
 
-def test_exporting_again_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    """In this process, where the converter's counters have run on, and in another one, which stays silent."""
-    export_unet(tmp_path / "here", "unet")
+def test_exporting_again_gives_the_same_bytes(folder: Path, again: tuple[Any, nn.Module], tmp_path: Path) -> None:
+    """In this process, and in another one, which stays silent."""
     code = "import sys; from pathlib import Path; from tiny_components import export_unet\n"
     code += "import torch; torch.set_num_threads(1); export_unet(Path(sys.argv[1]), 'unet')\n"
     code += "print([n for n in sys.modules if n.startswith('openvino_telemetry')])"
-    words = [sys.executable, "-c", code, str(tmp_path / "there")]
+    words = [sys.executable, "-c", code, str(tmp_path)]
     result = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=300)
     assert (result.returncode, result.stdout.strip().splitlines()[-1:]) == (0, ["[]"]), result.stderr
     for suffix in ("safetensors", "xml"):
-        here = (tmp_path / "here" / f"unet.{suffix}").read_bytes()
-        assert here == (tmp_path / "there" / f"unet.{suffix}").read_bytes()
+        fresh = (tmp_path / f"unet.{suffix}").read_bytes()
+        assert fresh == again[0].weights.with_suffix(f".{suffix}").read_bytes()
+        assert fresh == (folder / f"unet.{suffix}").read_bytes()
 
 
-def test_the_stored_component_is_still_what_is_exported(tmp_path: Path) -> None:
-    export_unet(tmp_path)
-    fresh, stored = (load_file(f / f"{STORED}.safetensors") for f in (tmp_path, GOLDEN))
+def test_the_stored_component_is_still_what_is_exported(again: tuple[Any, nn.Module]) -> None:
+    fresh, stored = load_file(again[0].weights), load_file(GOLDEN / f"{STORED}.safetensors")
     assert fresh.keys() == stored.keys()
     for name in stored.keys() - {GRAPH_TENSOR}:  # the graph's own constants may change with openvino
         np.testing.assert_array_equal(fresh[name], stored[name])
 
 
-def test_exporting_leaves_the_module_as_it_is(tmp_path: Path) -> None:
-    exported, module = export_unet(tmp_path)
+def test_exporting_leaves_the_module_as_it_is(again: tuple[Any, nn.Module]) -> None:
+    exported, module = again
     assert exported.graph_bytes < 1024 and exported.reused_bytes > 100_000
     assert all(value.dtype == torch.float32 for value in module.state_dict().values())
 

@@ -28,6 +28,12 @@ NAMED, KEYWORDED, UNNAMED = 0.5, 0.25, 0.1
 
 MOST_BYTES = 500_000
 _SKIPPED = (
+    # a neo-Nazi sign, and undressed people
+    "decorations/sunwheel_vikingdread",
+    "people/hide_girl",
+    "people/sexy_lady",
+    "signs_and_symbols/sunwheel_vikingdread",
+    # what a model would not learn things from
     "buttons/",
     "computer/buttons/",
     "computer/connectors/",
@@ -42,7 +48,7 @@ _SKIPPED = (
     "transportation/aiga-symbols/",
     "transportation/roadsigns/",
 )
-"""Folders of icons, flags, cards, spirographs, gradients, patterns and traffic signs."""
+"""Folders of icons, flags, cards, spirographs, gradients, patterns and traffic signs; a few single files."""
 
 # What a folder holds; elsewhere only the name itself counts.
 _HOLDS = {
