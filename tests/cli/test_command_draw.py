@@ -267,6 +267,9 @@ def test_interruption_is_130_and_leaves_nothing(call: Call, here: Path, monkeypa
 
 
 SLOW = """
+import signal
+# a shell that starts this in the background makes its children ignore SIGINT, and Python would keep that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys, time
 sys.path.insert(0, sys.argv.pop(1))
 from toy_model import ToyNetwork, toy_bundle

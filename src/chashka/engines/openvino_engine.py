@@ -1,6 +1,6 @@
 """Runs exported graphs with OpenVINO on any CPU. No torch.
 
-A graph is compiled once per shape of its pictures (static shapes run up to 1.4 times faster here than open ones), while
+A graph is compiled once per shape of its pictures (static shapes ran 1.3 to 1.6 times faster than open ones), while
 the length of texts stays open: that costs one twentieth of a U-Net's time and saves a compilation per text length.
 What was compiled is kept in ``cache_dir`` without the weights, which stay in the safetensors file.
 """
