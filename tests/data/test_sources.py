@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from chashka.data import sources
 from chashka.data.archives import members
 from chashka.data.concepts import Emoji, EmojiTable, slug
 from chashka.data.licences import ALLOWED, spdx_of_address
-from chashka.data.manifest import _NAMES
+from chashka.data.manifest import _NAMES, Manifest
 from chashka.data.openclipart import Things
 from chashka.data.sources import ANNOTATIONS, CATALOGUE, Package, Source, fetch
 from chashka.data.words import concept_id
@@ -134,6 +136,21 @@ def test_the_catalogue_is_sound() -> None:
     assert ANNOTATIONS[0].package.spec == "cldr-annotations-full@48.2.0"
     assert set(CATALOGUE.named_by) < set(CATALOGUE.pictures)
     assert set(_NAMES) == set(ALLOWED)
+
+
+def test_the_shipped_attribution_says_what_the_manifest_says(project: Path) -> None:
+    """Packages, licences and numbers of pictures; and the manifest knows the packages of the catalogue alone."""
+    manifest = Manifest.read(project / "docs/models/pictures.jsonl.gz")
+    counted = Counter((entry.package, entry.licence) for entry in manifest.entries)
+    usual = CATALOGUE.choose(None).values()
+    assert set(counted) == {(entry.package.spec, entry.licence) for entry in usual}
+    text = (project / "src/chashka/teacup/ATTRIBUTION.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\[([\w.-]+)\]\((\S+)\) \| `(\S+)` \| (\d+) \|$", text, re.MULTILINE)
+    assert {(package, licence): int(number) for licence, _, package, number in rows} == counted
+    assert all(ALLOWED[licence] == address for licence, address, _, _ in rows)
+    assert f"{len(manifest):,} drawings in all" in text
+    for words in (CATALOGUE.emoji, *CATALOGUE.annotations):
+        assert f"`{words.package.spec}`" in text
 
 
 def test_sources_are_chosen_by_name_and_the_usual_ones_without() -> None:

@@ -83,7 +83,7 @@ def attribution(manifest: Manifest, words: Sequence[Source], size: int) -> str:
     their titles where the licence asks for it. What was trained on which pictures is for the person to add who ships weights.
     """
     named = {entry.source: entry.project for entry in manifest.entries}
-    of = {source: [entry for entry in manifest.entries if entry.source == source] for source in named}
+    of = {source: [entry for entry in manifest.entries if entry.source == source] for source in sorted(named)}
     parts = [
         "# Attribution",
         "Weights that are trained on these shards learn from drawings and words of others, all under open licences. Every "

@@ -63,9 +63,9 @@ class Source:
 class Catalogue:
     """Everything that a build may use.
 
-    ``pictures``: name → source, in the order in which attributions list them. ``named_by``: the iconify sets among them that
-    tell the code points of their drawings, whose names the other sets are read with. ``emoji``: names and groups of all
-    emoji. ``annotations``: names and keywords in all languages, in the order in which ``Words.read`` wants them.
+    ``pictures``: name → source, in the order in which they are read. ``named_by``: the iconify sets among them that tell the
+    code points of their drawings, whose names the other sets are read with. ``emoji``: names and groups of all emoji.
+    ``annotations``: names and keywords in all languages, in the order in which ``Words.read`` wants them.
     """
 
     pictures: Mapping[str, Source]
