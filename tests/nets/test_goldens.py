@@ -1,15 +1,15 @@
-"""The lineage's networks against the original code at tiny random weights, and against the real checkpoints' key inventories."""
+"""The lineage's networks against the original code at random weights, and the real checkpoints' keys."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from golden_weights import weights
 from torch import nn
 
 from chashka.nets.autoencoder import AutoencoderKL
@@ -20,118 +20,131 @@ from golden_files import golden
 
 pytestmark = pytest.mark.torch
 
-HEAD_KEYS = ("to_model_dim", "proj", "ln_model")
-KANDINSKY = UNetConfig(
-    4, 8, 32, (1, 2), 1, attention_levels=(1,), head_width=16, context=48, resample="resblock", scale_shift=True
+
+def tiny(in_channels: int, out_channels: int, width: int, mult: tuple[float, ...], **others: Any) -> UNetConfig:
+    """The recorded U-Nets have two levels with one residual block, and attention at the second one at least."""
+    return UNetConfig(in_channels, out_channels, width, mult, 1, **({"attention_levels": (1,)} | others))
+
+
+OPENAI: dict[str, Any] = {"head_width": 16, "resample": "resblock", "scale_shift": True}
+STABLE: dict[str, Any] = {"attention_levels": (0, 1), "attention": "transformer", "context": 24}
+UNETS = {
+    "k20": tiny(4, 8, 32, (1, 2), context=48, **OPENAI),
+    "k20_inpaint": tiny(9, 8, 32, (1, 2), context=48, **OPENAI),
+    "gd": tiny(3, 6, 32, (1, 2), **OPENAI),
+    "gd_plain": tiny(3, 6, 32, (1, 2), heads=1),
+    "half": tiny(3, 6, 64, (0.5, 1), **OPENAI),
+    "compvis": tiny(4, 4, 32, (1, 2), heads=4, **STABLE),
+    "stability": tiny(4, 4, 32, (1, 2), head_width=16, linear_proj=True, **STABLE),
+    "runway": tiny(9, 4, 32, (1, 2), heads=4, **STABLE),
+}
+HEAD = TextHeadConfig(40, 24, 512, 48, 128, 8)
+VAE = AutoencoderConfig(
+    width=32, mult=(1, 1, 2, 2), res_blocks=1, decoder_width=32, decoder_mult=(1, 1, 2, 2), decoder_res_blocks=1
 )
-GUIDED = UNetConfig(3, 6, 32, (1, 2), 1, attention_levels=(1,), head_width=16, resample="resblock", scale_shift=True)
-PLAIN = UNetConfig(3, 6, 32, (1, 2), 1, attention_levels=(1,), heads=1)
-HALF = UNetConfig(3, 6, 64, (0.5, 1), 1, attention_levels=(1,), head_width=16, resample="resblock", scale_shift=True)
+# name: seed, factor of the last convolution, fingerprint of all keys, shapes and numbers of the original's state dict
+RECORDED = {
+    "k20": (20, 0.25, "18122816b2d9378c"),
+    "k20_head": (20, 1.0, "f5906023369306cd"),
+    "k20_vae": (23, 1.0, "8762f938d487af47"),
+    "gd": (30, 0.25, "0d112bfcb1eca746"),
+    "gd_plain": (31, 1.0, "83c50fd9436038b1"),
+    "half": (35, 1.0, "a44a8060045a3eaa"),
+    "compvis": (40, 0.5, "d224c073798b48b0"),
+    "stability": (40, 0.5, "958ecc4b2891e8f0"),
+    "runway": (42, 0.5, "e55a73cd7e0afb10"),
+    "compvis_vae": (41, 1.0, "acb8950dac2caed7"),
+}
 
 
-def weights(name: str) -> dict[str, torch.Tensor]:
-    return {key: value.float() for key, value in load_file(golden(name)).items()}
-
-
-def numbers(name: str) -> dict[str, torch.Tensor]:
-    return {key: torch.from_numpy(value) for key, value in np.load(golden(name)).items() if value.dtype.kind in "fi"}
-
-
-def loaded(module: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
-    module.load_state_dict(state, strict=True)
+def recorded(name: str, kind: type[nn.Module], config: Any) -> Any:
+    """The network with the recorded weights, after a look at their fingerprint."""
+    with torch.device("meta"):
+        module = kind(config)
+    seed, last, fingerprint = RECORDED[name]
+    state, found = weights(module, seed, last)
+    assert found == fingerprint, "keys, shapes or numbers differ from the original's state dict"
+    module.load_state_dict(state, strict=True, assign=True)
     return module.eval()
 
 
-def close(out: torch.Tensor, wanted: torch.Tensor) -> bool:
-    """Within 1e-5 of the largest value (design: forwards)."""
-    return float((out - wanted).abs().max() / wanted.abs().max()) <= 1e-5
+@pytest.fixture(scope="module")
+def numbers() -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in np.load(golden("nets/forwards.npz")).items()}
 
 
-def kandinsky_parts() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    state = weights("k20_unet.safetensors") | weights("k20_unet_proj2.safetensors")
-    head = {key: value for key, value in state.items() if key.startswith(HEAD_KEYS)}
-    return {key: value for key, value in state.items() if key not in head}, head
+def difference(out: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Relative to the largest value (forwards must be within 1e-5)."""
+    assert out.shape == wanted.shape
+    return float((out - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.fixture(scope="module")
+def kandinsky_text(numbers: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    head = recorded("k20_head", KandinskyTextHead, HEAD)
+    with torch.no_grad():
+        tokens, added = head(*(numbers[f"k20.fwd.{n}"] for n in ("full_emb1", "pooled_emb1", "full_emb2")))
+    return tokens, added
+
+
+def test_kandinsky_text_head(
+    numbers: dict[str, torch.Tensor], kandinsky_text: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    tokens, added = kandinsky_text
+    assert difference(added, numbers["k20.fwd.xf_proj"]) <= 1e-5
+    assert difference(tokens.transpose(1, 2), numbers["k20.fwd.xf_out"]) <= 1e-5
 
 
 @torch.no_grad()
-def test_kandinsky_unet_and_text_head() -> None:
-    body, head_state = kandinsky_parts()
-    n = numbers("k20_forward.npz")
-    head = loaded(KandinskyTextHead(TextHeadConfig(40, 24, 512, 48, 128, 8)), head_state)
-    tokens, added = head(n["fwd.full_emb1"], n["fwd.pooled_emb1"], n["fwd.full_emb2"])
-    assert close(added, n["fwd.xf_proj"])
-    assert close(tokens.transpose(1, 2), n["fwd.xf_out"])
-    assert close(loaded(UNet(KANDINSKY), body)(n["fwd.x"], n["fwd.t"], tokens, added), n["fwd.out"])
-    wide = UNetConfig(
-        9, 8, 32, (1, 2), 1, attention_levels=(1,), head_width=16, context=48, resample="resblock", scale_shift=True
-    )
-    body["input_blocks.0.0.weight"] = n["fwd_inpaint.conv_in_weight"]
-    image, mask = n["fwd_inpaint.image"], n["fwd_inpaint.mask"]
-    x = torch.cat([n["fwd.x"], image * mask, mask], 1)
-    assert close(loaded(UNet(wide), body)(x, n["fwd.t"], tokens, added), n["fwd_inpaint.out"])
+def test_kandinsky_unet(numbers: dict[str, torch.Tensor], kandinsky_text: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, t = numbers["k20.fwd.x"], numbers["k20.fwd.t"]
+    unet = recorded("k20", UNet, UNETS["k20"])
+    assert difference(unet(x, t, *kandinsky_text), numbers["k20.fwd.out"]) <= 1e-5
+    wide = UNet(UNETS["k20_inpaint"]).eval()
+    state = unet.state_dict() | {"input_blocks.0.0.weight": numbers["k20.fwd_inpaint.conv_in_weight"]}
+    wide.load_state_dict(state, strict=True)
+    image, mask = numbers["k20.fwd_inpaint.image"], numbers["k20.fwd_inpaint.mask"]
+    out = wide(torch.cat([x, image * mask, mask], 1), t, *kandinsky_text)
+    assert difference(out, numbers["k20.fwd_inpaint.out"]) <= 1e-5
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("file", "config", "out"),
-    [("gd_unet", GUIDED, "fwd.out"), ("gd_unet_plain", PLAIN, "fwd_plain.out")],
+    ("name", "before", "out"),
+    [("gd", "gd.fwd.", "gd.fwd.out"), ("gd_plain", "gd.fwd.", "gd.fwd_plain.out"), ("half", "half.", "half.out")],
 )
-def test_guided_diffusion_unets(file: str, config: UNetConfig, out: str) -> None:
-    n = numbers("gd_forward.npz")
-    assert close(loaded(UNet(config), weights(f"{file}.safetensors"))(n["fwd.x"], n["fwd.t"]), n[out])
-
-
-@torch.no_grad()
-def test_first_width_may_differ_from_the_embedding() -> None:
-    n = numbers("gd_half_mult.npz")
-    assert close(loaded(UNet(HALF), weights("gd_unet_half_mult.safetensors"))(n["x"], n["t"]), n["out"])
+def test_guided_diffusion_unets(name: str, before: str, out: str, numbers: dict[str, torch.Tensor]) -> None:
+    """'half': the first convolution is as wide as the first level and not as the time embedding's base."""
+    unet = recorded(name, UNet, UNETS[name])
+    assert difference(unet(numbers[before + "x"], numbers[before + "t"]), numbers[out]) <= 1e-5
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["compvis", "stability", "runway"])
-def test_latent_diffusion_unets(name: str) -> None:
-    params = json.loads(golden(f"ldm_{name}_config.json").read_text())["params"]["unet_config"]["params"]
-    config = UNetConfig(
-        params["in_channels"],
-        4,
-        32,
-        (1, 2),
-        1,
-        attention_levels=(0, 1),
-        attention="transformer",
-        heads=params.get("num_heads") if "num_head_channels" not in params else None,
-        head_width=params.get("num_head_channels"),
-        context=params["context_dim"],
-        linear_proj=params.get("use_linear_in_transformer", False),
-    )
-    n = numbers(f"ldm_{name}.npz")
-    x = n["x"]
+def test_latent_diffusion_unets(name: str, numbers: dict[str, torch.Tensor]) -> None:
+    x, t, tokens = (numbers[f"{name}.{n}"] for n in ("x", "t", "c"))
     if name == "runway":
-        x = torch.cat([x, n["mask"].expand(2, -1, -1, -1), n["masked_latent"].expand(2, -1, -1, -1)], 1)
-    assert close(loaded(UNet(config), weights(f"ldm_{name}_unet.safetensors"))(x, n["t"], n["c"]), n["unet_out"])
+        x = torch.cat([x, numbers["runway.mask"], numbers["runway.masked_latent"]], 1)
+    assert difference(recorded(name, UNet, UNETS[name])(x, t, tokens), numbers[f"{name}.unet_out"]) <= 1e-5
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("file", "forward"), [("k20_vae", "k20_forward"), ("ldm_vae", "ldm_compvis")])
-def test_autoencoders(file: str, forward: str) -> None:
-    config = AutoencoderConfig(
-        width=32, mult=(1, 1, 2, 2), res_blocks=1, decoder_width=32, decoder_mult=(1, 1, 2, 2), decoder_res_blocks=1
-    )
-    vae = AutoencoderKL(config)
-    loaded(vae, weights(f"{file}.safetensors"))
-    n = numbers(f"{forward}.npz")
-    mean, logvar = vae.encode(n["vae.img"]).chunk(2, 1)
-    assert close(mean, n["vae.mean"])
-    assert close(logvar, n["vae.logvar"])
-    latents = n["vae.z"] if "vae.z" in n else n["vae.dec_in"] / 0.18215  # CompVis divides by its scale factor first
-    assert close(vae.decode(latents), n["vae.dec"])
+@pytest.mark.parametrize(("name", "before"), [("k20_vae", "k20.vae."), ("compvis_vae", "compvis.vae.")])
+def test_autoencoders(name: str, before: str, numbers: dict[str, torch.Tensor]) -> None:
+    vae = recorded(name, AutoencoderKL, VAE)
+    mean, logvar = vae.encode(numbers[before + "img"]).chunk(2, 1)
+    assert difference(mean, numbers[before + "mean"]) <= 1e-5
+    assert difference(logvar, numbers[before + "logvar"]) <= 1e-5
+    # CompVis divides by its scale factor before it decodes; Kandinsky's number is recorded after that.
+    latents = numbers["k20.vae.z"] if name == "k20_vae" else numbers[before + "dec_in"] / 0.18215
+    assert difference(vae.decode(latents), numbers[before + "dec"]) <= 1e-5
 
 
+@pytest.fixture(scope="module")
 def inventories() -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {}
     for name in ("real_state_dict_keys.json.gz", "real_state_dict_keys_sd.json.gz"):
-        path: Path = golden(name)
-        found |= json.loads(gzip.decompress(path.read_bytes()))
+        found |= json.loads(gzip.decompress(golden(f"nets/{name}").read_bytes()))
     return found
 
 
@@ -178,19 +191,18 @@ def shapes(module: nn.Module) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("name", sorted(REAL))
-def test_real_sizes_have_the_original_keys_and_shapes(name: str) -> None:
+def test_real_sizes_have_the_original_keys_and_shapes(name: str, inventories: dict[str, dict[str, list[int]]]) -> None:
     """Every key of the checkpoint is there with its shape, and no other (built on meta)."""
     with torch.device("meta"):
         have = shapes(UNet(REAL[name]))
         if name.startswith("kandinsky"):
             have |= shapes(KandinskyTextHead(TextHeadConfig()))
     prefix = "model.diffusion_model."  # of Stable Diffusion's single files
-    wanted = {key.removeprefix(prefix): shape for key, shape in inventories()[name].items()}
-    assert have == {key: list(shape) for key, shape in wanted.items()}
+    assert have == {key.removeprefix(prefix): list(shape) for key, shape in inventories[name].items()}
 
 
-def test_real_autoencoder_has_the_original_keys_and_shapes() -> None:
-    name = next(key for key in inventories() if "vae" in key)
-    wanted = {k: list(s) for k, s in inventories()[name].items() if not k.startswith("loss.")}
+def test_real_autoencoder_has_the_original_keys_and_shapes(inventories: dict[str, dict[str, list[int]]]) -> None:
+    name = next(key for key in inventories if "vae" in key)
+    wanted = {k: list(s) for k, s in inventories[name].items() if not k.startswith("loss.")}
     with torch.device("meta"):
         assert shapes(AutoencoderKL(AutoencoderConfig())) == wanted

@@ -1,4 +1,8 @@
-"""The two kinds of attention of the lineage's U-Nets, with the original key names."""
+"""The two kinds of attention of the lineage's U-Nets, with the original key names.
+
+Originals: openai/guided-diffusion ``unet.py``, ai-forever/Kandinsky-2.0 ``unet.py``, CompVis/stable-diffusion
+``ldm/modules/attention.py``.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,11 @@ class HeadNorm(nn.Module):
         return F.normalize(x, dim=-1) * self.scale
 
 
+def head_norm(heads: int, channels: int, cfg: UNetConfig) -> nn.Module:
+    """What queries or keys pass through: nothing, with no weights, unless ``cfg.qk_norm``."""
+    return HeadNorm(heads, channels // heads) if cfg.qk_norm else nn.Identity()
+
+
 class QKVAttention(nn.Module):
     """guided-diffusion's AttentionBlock in its legacy order (q, k, v interleaved per head).
 
@@ -35,9 +44,7 @@ class QKVAttention(nn.Module):
         self.qkv, self.proj_out = nn.Conv1d(channels, 3 * channels, 1), nn.Conv1d(channels, channels, 1)
         if cfg.context:
             self.encoder_kv = nn.Conv1d(cfg.context, 2 * channels, 1)
-        width = channels // self.heads
-        self.q_norm = HeadNorm(self.heads, width) if cfg.qk_norm else nn.Identity()
-        self.k_norm = HeadNorm(self.heads, width) if cfg.qk_norm else nn.Identity()
+        self.q_norm, self.k_norm = (head_norm(self.heads, channels, cfg) for _ in range(2))
 
     def _split(self, x: torch.Tensor, parts: int) -> tuple[torch.Tensor, ...]:
         """(B, heads·parts·width, L) → ``parts`` of (B, heads, L, width)."""
@@ -59,18 +66,20 @@ class QKVAttention(nn.Module):
 class CrossAttention(nn.Module):
     """latent diffusion's CrossAttention: keys and values from ``context``, or from x itself."""
 
-    def __init__(self, channels: int, context: int, heads: int) -> None:
+    def __init__(self, channels: int, context: int, cfg: UNetConfig) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads = cfg.heads_of(channels)
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k, self.to_v = (nn.Linear(context, channels, bias=False) for _ in range(2))
         self.to_out = nn.Sequential(nn.Linear(channels, channels), nn.Dropout(0.0))
+        self.q_norm, self.k_norm = (head_norm(self.heads, channels, cfg) for _ in range(2))
 
     def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         source = x if context is None else context
         parts = (self.to_q(x), self.to_k(source), self.to_v(source))
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        out: torch.Tensor = self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        mixed = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
+        out: torch.Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))
         return out
 
 
@@ -100,10 +109,9 @@ class BasicTransformerBlock(nn.Module):
 
     def __init__(self, channels: int, cfg: UNetConfig) -> None:
         super().__init__()
-        heads = cfg.heads_of(channels)
-        self.attn1 = CrossAttention(channels, channels, heads)
+        self.attn1 = CrossAttention(channels, channels, cfg)
         self.ff = FeedForward(channels)
-        self.attn2 = CrossAttention(channels, cfg.context or channels, heads)
+        self.attn2 = CrossAttention(channels, cfg.context or channels, cfg)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
 
     def forward(self, x: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:

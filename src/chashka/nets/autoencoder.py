@@ -114,7 +114,10 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """pixels (B, in_channels, H, W) in [-1, 1] → moments (B, 2·z_channels, H/f, W/f): mean, then log-variance."""
+    """pixels (B, in_channels, H, W) in [-1, 1] → moments (B, 2·z_channels, H/f, W/f): mean, then log-variance.
+
+    H and W are multiples of f (``cfg.factor``).
+    """
 
     def __init__(self, cfg: AutoencoderConfig) -> None:
         super().__init__()
@@ -189,10 +192,11 @@ class AutoencoderKL(nn.Module):
         self.quant_conv, self.post_quant_conv = nn.Conv2d(2 * z, 2 * z, 1), nn.Conv2d(z, z, 1)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Moments (B, 2·z_channels, h, w)."""
+        """pixels (B, in_channels, H, W) in [-1, 1] → moments (B, 2·z_channels, h, w): mean, then log-variance."""
         out: torch.Tensor = self.quant_conv(self.encoder(pixels))
         return out
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """latents (B, z_channels, h, w), divided by the family's scale → pixels, about [-1, 1], not clamped."""
         out: torch.Tensor = self.decoder(self.post_quant_conv(latents))
         return out

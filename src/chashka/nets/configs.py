@@ -1,13 +1,19 @@
-"""Configurations of every network, as frozen dataclasses without torch: they are stored in the weight files."""
+"""Configurations of every network, as frozen dataclasses without torch: they are stored in the weight files.
+
+Every configuration checks itself when it is built and raises InputError (a ValueError) with what was given, what is
+allowed and why, so that a wrong recipe or weight file fails here and not in the middle of a network.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from chashka.errors import WeightsError
+from chashka.errors import InputError, WeightsError
+from chashka.nets import checks
 
 Config = TypeVar("Config")
 
@@ -38,6 +44,28 @@ class AutoencoderConfig:
     mid_attention: bool = True
     norm_groups: int = 32
 
+    def __post_init__(self) -> None:
+        checks.positive(self, "in_channels", "out_channels", "z_channels", "stem", "norm_groups")
+        checks.positive(self, "width", "decoder_width", "res_blocks")
+        if self.decoder_res_blocks < 0:
+            raise InputError(
+                f"{checks.name(self)}: decoder_res_blocks is {self.decoder_res_blocks}; it must be at least 0"
+            )
+        if len(self.mult) != len(self.decoder_mult):
+            raise InputError(
+                f"{checks.name(self)}: mult {self.mult} and decoder_mult {self.decoder_mult} must have the same"
+                " number of levels, so that the decoder's pictures have the encoder's size"
+            )
+        for field in ("mult", "decoder_mult"):
+            widths = checks.widths(self, self.width if field == "mult" else self.decoder_width, field)
+            if self.shortcuts:
+                checks.foldable(self, field, widths)
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, on a side."""
+        return int(self.stem * 2 ** (len(self.mult) - 1))
+
 
 @dataclass(frozen=True, slots=True)
 class UNetConfig:
@@ -45,11 +73,11 @@ class UNetConfig:
 
     ``width`` times ``mult`` are the channels by level, ``res_blocks`` a level; ``attention_levels`` have attention,
     of kind 'qkv' (self-attention, with the text's keys before the picture's where ``context`` is set) or
-    'transformer' (latent diffusion's spatial transformer). Exactly one of ``heads`` (a number for every level) and
-    ``head_width`` is set. ``context`` is the width of text tokens. ``linear_proj``: the transformer's projections are
-    linear (Stable Diffusion 2). ``resample`` 'conv' or 'resblock'. ``scale_shift``: the time embedding scales and
-    shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and keys of every head to a
-    learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks.
+    'transformer' (latent diffusion's spatial transformer); the middle always has it. Exactly one of ``heads`` (a number
+    for every level) and ``head_width`` is set. ``context`` is the width of text tokens. ``linear_proj``: the
+    transformer's projections are linear (Stable Diffusion 2). ``resample`` 'conv' or 'resblock'. ``scale_shift``: the
+    time embedding scales and shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and
+    keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks.
     """
 
     in_channels: int
@@ -70,12 +98,37 @@ class UNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups")
+        checks.positive(self, *(n for n in ("heads", "head_width", "context") if getattr(self, n) is not None))
+        if self.width % 2:
+            raise InputError(
+                f"{checks.name(self)}: width is {self.width}; it must be even (half cosines, half sines of the time)"
+            )
         if (self.heads is None) == (self.head_width is None):
-            raise ValueError(f"exactly one of heads ({self.heads}) and head_width ({self.head_width}) must be set")
-        if self.attention not in ("qkv", "transformer"):
-            raise ValueError(f"attention is {self.attention!r}; allowed: 'qkv', 'transformer'")
-        if self.resample not in ("conv", "resblock"):
-            raise ValueError(f"resample is {self.resample!r}; allowed: 'conv', 'resblock'")
+            raise InputError(
+                f"{checks.name(self)}: exactly one of heads ({self.heads}) and head_width ({self.head_width}) must be"
+                " set"
+            )
+        checks.one_of(self, "attention", ("qkv", "transformer"))
+        checks.one_of(self, "resample", ("conv", "resblock"))
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"{checks.name(self)}: dropout is {self.dropout}; it must be in [0, 1)")
+        self._check_levels(checks.widths(self, self.width, "mult"))
+
+    def _check_levels(self, widths: Sequence[int]) -> None:
+        levels = self.attention_levels
+        if len(set(levels)) != len(levels) or any(not 0 <= level < len(widths) for level in levels):
+            raise InputError(
+                f"{checks.name(self)}: attention_levels is {levels}; allowed are different levels from 0 to"
+                f" {len(widths) - 1}"
+            )
+        for level in sorted({*levels, len(widths) - 1}):  # the middle has the last level's width
+            heads = self.heads_of(widths[level])
+            if heads == 0 or widths[level] % heads or (self.head_width and widths[level] % self.head_width):
+                raise InputError(
+                    f"{checks.name(self)}: level {level} has {widths[level]} channels, which heads {self.heads} or"
+                    f" head_width {self.head_width} do not divide"
+                )
 
     def heads_of(self, channels: int) -> int:
         """Attention heads at a level of so many channels."""
@@ -97,6 +150,10 @@ class TextHeadConfig:
     added: int = 1536
     heads: int = 8
 
+    def __post_init__(self) -> None:
+        checks.positive(self, "tokens1", "pooled1", "tokens2", "context", "added", "heads")
+        checks.divides(self, "heads", "tokens2")
+
 
 @dataclass(frozen=True, slots=True)
 class TextEncoderConfig:
@@ -110,10 +167,18 @@ class TextEncoderConfig:
     max_length: int = 32
     pooled: int = 256
 
+    def __post_init__(self) -> None:
+        checks.positive(self, "vocab", "embed", "width", "layers", "heads", "max_length", "pooled")
+        checks.divides(self, "heads", "width")
+
 
 @dataclass(frozen=True, slots=True)
 class T5Config:
-    """The teacup's T5-style encoder: ``ff`` is the inner width of the gated feed-forward; ``buckets`` of position."""
+    """The teacup's T5-style encoder: ``ff`` is the inner width of the gated feed-forward.
+
+    ``buckets`` of relative position: half of them look back and half ahead; of each half, half are exact and the others
+    grow logarithmically up to ``max_distance``.
+    """
 
     vocab: int = 32768
     embed: int = 64
@@ -123,6 +188,15 @@ class T5Config:
     ff: int = 512
     buckets: int = 16
     max_distance: int = 32
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "vocab", "embed", "width", "layers", "heads", "ff", "buckets", "max_distance")
+        checks.divides(self, "heads", "width")
+        if self.buckets % 4 or self.max_distance <= self.buckets // 2:
+            raise InputError(
+                f"{checks.name(self)}: buckets is {self.buckets} and max_distance {self.max_distance}; buckets must be"
+                " a multiple of 4 and max_distance more than half of them"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +208,14 @@ class ImageTowerConfig:
     blocks: int = 2
     pooled: int = 256
     norm_groups: int = 16
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "in_channels", "width", "blocks", "pooled", "norm_groups")
+        if self.width % (2 * self.norm_groups):
+            raise InputError(
+                f"{checks.name(self)}: width is {self.width}; its half must be a multiple of norm_groups"
+                f" ({self.norm_groups})"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +241,11 @@ class CLIPTextConfig:
     def __post_init__(self) -> None:
         _check_activation(self.activation)
         if not 0 <= self.skip_last < self.layers:
-            raise ValueError(
+            raise InputError(
                 f"skip_last is {self.skip_last}; allowed: 0 to {self.layers - 1} (the tower's layers less one)"
             )
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise InputError(f"width {self.width} is not a multiple of heads {self.heads}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +269,12 @@ class CLIPVisionConfig:
         _check_activation(self.activation)
         if isinstance(self.layers, tuple):
             if len(self.layers) != 4 or self.resolution % 32:
-                raise ValueError(
+                raise InputError(
                     f"a ResNet tower has 4 stages and a resolution in multiples of 32, not {len(self.layers)} stages "
                     f"at {self.resolution}"
                 )
         elif self.resolution % self.patch or self.width % self.head_width:
-            raise ValueError(
+            raise InputError(
                 f"resolution {self.resolution} must be a multiple of patch {self.patch}, and width {self.width} of "
                 f"head_width {self.head_width}"
             )
@@ -200,7 +282,7 @@ class CLIPVisionConfig:
 
 def _check_activation(name: str) -> None:
     if name not in ("quick_gelu", "gelu"):
-        raise ValueError(f"activation is {name!r}; allowed: 'quick_gelu', 'gelu'")
+        raise InputError(f"activation is {name!r}; allowed: 'quick_gelu', 'gelu'")
 
 
 TEACUP_AUTOENCODER = AutoencoderConfig(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chashka.errors import InputError
 from chashka.nets.attention import QKVAttention, SpatialTransformer
 from chashka.nets.configs import UNetConfig
 
@@ -97,7 +98,9 @@ class Stem(nn.Conv2d):
 class UNet(nn.Module):
     """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added (B, 4·width)? → (B, out, h, w).
 
-    ``tokens`` are the text's (no padding mask, as in the originals); ``added`` joins the time embedding (Kandinsky).
+    h and w are multiples of 2^(levels - 1). ``tokens`` are the text's (no padding mask, as in the originals); ``added``
+    joins the time embedding (Kandinsky). Raises InputError for tokens that the configuration has no place for, and for
+    missing ones where the transformer kind of attention has nothing else to look at.
     """
 
     def __init__(self, cfg: UNetConfig) -> None:
@@ -155,6 +158,7 @@ class UNet(nn.Module):
     def forward(
         self, x: torch.Tensor, t: torch.Tensor, tokens: Context = None, added: torch.Tensor | None = None
     ) -> torch.Tensor:
+        self._check(tokens)
         emb = self.time_embed(sinusoid(t, self.cfg.width))
         if added is not None:
             emb = emb + added
@@ -167,6 +171,13 @@ class UNet(nn.Module):
             x = self._run(stage, torch.cat([x, left.pop()], 1), emb, tokens)
         out: torch.Tensor = self.out(x)
         return out
+
+    def _check(self, tokens: Context) -> None:
+        cfg = self.cfg
+        if tokens is not None and cfg.context is None:
+            raise InputError("this U-Net has no text: its configuration sets no context, so leave tokens out")
+        if tokens is None and cfg.context and cfg.attention == "transformer":
+            raise InputError(f"this U-Net attends to the text: give tokens of shape (rows, length, {cfg.context})")
 
     @staticmethod
     def _run(stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: Context) -> torch.Tensor:

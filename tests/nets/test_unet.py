@@ -1,0 +1,108 @@
+"""The U-Net beyond the originals' numbers, in both kinds of attention: sizes, extras, refusals, gradients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from chashka.errors import InputError
+from chashka.nets.configs import TEACUP_UNET, UNetConfig
+from chashka.nets.unet import UNet, sinusoid
+
+pytestmark = pytest.mark.torch
+SMALL = replace(TEACUP_UNET, width=32, norm_groups=8, head_width=16, context=24, res_blocks=1)
+TRANSFORMER = replace(SMALL, attention="transformer", resample="conv", scale_shift=False)
+BOTH = pytest.mark.parametrize("config", [SMALL, TRANSFORMER], ids=["qkv", "transformer"])
+
+
+def inputs(config: UNetConfig, rows: int = 2, height: int = 8, width: int = 8, length: int = 5) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(rows, config.in_channels, height, width, generator=g),
+        torch.rand(rows, generator=g) * 1000,
+        torch.randn(rows, length, config.context or 1, generator=g),
+        torch.randn(rows, 4 * config.width, generator=g),
+    ]
+
+
+def built(config: UNetConfig) -> UNet:
+    torch.manual_seed(0)
+    return UNet(config).eval()
+
+
+def test_the_sinusoid_is_cosines_then_sines() -> None:
+    t = torch.tensor([0.0, 3.5])
+    out = sinusoid(t, 8)
+    frequency = 10000.0 ** (-torch.arange(4) / 4)
+    assert torch.allclose(out[1, :4], torch.cos(3.5 * frequency), atol=1e-6)
+    assert torch.allclose(out[1, 4:], torch.sin(3.5 * frequency), atol=1e-6)
+    assert torch.equal(out[0], torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0]))
+
+
+@torch.no_grad()
+@BOTH
+@pytest.mark.parametrize(("height", "width", "length"), [(4, 8, 1), (8, 4, 40)])
+def test_any_size_and_any_length_of_text(config: UNetConfig, height: int, width: int, length: int) -> None:
+    out = built(config)(*inputs(config, 2, height, width, length))
+    assert out.shape == (2, 16, height, width)
+    assert bool(out.isfinite().all())
+
+
+@torch.no_grad()
+@BOTH
+def test_every_input_counts(config: UNetConfig) -> None:
+    unet, batch = built(config), inputs(config)
+    out = unet(*batch)
+    for place in range(4):
+        changed = [value + 1 if place == i else value for i, value in enumerate(batch)]
+        assert float((unet(*changed) - out).abs().max()) > 1e-6
+    assert bool(unet(batch[0], batch[1], torch.zeros_like(batch[2]), batch[3]).isfinite().all())
+
+
+def lengthen(unet: UNet, factor: float) -> None:
+    """Scale all that makes queries and keys, and nothing that makes values (heads are 16 wide)."""
+    for name, parameter in unet.named_parameters():
+        if name.endswith(("to_q.weight", "to_k.weight")):
+            parameter.mul_(factor)
+        elif ".qkv." in name:
+            parameter.view(parameter.shape[0] // 48, 3, -1)[:, :2].mul_(factor)
+        elif ".encoder_kv." in name:
+            parameter.view(parameter.shape[0] // 32, 2, -1)[:, :1].mul_(factor)
+
+
+@torch.no_grad()
+@BOTH
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_normalised_queries_forget_their_length(config: UNetConfig, qk_norm: bool) -> None:
+    unet, batch = built(replace(config, qk_norm=qk_norm)), inputs(config)
+    out = unet(*batch)
+    lengthen(unet, 7)
+    assert torch.allclose(unet(*batch), out, atol=1e-5) is qk_norm
+
+
+def test_dropout_works_in_training_alone() -> None:
+    unet, batch = built(replace(SMALL, dropout=0.5)), inputs(SMALL)
+    with torch.no_grad():
+        assert torch.equal(unet(*batch), unet(*batch))
+        unet.train()
+        assert not torch.equal(unet(*batch), unet(*batch))
+
+
+def test_text_where_there_is_no_place_for_it_and_none_where_there_must_be() -> None:
+    x, t, tokens, added = inputs(SMALL)
+    with pytest.raises(InputError, match="has no text"):
+        built(replace(SMALL, context=None))(x, t, tokens)
+    with pytest.raises(InputError, match=r"give tokens of shape \(rows, length, 24\)"):
+        built(TRANSFORMER)(x, t)
+    with torch.no_grad():
+        assert built(SMALL)(x, t, None, added).shape == x.shape  # the picture can look at itself
+
+
+@BOTH
+def test_gradients_reach_every_weight(config: UNetConfig) -> None:
+    unet = built(config).train()
+    unet(*inputs(config)).square().mean().backward()
+    missing = [name for name, p in unet.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
+    assert missing == []
