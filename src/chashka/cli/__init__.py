@@ -61,6 +61,9 @@ class Commands(click.Group):
             sys.stdout.flush()
         except ChashkaError as error:
             _fail(str(error), error.exit_code)
+        except click.exceptions.NoArgsIsHelpError as error:  # a group alone: its help, as it is meant to be read
+            click.echo(error.format_message(), err=True)
+            sys.exit(error.exit_code)
         except click.UsageError as error:
             hint = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
             _fail(error.format_message().rstrip(".") + hint, error.exit_code)

@@ -24,7 +24,7 @@ def data() -> None:
 @data.command()
 @click.option("--out", type=FOLDER, required=True, help="Folder for the shards and the manifest.")
 @click.option("--cache", type=FOLDER, help="Folder of fetched packages.  [default: the user's cache]")
-@click.option("--source", "sources", multiple=True, help="A set of drawings; repeatable. Default: all of them.")
+@click.option("--source", "sources", multiple=True, help="A set of drawings; repeatable. Default: all but openclipart.")
 @click.option("--size", type=int, default=256, show_default=True, help="Side of the pictures, a multiple of 32.")
 @click.option("--limit", type=int, help="At most so many drawings of each set, spread evenly.")
 @click.option("--jobs", type=int, default=2, show_default=True, help="Processes that render.")

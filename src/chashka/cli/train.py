@@ -16,10 +16,8 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("stage", type=click.Choice(["autoencoder", "clip", "t5", "unet"]))
 @click.option("--recipe", help="A recipe's name or JSON file. Default: the stage's own recipe.")
-@click.option("--shards", type=FOLDER, required=True, help="Folder made by chashka data build.")
-@click.option(
-    "--run", type=FOLDER, required=True, help="Folder of the run; the same folder again goes on where it stopped."
-)
+@click.option("--shards", type=FOLDER, help="Folder made by chashka data build.")
+@click.option("--run", type=FOLDER, help="Folder of the run; the same folder again goes on where it stopped.")
 @click.option("--minutes", type=float, help="Stop cleanly after so many minutes; go on another time.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--start", type=FILE, help="Begin with the weights of this average.safetensors.")
@@ -30,8 +28,8 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def train(
     stage: str,
     recipe: str | None,
-    shards: Path,
-    run: Path,
+    shards: Path | None,
+    run: Path | None,
     minutes: float | None,
     device: str,
     start: Path | None,
@@ -56,6 +54,8 @@ def train(
     if show_recipe:
         click.echo(recipes.to_json(chosen), nl=False)
         return
+    if shards is None or run is None:
+        raise click.UsageError("--shards and --run are needed to train: the folder of data and the folder of the run")
     from chashka.training.stages import train as train_stage
 
     train_stage(chosen, shards, run, minutes=minutes, device=device, start=start, frozen=frozen_files(list(frozen)))
