@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from chashka.engines.runtime import convert_model, openvino
 from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.configs import (
     TEACUP_AUTOENCODER,
@@ -86,15 +87,14 @@ def graph(module: nn.Module, example: list[torch.Tensor], open_axes: tuple[tuple
     """The compiled graph, computing in float32 on one thread."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about its own deprecation and about constant shapes
-        import openvino
-
+        ov = openvino()
         shapes = [
-            openvino.PartialShape([-1 if axis in axes else size for axis, size in enumerate(value.shape)])
+            ov.PartialShape([-1 if axis in axes else size for axis, size in enumerate(value.shape)])
             for value, axes in zip(example, open_axes, strict=True)
         ]
-        model = openvino.convert_model(module, example_input=tuple(example), input=shapes)
+        model = convert_model(module, example_input=tuple(example), input=shapes)
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    return openvino.Core().compile_model(model, "CPU", options)
+    return ov.Core().compile_model(model, "CPU", options)
 
 
 @torch.no_grad()
