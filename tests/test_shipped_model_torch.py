@@ -1,13 +1,17 @@
-"""Both engines draw the same picture with the shipped weights."""
+"""Both engines draw the same picture with the shipped weights, and these are what an export writes today."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import chashka
 from chashka import families
 from chashka.generate import draw
+from chashka.training.ship import Finished, ship
 
 pytestmark = pytest.mark.torch
 
@@ -23,3 +27,12 @@ def test_engines_agree() -> None:
     opaque = np.minimum(drawn[0][..., 3], drawn[1][..., 3]) > 128  # where alpha is small, colour is a quotient of noise
     assert (np.abs(drawn[0] - drawn[1])[..., 3] <= 1).mean() > 0.999
     assert not opaque.any() or (np.abs(drawn[0] - drawn[1])[opaque] <= 2).mean() > 0.999
+
+
+def test_exporting_afresh_gives_the_shipped_files(tmp_path: Path) -> None:
+    shipped = Path(chashka.__file__).parent / "teacup" / "kandinsky"
+    ship(Finished(*[shipped] * 4), tmp_path)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written.keys() == {path.name for path in shipped.iterdir()}
+    differing = [name for name, content in written.items() if content != (shipped / name).read_bytes()]
+    assert not differing

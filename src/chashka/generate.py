@@ -91,8 +91,7 @@ def generate(
     start = _prepare(bundle, given, frame, notes)
     request = _with_strength(request, start)
     assert request.steps is not None and request.seed is not None and request.sampler is not None
-    # very many steps can meet at a schedule's noisiest level, which is one level then
-    sigmas = tuple(dict.fromkeys(bundle.denoiser.schedule.spaced(request.steps, request.spacing)))
+    sigmas = bundle.denoiser.schedule.spaced(request.steps, request.spacing)
     first_step = 0 if start is None else _first_step(len(sigmas) - 1, request.strength)
     plan = (
         Plan(sigmas) if start is None else Plan(sigmas, start.x if start.mask is not None else None, start.latent_mask)

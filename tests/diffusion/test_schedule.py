@@ -71,10 +71,12 @@ def test_flow_is_the_straight_path() -> None:
     assert np.array_equal(Flow(3.0).shifted(np.array([0.0, 1.0])), [0.0, 1.0])
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7, 10, 30, 100])
+@pytest.mark.parametrize("steps", [1, 2, 7, 10, 30, 100, 997, 1000])
 @pytest.mark.parametrize(
     ("schedule", "spacing"),
-    [(TABLES["scaled"], s) for s in TABLE_SPACINGS] + [(Flow(), s) for s in FLOW_SPACINGS] + [(Flow(3.0), None)],
+    [(TABLES["scaled"], s) for s in TABLE_SPACINGS]
+    + [(Flow(), s) for s in FLOW_SPACINGS]
+    + [(Flow(s), None) for s in (0.3, 3.0, 12.0)],
 )
 def test_every_spacing_descends_to_its_end(schedule: Any, spacing: str | None, steps: int) -> None:
     for last in (0.0, schedule.min_sigma):

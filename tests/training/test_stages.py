@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chashka.data.shards import Labels, Record, pack, write_shard
+from chashka.engines.export import export_component
 from chashka.errors import TrainingError
+from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.configs import (
     AutoencoderConfig,
     ImageTowerConfig,
@@ -21,12 +23,23 @@ from chashka.nets.configs import (
     TextHeadConfig,
     UNetConfig,
 )
+from chashka.nets.multilingual import ContrastiveTextEncoder
 from chashka.training import stages
 from chashka.training.captions import Draw, balanced, load_captions
-from chashka.training.features import load_features
+from chashka.training.contrastive import ContrastiveTask, name_centres
+from chashka.training.features import clarity, load_features
 from chashka.training.loop import generator
 from chashka.training.pictures import load_pictures, to_network
-from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, Optimiser, Recipe, Run, T5Recipe, UNetRecipe
+from chashka.training.recipes import (
+    AutoencoderRecipe,
+    ContrastiveRecipe,
+    Optimiser,
+    Recipe,
+    Run,
+    T5Recipe,
+    UNetRecipe,
+    to_json,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -123,6 +136,51 @@ def test_a_finished_decoder_can_be_trained_on_while_latents_stay(runs: Path, sha
     # the frozen half is part of the run's state: it resumes without --start
     stages.train(recipe, shards, tmp_path)
     assert all(torch.equal(after[key], value) for key, value in load_file(tmp_path / stages.AVERAGE).items())
+
+
+@pytest.fixture(scope="module")
+def exported(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the package would hold of the first two stages."""
+    out, source = tmp_path_factory.mktemp("exported"), {"recipe": to_json(AUTOENCODER)}
+    example = {"latents": {"latents": torch.zeros(1, 16, 4, 4)}, "pixels": {"pixels": torch.zeros(1, 4, 64, 64)}}
+    for kind, given, answer in ((Encoder, "pixels", "moments"), (Decoder, "latents", "pixels")):
+        name = kind.__name__.lower()
+        module = stages.load_component(kind(AUTOENCODER.network), runs / "autoencoder" / stages.AVERAGE, name).eval()
+        export_component(module, name, example[given], [given], [answer], out, source)
+    text = stages.load_component(ContrastiveTextEncoder(CLIP.text), runs / "clip" / stages.AVERAGE, "text_contrastive")
+    ids = {"ids": torch.ones(2, 8, dtype=torch.int64), "mask": torch.ones(2, 8)}
+    export_component(
+        text.eval(), "text_contrastive", ids, list(ids), ["tokens", "pooled"], out, {"recipe": to_json(CLIP)}
+    )
+    return out
+
+
+def test_training_goes_on_from_exported_components(runs: Path, exported: Path, shards: Path, tmp_path: Path) -> None:
+    # the frozen half is what was exported, at its float16
+    stages.train(replace(AUTOENCODER, freeze_encoder=True), shards, tmp_path / "decoder", start=exported)
+    before, after = load_file(exported / "encoder.safetensors"), load_file(tmp_path / "decoder" / stages.AVERAGE)
+    assert all(torch.equal(after[f"encoder/{k}"].half(), v) for k, v in before.items() if v.dtype == torch.float16)
+    # the U-Net takes a folder of components for a stage
+    stages.train(UNET, shards, tmp_path / "unet", frozen=frozen(runs) | {"autoencoder": exported, "clip": exported})
+    # and the text encoder brings no prototypes: they begin where it has the names
+    task = ContrastiveTask(CLIP, load_pictures(shards, 64), load_captions(shards / "captions.safetensors"), "cpu")
+    stages._begin_with(task, exported)
+    assert task.look(tmp_path, 0)["name"] == 1.0
+    with pytest.raises(TrainingError, match="none of text_t5"):
+        stages.train(T5, shards, tmp_path / "t5", start=exported)
+
+
+def test_captions_count_as_far_as_the_encoder_understands_them(runs: Path, shards: Path) -> None:
+    encoder = stages.load_component(
+        ContrastiveTextEncoder(CLIP.text), runs / "clip" / stages.AVERAGE, "text_contrastive"
+    )
+    centres = name_centres(encoder, load_captions(shards / "captions.safetensors"))
+    assert torch.allclose(centres.norm(dim=-1), torch.ones(3))
+    between = centres[0] + centres[1]
+    clear = clarity(torch.stack([centres[0] * 4, between, centres[2]]), torch.tensor([0, 0, 1]), centres, 200.0)
+    assert float(clear[0]) > 0.9 and float(clear[1]) == pytest.approx(0.5, abs=0.05) and float(clear[2]) <= 0.1
+    features = load_features(runs / "unet" / "features", "cpu")
+    assert features.row_weight[0] == 0 and bool((features.row_weight[1:] > 0).all())
 
 
 def test_the_unet_says_which_weights_it_lacks(shards: Path, tmp_path: Path) -> None:

@@ -29,8 +29,16 @@ def data() -> None:
 @click.option("--limit", type=int, help="At most so many drawings of each set, spread evenly.")
 @click.option("--jobs", type=int, default=2, show_default=True, help="Processes that render.")
 @click.option("--min-weight", type=float, default=0.0, show_default=True, help="Leave out lighter drawings, 0 to 1.")
+@click.option("--near-duplicates", is_flag=True, help="Leave out pictures that are nearly the same as another one.")
 def build(
-    out: Path, cache: Path | None, sources: tuple[str, ...], size: int, limit: int | None, jobs: int, min_weight: float
+    out: Path,
+    cache: Path | None,
+    sources: tuple[str, ...],
+    size: int,
+    limit: int | None,
+    jobs: int,
+    min_weight: float,
+    near_duplicates: bool,
 ) -> None:
     """Fetch, render and pack pictures; the manifest names every picture's source, author and licence."""
     _needs("resvg_py", "chashka data build")
@@ -44,6 +52,7 @@ def build(
         limit=limit,
         jobs=jobs,
         min_weight=min_weight,
+        near_duplicates=near_duplicates,
         say=lambda line: click.echo(line, err=True),
     )
     click.echo(f"{len(manifest.entries)} pictures in {out}")

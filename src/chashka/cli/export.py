@@ -10,21 +10,27 @@ import click
 from chashka.errors import MissingExtraError
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+WEIGHTS = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--autoencoder", type=FILE, required=True, help="average.safetensors of the autoencoder's run.")
-@click.option("--clip", type=FILE, required=True, help="average.safetensors of the contrastive encoder's run.")
-@click.option("--t5", type=FILE, required=True, help="average.safetensors of the T5-style encoder's run.")
-@click.option("--unet", type=FILE, required=True, help="average.safetensors of the U-Net's run.")
+@click.option("--autoencoder", type=WEIGHTS, required=True, help="Weights of the autoencoder's run.")
+@click.option("--clip", type=WEIGHTS, required=True, help="Weights of the contrastive encoder's run.")
+@click.option("--t5", type=WEIGHTS, required=True, help="Weights of the T5-style encoder's run.")
+@click.option("--unet", type=WEIGHTS, required=True, help="Weights of the U-Net's run.")
 @click.option(
-    "--latents", type=FILE, required=True, help="features/latents.safetensors of the U-Net's run (the scale)."
+    "--latents",
+    type=FILE,
+    help="features/latents.safetensors of the U-Net's run: the scale. Not needed for an exported autoencoder.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the components."
 )
-def export(autoencoder: Path, clip: Path, t5: Path, unet: Path, latents: Path, out: Path) -> None:
-    """Write the Kandinsky teacup's components: one safetensors file and one graph each, every weight once."""
+def export(autoencoder: Path, clip: Path, t5: Path, unet: Path, latents: Path | None, out: Path) -> None:
+    """Write the Kandinsky teacup's components: one safetensors file and one graph each, every weight once.
+
+    Weights are a run's average.safetensors, or a folder of exported components: what was not trained anew goes through as it is.
+    """
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "chashka export")
     from chashka.training.ship import Finished, ship

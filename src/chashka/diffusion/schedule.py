@@ -228,14 +228,21 @@ class Flow:
     def spaced(self, steps: int, spacing: str | None = None, last: float = 0.0) -> tuple[float, ...]:
         """Noise levels of a run. ``spacing``: one of ``FLOW_SPACINGS``, ``shifted`` when None.
 
-        ``uniform``: t = 1, 1 - 1/N, …, 1/N; ``shifted``: the same through ``shift``.
+        ``uniform``: t = 1, 1 - 1/N, …, 1/N; ``shifted``: the same through ``shift``. Where several of them lie above
+        ``max_t`` they are spread evenly from there down to the next one, so that levels always fall.
         """
         check_steps(steps, 1000)
         name = spacing or "shifted"
         if name in ("uniform", "shifted"):
             times = [1.0 - i / steps for i in range(steps)]
-            return self.at([self.shifted(t) for t in times] if name == "shifted" else times, last)
+            return self.at(self._below_max([self.shifted(t) for t in times] if name == "shifted" else times), last)
         return _ended(_sigma_spacing(name, steps, self, FLOW_SPACINGS), last)
+
+    def _below_max(self, times: Sequence[float]) -> list[float]:
+        """Falling times of which those above ``max_t`` are spread evenly from ``max_t`` down to the first one below."""
+        high = sum(t >= self.max_t for t in times)
+        after = times[high] if high < len(times) else 0.0
+        return [self.max_t + (after - self.max_t) * i / high for i in range(high)] + list(times[high:])
 
     def start(self, noise: Array, sigma: float, kind: str | None = None) -> Array:
         """x at ``sigma`` from unit noise. ``flow`` (default): (σ + 1)·t·ε = σ·ε; ``sigma`` and ``vp`` as in Table."""

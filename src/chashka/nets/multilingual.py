@@ -190,13 +190,18 @@ class T5Decoder(nn.Module):
         self.norm, self.narrow = RMSNorm(cfg.width, eps=1e-6), nn.Linear(cfg.width, cfg.embed, bias=False)
         nn.init.normal_(self.embed.weight, std=0.5)
 
-    def forward(self, ids: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """ids (B, M), tokens (B, L, width), mask (B, L) → logits (B, M, vocab), row i predicting piece i + 1."""
+    def forward(
+        self, ids: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor, among: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """ids (B, M), tokens (B, L, width), mask (B, L) → logits (B, M, vocab), row i predicting piece i + 1.
+
+        ``among`` (A,): only the logits of these pieces, (B, M, A).
+        """
         places = torch.arange(ids.shape[1], device=ids.device)
         later = (places[None, :] > places[:, None]).float() * MASKED
         bias, tokens_bias = self.relative(places) + later, ((1 - mask) * MASKED)[:, None, None, :]
         x = self.widen(self.embed(ids))
         for block in self.blocks:
             x = block(x, bias, tokens, tokens_bias)
-        logits: torch.Tensor = self.narrow(self.norm(x)) @ self.embed.weight.T
+        logits: torch.Tensor = self.narrow(self.norm(x)) @ (self.embed.weight if among is None else self.embed(among)).T
         return logits

@@ -13,7 +13,15 @@ from pathlib import Path
 import chashka
 from chashka.errors import FileError
 
-PACKED = ("training/*.py", "nets/*.py", "diffusion/*.py", "data/shards.py", "data/__init__.py", "errors.py")
+PACKED = (
+    "training/*.py",
+    "checkpoints/*.py",
+    "nets/*.py",
+    "diffusion/*.py",
+    "data/shards.py",
+    "data/__init__.py",
+    "errors.py",
+)
 LEFT_OUT = "training/ship.py"  # exports with OpenVINO: done where the package is
 EMPTY = "chashka/__init__.py"
 

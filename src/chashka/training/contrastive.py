@@ -70,12 +70,25 @@ class ContrastiveTask:
         rows = torch.cat(parts)
         style = self.captions.style[rows]
         text = self._compare(torch.cat(pooled), self.captions.concept[rows], torch.where(style < 0, self.styles, style))
-        seen = self.rows[self.draw_picture(recipe.images, generator)]
-        pixels = jitter(to_network(self.pixels[seen]), generator)
-        image = self._compare(self.image(pixels), self.picture_concept[seen], self.picture_style[seen])
-        loss = text[0] + 0.2 * text[1] + 0.5 * (image[0] + 0.2 * image[1])
-        names = ("text", "text_style", "image", "image_style")
-        return loss, dict(zip(names, (*text, *image), strict=True))
+        loss, figures = text[0] + 0.2 * text[1], {"text": text[0], "text_style": text[1]}
+        if recipe.images:
+            seen = self.rows[self.draw_picture(recipe.images, generator)]
+            pixels = jitter(to_network(self.pixels[seen]), generator)
+            image = self._compare(self.image(pixels), self.picture_concept[seen], self.picture_style[seen])
+            loss = loss + 0.5 * (image[0] + 0.2 * image[1])
+            figures |= {"image": image[0], "image_style": image[1]}
+        return loss, figures
+
+    @torch.no_grad()
+    def prototypes_from_names(self) -> None:
+        """Put every concept's prototype where the text encoder has its names in the main languages now.
+
+        For runs that begin with an exported text encoder: prototypes are not exported.
+        """
+        centres = name_centres(self.text, self.captions)
+        found = centres.norm(dim=-1) > 0
+        scaled = centres * self.prototypes.concept.norm(dim=-1, keepdim=True)
+        self.prototypes.concept[found] = scaled[found]
 
     def look(self, folder: Path, step: int) -> dict[str, float]:
         """Accuracy of the nearest concept, by kind of caption and for the languages that come often."""
@@ -108,6 +121,22 @@ class ContrastiveTask:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         cosine, styles = self.prototypes(pooled.float())
         return F.cross_entropy(cosine * self.recipe.temperature, concept), F.cross_entropy(styles, style)
+
+
+@torch.no_grad()
+def name_centres(encoder: nn.Module, captions: Captions, names: int = 16) -> torch.Tensor:
+    """(C, D): the mean direction of at most ``names`` names of each concept in the main languages; 0 where it has none."""
+    device = captions.concept.device
+    often = torch.tensor([name in captions.main for name in captions.locales], device=device)
+    rows = torch.nonzero((captions.kind == NAME) & often[captions.locale]).squeeze(1)
+    rows = rows[torch.argsort(captions.concept[rows], stable=True)]
+    concept = captions.concept[rows]
+    first = torch.searchsorted(concept, concept)  # of each row's own concept
+    kept = torch.arange(len(rows), device=device) - first < names
+    rows, concept = rows[kept], concept[kept]
+    pooled = torch.cat([encoder(*captions.batch(part))[1].float() for part in rows.split(256)])
+    total = torch.zeros(len(captions.concepts), pooled.shape[1], device=device).index_add_(0, concept, pooled)
+    return F.normalize(total, dim=-1)
 
 
 def noisy(

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw
+from chashka.training.contrastive import name_centres
 from chashka.training.loop import generator
 from chashka.training.pictures import Pictures, jitter, to_network
 from chashka.training.recipes import UNetRecipe
@@ -84,7 +86,10 @@ def write_latents(path: Path, encoder: nn.Module, pictures: Pictures, recipe: UN
 def write_text(
     path: Path, contrastive: nn.Module, t5: nn.Module, captions: Captions, recipe: UNetRecipe, device: str
 ) -> None:
-    """Encode up to ``captions_per_concept`` rows of every concept (drawn by language), and the empty text as row 0."""
+    """Encode up to ``captions_per_concept`` rows of every concept (drawn by language), and the empty text as row 0.
+
+    A row's weight is that of its language and kind, times how clear it is to the encoder (``clarity``).
+    """
     rows = choose_rows(captions, recipe.captions_per_concept, recipe.main_boost, recipe.run.seed)
     order = torch.argsort(captions.offsets[rows + 1] - captions.offsets[rows], stable=True)
     lengths = [len(EMPTY_TEXT)]
@@ -96,7 +101,10 @@ def write_text(
         parts.append(_encode(contrastive, t5, ids.to(device), mask.to(device)))
     tokens1, tokens2, pooled = (torch.cat(column) for column in zip(*parts, strict=True))
     chosen = rows[order]
-    kinds = torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind[chosen]]
+    weight = captions.weight(recipe.main_boost) * torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
+    if recipe.clarity:
+        centres = name_centres(contrastive, captions.to(device)).cpu()
+        weight[chosen] *= clarity(pooled[1:].float(), captions.concept[chosen], centres, recipe.clarity)
     blank = torch.full((1,), -1)
     tensors = {
         "tokens1": tokens1,
@@ -105,10 +113,23 @@ def write_text(
         "offsets": torch.tensor([0, *lengths]).cumsum(0),
         "row_concept": torch.cat([blank, captions.concept[chosen]]),
         "row_style": torch.cat([blank, captions.style[chosen]]),
-        "row_weight": torch.cat([torch.zeros(1), captions.weight(recipe.main_boost)[chosen] * kinds]),
+        "row_weight": torch.cat([torch.zeros(1), weight[chosen]]),
         "row_source": torch.cat([blank, chosen]),
     }
     save_file(tensors, path)
+
+
+def clarity(pooled: torch.Tensor, concept: torch.Tensor, centres: torch.Tensor, temperature: float) -> torch.Tensor:
+    """(R,) in [0.01, 1]: the chance that the encoder gives each row its own concept among the concepts' ``centres``.
+
+    "Red" is a keyword of thirty things, and of some languages the encoder knows little: what it cannot tell apart teaches the
+    U-Net only to ignore the text.
+    """
+    parts = []
+    for rows, own in zip(pooled.split(1024), concept.split(1024), strict=True):
+        chances = torch.softmax(temperature * F.normalize(rows, dim=-1) @ centres.T, dim=-1)
+        parts.append(chances.gather(1, own[:, None]).squeeze(1))
+    return torch.cat(parts).clamp(0.01, 1.0)
 
 
 def choose_rows(captions: Captions, per_concept: int, main_boost: float, seed: int) -> torch.Tensor:

@@ -95,7 +95,8 @@ class AutoencoderRecipe:
 class ContrastiveRecipe:
     """Text and image towers against one prototype per concept and one per style (all concepts are negatives of each other).
 
-    ``images`` of the batch are pictures at 64×64, the rest of the work is ``batch`` texts. ``temperature`` multiplies cosines.
+    ``batch`` texts and ``images`` pictures at 64×64 a step; without pictures the image tower stays as it is. ``temperature``
+    multiplies cosines.
     """
 
     stage: str = "clip"
@@ -135,7 +136,9 @@ class UNetRecipe:
     rows see the empty text. ``match_style`` is the share of presentations whose caption names the drawing's style when
     such a caption exists. ``variants`` latents are kept of each picture: the picture, then copies that are mirrored,
     shifted and scaled a little. ``groups`` are the relative shares of the groups of concepts, ``main_boost`` how much more
-    often the main languages come, ``cosine`` the weight of the velocity's direction in the loss.
+    often the main languages come, ``cosine`` the weight of the velocity's direction in the loss. ``clarity``: captions
+    count by the chance that the frozen contrastive encoder gives to their concept, cosines times this number in a softmax
+    (0: all count alike).
     """
 
     stage: str = "unet"
@@ -149,7 +152,8 @@ class UNetRecipe:
     match_style: float = 0.35
     variants: int = 2
     captions_per_concept: int = 96
-    main_boost: float = 4.0
+    main_boost: float = 12.0
+    clarity: float = 20.0
     groups: tuple[tuple[str, float], ...] = (
         ("animals-nature", 1.0),
         ("food-drink", 1.0),

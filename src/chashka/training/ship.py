@@ -21,7 +21,7 @@ from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
 from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, T5Recipe, UNetRecipe
-from chashka.training.stages import load_component, recipe_of
+from chashka.training.stages import load_component, metadata_of, recipe_of
 
 DEFAULTS = {"steps": 20, "guidance_scale": 3.0, "sampler": "dpmpp_2m"}
 SHIFT = 0.5
@@ -29,18 +29,22 @@ SHIFT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The ``average.safetensors`` of the four stages, and the U-Net run's latents (for their scale)."""
+    """The weights of the four stages: an ``average.safetensors`` or a folder of exported components each.
+
+    ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale.
+    """
 
     autoencoder: Path
     clip: Path
     t5: Path
     unet: Path
-    latents: Path
+    latents: Path | None = None
 
 
 def ship(runs: Finished, out: Path) -> list[Exported]:
     """Write the six components of the Kandinsky teacup into ``out``; the same runs give the same bytes."""
-    autoencoder, clip, t5, unet = (recipe_of(p) for p in (runs.autoencoder, runs.clip, runs.t5, runs.unet))
+    autoencoder, clip = recipe_of(runs.autoencoder, "encoder"), recipe_of(runs.clip, "text_contrastive")
+    t5, unet = recipe_of(runs.t5, "text_t5"), recipe_of(runs.unet, "unet")
     if not (
         isinstance(autoencoder, AutoencoderRecipe)
         and isinstance(clip, ContrastiveRecipe)
@@ -48,8 +52,6 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
         and isinstance(unet, UNetRecipe)
     ):
         raise TrainingError("the files given are not of the stages autoencoder, clip, t5 and unet, in this order")
-    scale, sample = latents_of(runs.latents)
-    codec = {"latent_scale": repr(scale)}
     encoder = ready(Encoder(autoencoder.network), runs.autoencoder, "encoder")
     decoder = ready(Decoder(autoencoder.network), runs.autoencoder, "decoder")
     text = ready(ContrastiveTextEncoder(clip.text), runs.clip, "text_contrastive")
@@ -73,7 +75,7 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
         "schedule": json.dumps({"kind": "flow", "shift": SHIFT}),
         "defaults": json.dumps(DEFAULTS),
     }
-    preview = {"preview": json.dumps(preview_map(decoder, sample, scale))}
+    codec, preview = codec_metadata(runs, decoder)
     latent = {"latents": torch.zeros(2, autoencoder.network.z_channels, 16, 16)}
     pixels = {"pixels": torch.zeros(2, autoencoder.network.in_channels, 256, 256)}
     parts: list[tuple[nn.Module, str, dict[str, torch.Tensor], list[str], dict[str, str], Path]] = [
@@ -85,7 +87,7 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
         (body, "unet", body_in, ["out"], sampling, runs.unet),
     ]
     return [
-        export_component(module, name, inputs, list(inputs), outputs, out, extra | provenance(source))
+        export_component(module, name, inputs, list(inputs), outputs, out, extra | provenance(source, name))
         for module, name, inputs, outputs, extra, source in parts
     ]
 
@@ -94,12 +96,23 @@ def ready(module: nn.Module, path: Path, part: str) -> nn.Module:
     return load_component(module, path, part).eval().requires_grad_(False)
 
 
-def provenance(path: Path) -> dict[str, str]:
+def provenance(path: Path, part: str) -> dict[str, str]:
     """The recipe and the number of steps, as the run stored them."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
+    metadata = metadata_of(path, part)
     recipe = json.dumps(json.loads(metadata["recipe"]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return {"recipe": recipe, "steps": metadata.get("step", "0"), "licence": "Apache-2.0"}
+    steps = metadata.get("step", metadata.get("steps", "0"))
+    return {"recipe": recipe, "steps": steps, "licence": "Apache-2.0"}
+
+
+def codec_metadata(runs: Finished, decoder: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
+    """``latent_scale`` of the encoder and the decoder, and the decoder's ``preview``: computed, or those it was exported with."""
+    if runs.latents is not None:
+        scale, sample = latents_of(runs.latents)
+        return {"latent_scale": repr(scale)}, {"preview": json.dumps(preview_map(decoder, sample, scale))}
+    metadata = metadata_of(runs.autoencoder, "decoder")
+    if not {"latent_scale", "preview"} <= metadata.keys():
+        raise TrainingError(f"{runs.autoencoder}: no scale of latents in it; give features/latents.safetensors too")
+    return {"latent_scale": metadata["latent_scale"]}, {"preview": metadata["preview"]}
 
 
 def latents_of(path: Path) -> tuple[float, torch.Tensor]:

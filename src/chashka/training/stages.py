@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from chashka.checkpoints.safetensors_file import GRAPH_TENSOR
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
@@ -43,8 +46,9 @@ def train(
 ) -> None:
     """Train a stage for ``minutes`` (or to its end) in the folder ``run``; calling it again goes on where it stopped.
 
-    ``start``: an ``average.safetensors`` whose components the new run begins with. ``frozen``: for the U-Net, the
-    ``average.safetensors`` of the stages 'autoencoder', 'clip' and 't5'. Raises TrainingError for what does not fit.
+    ``start``: the weights whose components the new run begins with. ``frozen``: for the U-Net, the weights of the stages
+    'autoencoder', 'clip' and 't5'. Weights are an ``average.safetensors``, or a folder of exported components (the
+    package's own ``teacup/kandinsky``, say). Raises TrainingError for what does not fit.
     """
     fresh = not (run / "manifest.json").exists()
     task = _task(recipe, shards, run, device, frozen or {})
@@ -67,10 +71,10 @@ def write_average(trainer: Trainer, run: Path) -> None:
 
 
 def load_component(module: nn.Module, path: Path, part: str) -> nn.Module:
-    """Load component ``part`` of an ``average.safetensors`` into ``module``, strictly."""
-    if not path.is_file():
+    """Load component ``part`` of an ``average.safetensors``, or of a folder of exported components, strictly."""
+    if not path.exists():
         raise TrainingError(f"{path}: no such file; train the stage that writes it first")
-    weights = {key.split("/", 1)[1]: v for key, v in load_file(path).items() if key.startswith(part + "/")}
+    weights = _components(path, part).get(part, {})
     have, wanted = ({key: tuple(v.shape) for key, v in state.items()} for state in (weights, module.state_dict()))
     if have != wanted:
         differs = sorted(key for key in have.keys() | wanted.keys() if have.get(key) != wanted.get(key))
@@ -83,12 +87,31 @@ def load_component(module: nn.Module, path: Path, part: str) -> nn.Module:
     return module
 
 
-def recipe_of(path: Path) -> Recipe:
-    """The recipe that an ``average.safetensors`` was trained by: the file's metadata."""
-    from safetensors import safe_open
+def metadata_of(path: Path, part: str) -> dict[str, str]:
+    """What is stored beside the weights of ``part``, the recipe among it."""
+    file = path / f"{part}.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise TrainingError(f"{file}: no such file; train the stage that writes it first")
+    with safe_open(file, framework="pt") as opened:
+        return dict(opened.metadata())
 
-    with safe_open(path, framework="pt") as file:
-        return from_json(file.metadata()["recipe"], str(path))
+
+def recipe_of(path: Path, part: str) -> Recipe:
+    """The recipe that component ``part`` was trained by: the file's metadata."""
+    return from_json(metadata_of(path, part)["recipe"], str(path))
+
+
+def _components(path: Path, *parts: str) -> dict[str, dict[str, torch.Tensor]]:
+    """The components in ``path`` by name; of a folder only those among ``parts``."""
+    if path.is_dir():
+        files = {part: path / f"{part}.safetensors" for part in parts}
+        read = {part: load_file(file) for part, file in files.items() if file.is_file()}
+        return {part: {k: v for k, v in read[part].items() if k != GRAPH_TENSOR} for part in read}
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in load_file(path).items():
+        part, key = name.split("/", 1)
+        found.setdefault(part, {})[key] = value
+    return found
 
 
 def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> Task:
@@ -110,7 +133,8 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     missing = [stage for stage in ("autoencoder", "clip", "t5") if stage not in frozen]
     if missing:
         raise TrainingError(f"the U-Net needs the averaged weights of: {', '.join(missing)} (--frozen STAGE=FILE)")
-    autoencoder, clip, t5 = (recipe_of(frozen[stage]) for stage in ("autoencoder", "clip", "t5"))
+    autoencoder = recipe_of(frozen["autoencoder"], "encoder")
+    clip, t5 = recipe_of(frozen["clip"], "text_contrastive"), recipe_of(frozen["t5"], "text_t5")
     assert isinstance(autoencoder, AutoencoderRecipe)
     assert isinstance(clip, ContrastiveRecipe)
     assert isinstance(t5, T5Recipe)
@@ -130,7 +154,11 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
 
 
 def _begin_with(task: Task, start: Path) -> None:
-    parts = {key.split("/", 1)[0] for key in load_file(start)}
+    parts = _components(start, *task.modules)
+    if not parts.keys() & task.modules.keys():
+        raise TrainingError(f"{start}: holds none of {', '.join(task.modules)}; give weights of this stage")
     for name, module in task.modules.items():
         if name in parts:
             load_component(module, start, name)
+    if isinstance(task, ContrastiveTask) and "prototypes" not in parts:
+        task.prototypes_from_names()
