@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import random
 from collections import defaultdict
@@ -10,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chashka.data.composed import _russian, composed_corpus, russian_forms
-from chashka.data.composed_words import COLOURS, NOUNS, NUMBERS, RELATIONS
+from chashka.data.composed import composed_corpus, russian_forms
 from chashka.data.unigram import _digamma, _expected, _seeds, _Words, train_unigram
 from chashka.data.vocabulary_build import balanced_entries, split_words, train, write
 from chashka.data.words import MAIN_LOCALES, Words
@@ -22,39 +23,14 @@ pytestmark = pytest.mark.extra
 SIZE = 260 + 120
 
 
-def test_every_language_has_every_word() -> None:
-    for locale in MAIN_LOCALES:
-        assert len(NOUNS[locale]) == 24, locale
-        assert len(COLOURS[locale]) == 11, locale
-        assert len(NUMBERS[locale]) == 5, locale
-        assert len(RELATIONS[locale]) == 6, locale
-        assert len({len(row) for row in NOUNS[locale]}) == 1, locale
-    assert all(colour.count("|") == 2 for colour in COLOURS["uk"])
-
-
 def test_composed_captions() -> None:
     captions = composed_corpus(0, 500)
     assert captions == composed_corpus(0, 500) != composed_corpus(1, 500)
     assert {locale for locale, _ in captions} == set(MAIN_LOCALES)
     assert not any("|" in text or "{" in text for _, text in captions)
-
-
-@pytest.mark.parametrize(
-    ("what", "first", "second", "colour", "expected"),
-    [
-        (("relation", 0), 11, 0, -1, "космос внутри чайной чашки"),
-        (("relation", 1), 4, 16, 10, "серая кошка на столе"),
-        (("relation", 2), 9, 2, 1, "оранжевый мяч под домом"),
-        (("relation", 3), 15, 3, -1, "сердце слева от дерева"),
-        (("count", 0), 0, 0, 0, "одна чайная чашка"),
-        (("count", 1), 0, 0, 0, "две чайные чашки"),
-        (("count", 1), 16, 0, 0, "два стола"),
-        (("count", 4), 10, 0, 0, "пять яблок"),
-        (("colour", 0), 10, 0, 3, "зелёное яблоко"),
-    ],
-)
-def test_russian_agrees(what: tuple[str, int], first: int, second: int, colour: int, expected: str) -> None:
-    assert _russian(what, first, second, colour) == expected
+    # the package's vocabulary was trained on these: a change of theirs is a change of the vocabulary
+    digest = hashlib.sha256(json.dumps(composed_corpus(0, 3000), ensure_ascii=False).encode()).hexdigest()
+    assert digest.startswith("2af74a4a39f8b914")
 
 
 def test_russian_forms_of_nouns() -> None:

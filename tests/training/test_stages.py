@@ -25,6 +25,7 @@ from chashka.nets.configs import (
 )
 from chashka.nets.multilingual import ContrastiveTextEncoder
 from chashka.training import stages
+from chashka.training.appearance import Appearance, appearance
 from chashka.training.captions import Draw, balanced, load_captions
 from chashka.training.contrastive import ContrastiveTask, name_centres
 from chashka.training.features import clarity, load_features
@@ -57,6 +58,7 @@ CLIP = ContrastiveRecipe(
     text=TextEncoderConfig(vocab=300, embed=8, width=16, layers=1, heads=2, pooled=16),
     image=ImageTowerConfig(width=16, blocks=1, pooled=16, norm_groups=4),
     images=2,
+    appearance=4,
 )
 T5 = T5Recipe(run=RUN, text=T5Config(vocab=300, embed=8, width=16, layers=1, heads=2, ff=16), decoder_layers=1)
 UNET = UNetRecipe(
@@ -102,7 +104,7 @@ def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All four stages, one after the other."""
     folder = tmp_path_factory.mktemp("runs")
     for recipe in (AUTOENCODER, CLIP, T5):
-        stages.train(recipe, shards, folder / recipe.stage)
+        stages.train(recipe, shards, folder / recipe.stage, frozen=frozen(folder))
     stages.train(UNET, shards, folder / "unet", frozen=frozen(folder))
     return folder
 
@@ -163,11 +165,38 @@ def test_training_goes_on_from_exported_components(runs: Path, exported: Path, s
     # the U-Net takes a folder of components for a stage
     stages.train(UNET, shards, tmp_path / "unet", frozen=frozen(runs) | {"autoencoder": exported, "clip": exported})
     # and the text encoder brings no prototypes: they begin where it has the names
-    task = ContrastiveTask(CLIP, load_pictures(shards, 64), load_captions(shards / "captions.safetensors"), "cpu")
+    looks = Appearance(torch.eye(4)[:3], torch.eye(4)[:3, None].repeat(1, 2, 1))
+    captions = load_captions(shards / "captions.safetensors")
+    task = ContrastiveTask(CLIP, load_pictures(shards, 64), captions, "cpu", looks)
     stages._begin_with(task, exported)
-    assert task.look(tmp_path, 0)["name"] == 1.0
+    centres = name_centres(task.text, captions)[:, 4:]
+    assert torch.allclose(unit(task.prototypes.concept), unit(centres), atol=1e-5)
     with pytest.raises(TrainingError, match="none of text_t5"):
         stages.train(T5, shards, tmp_path / "t5", start=exported)
+
+
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def test_texts_learn_what_things_look_like(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--frozen autoencoder"):
+        stages.train(CLIP, shards, tmp_path)
+    # pictures are sums of a concept's and a style's own direction: codes tell both, and do not mix concepts
+    chance = torch.Generator().manual_seed(0)
+    base, way = torch.randn(5, 2, 3, 4, generator=chance), torch.randn(2, 2, 3, 4, generator=chance)
+    concept, style = torch.arange(40) % 5, torch.arange(40) // 5 % 2
+    latents = base[concept] + 0.3 * way[style] + 0.01 * torch.randn(40, 2, 3, 4, generator=chance)
+    looks = appearance(latents, concept, style, torch.ones(40), (6, 2), 4)
+    assert looks.concept.shape == (6, 4) and looks.styled.shape == (6, 2, 4)
+    assert torch.allclose(looks.concept[:5].norm(dim=-1), torch.ones(5)) and not looks.concept[5].any()
+    cosine = looks.concept[:5] @ looks.concept[:5].T
+    assert float((cosine - 2 * torch.eye(5)).max()) < 0.8
+    assert bool(((looks.styled[:5] * looks.concept[:5, None]).sum(-1) > 0.9).all())
+    design = torch.cat([looks.concept[concept], torch.ones(40, 1)], 1)
+    flat = latents.flatten(1)
+    left = (flat - design @ torch.linalg.lstsq(design, flat).solution).square().mean()
+    assert float(left) < 0.1 * float((flat - flat.mean(0)).square().mean())
 
 
 def test_captions_count_as_far_as_the_encoder_understands_them(runs: Path, shards: Path) -> None:

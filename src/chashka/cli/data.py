@@ -85,6 +85,28 @@ def captions(shards: Path, cache: Path | None, vocabulary: Path | None, seed: in
 
 
 @data.command()
+@click.option("--shards", type=FOLDER, required=True, help="Folder made by chashka data build; the scenes join it.")
+@click.option(
+    "--count", type=click.IntRange(1, 5_000_000), default=100_000, show_default=True, help="Number of scenes."
+)
+@click.option("--languages", type=click.IntRange(1, 12), default=3, show_default=True, help="Captions of each scene.")
+@click.option("--vocabulary", type=FILE, help="A vocabulary file.  [default: the one in the package]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives other scenes.")
+def scenes(shards: Path, count: int, languages: int, vocabulary: Path | None, seed: int) -> None:
+    """Compose scenes of several things, with captions in ten languages; training draws their pictures."""
+    _needs("pymorphy3", "chashka data scenes")
+    from chashka.data.scenes import write_scenes
+    from chashka.prompts import Vocabulary
+
+    described, styles = _described(shards)
+    drawn = [concept.removeprefix("emoji:") for concept, known in described.items() if known["emoji"]]
+    read = Vocabulary.load(vocabulary or _own_vocabulary())
+    out = shards / "scenes.safetensors"
+    write_scenes(out, count, seed, drawn, styles, lambda text: read.encode(text).ids, languages)
+    click.echo(f"{count} scenes with {count * languages} captions in {out}")
+
+
+@data.command()
 @click.option("--out", type=FILE, required=True, help="The vocabulary file to write.")
 @click.option("--cache", type=FOLDER, help="Folder of fetched packages.  [default: the user's cache]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the composed captions among the texts.")

@@ -1,170 +1,33 @@
-"""The word tables of the composed captions: things, colours, numbers and relations in the ten main languages.
+"""The word tables of composed captions in the ten main languages: things, colours, sizes, numbers, relations, places.
 
-The i-th row of every language names the same thing. What a row holds depends on the language. en, fa, zh, kk, mn: the
-name, the form that a relation asks for, the form after a number; de, fr, es: name, gender, plural; uk: gender,
-nominative, genitive, locative, instrumental, the form after two, the form after five; ru: the name alone.
+Things are the rows of ``nouns.tsv``: the emoji that shows the thing, then one cell for each language, whose parts are
+separated by ``|``. en: name, plural; ru: the name alone; de: name, gender, plural, dative where it differs; fr, es: name,
+gender, plural; uk: gender, nominative, genitive, locative, instrumental, the form after two, the form after five; kk, mn:
+name, the form that a relation asks for; fa: name; zh: name, measure word.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 
-def _rows(text: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(cell.strip() for cell in row.split("|")) for row in text.strip().split("\n"))
-
-
-def _three(names: str, forms: str = "", counted: str = "") -> tuple[tuple[str, ...], ...]:
-    first = names.split(", ")
-    return tuple(
-        zip(first, forms.split(", ") if forms else first, counted.split(", ") if counted else first, strict=True)
-    )
+COLUMNS = ("emoji", "en", "ru", "de", "fr", "es", "uk", "kk", "mn", "fa", "zh")
 
 
+def _read() -> tuple[tuple[str, ...], dict[str, tuple[tuple[str, ...], ...]]]:
+    lines = (Path(__file__).parent / "nouns.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines[1:]]
+    columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+    return columns["emoji"], {
+        locale: tuple(tuple(cell.split("|")) for cell in columns[locale]) for locale in COLUMNS[1:]
+    }
+
+
+EMOJI, NOUNS = _read()
+"""The concept (hexadecimal code point; ``-`` for none) and, by language, the forms of every thing."""
 PLACES = (0, 1, 2, 3, 9, 12, 16)
 """Rows of things that hold others: cup, box, house, tree, ball, boat, table."""
-
-_EN = (
-    "teacup, box, house, tree, cat, dog, car, star, moon, ball, apple, space, boat, fish, bird, heart, "
-    "table, flower, hat, rocket, umbrella, book, bowl, window"
-)
-
-NOUNS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "en": _three(
-        _EN,
-        counted="teacups, boxes, houses, trees, cats, dogs, cars, stars, moons, balls, apples, spaces, boats, fish, "
-        "birds, hearts, tables, flowers, hats, rockets, umbrellas, books, bowls, windows",
-    ),
-    "ru": _three(
-        "чайная чашка, коробка, дом, дерево, кошка, собака, машина, звезда, луна, мяч, яблоко, космос, лодка, рыба, "
-        "птица, сердце, стол, цветок, шляпа, ракета, зонт, книга, миска, окно"
-    ),
-    "fa": _three(
-        "فنجان, جعبه, خانه, درخت, گربه, سگ, ماشین, ستاره, ماه, توپ, سیب, فضا, قایق, ماهی, پرنده, قلب, "
-        "میز, گل, کلاه, موشک, چتر, کتاب, کاسه, پنجره"
-    ),
-    "zh": _three(
-        "茶杯, 盒子, 房子, 树, 猫, 狗, 汽车, 星星, 月亮, 球, 苹果, 太空, 船, 鱼, 鸟, 心, 桌子, 花, "
-        "帽子, 火箭, 雨伞, 书, 碗, 窗户",
-        counted="个茶杯, 个盒子, 座房子, 棵树, 只猫, 只狗, 辆汽车, 颗星星, 个月亮, 个球, 个苹果, 个太空, "
-        "条船, 条鱼, 只鸟, 颗心, 张桌子, 朵花, 顶帽子, 枚火箭, 把雨伞, 本书, 个碗, 扇窗户",
-    ),
-    "kk": _three(
-        "кесе, қорап, үй, ағаш, мысық, ит, көлік, жұлдыз, ай, доп, алма, ғарыш, қайық, балық, құс, жүрек, "
-        "үстел, гүл, қалпақ, зымыран, қолшатыр, кітап, тостаған, терезе",
-        "кесенің, қораптың, үйдің, ағаштың, мысықтың, иттің, көліктің, жұлдыздың, айдың, доптың, алманың, ғарыштың, "
-        "қайықтың, балықтың, құстың, жүректің, үстелдің, гүлдің, қалпақтың, зымыранның, қолшатырдың, кітаптың, "
-        "тостағанның, терезенің",
-    ),
-    "mn": _three(
-        "аяга, хайрцаг, байшин, мод, муур, нохой, машин, од, сар, бөмбөг, алим, сансар, завь, загас, шувуу, зүрх, "
-        "ширээ, цэцэг, малгай, пуужин, шүхэр, ном, таваг, цонх",
-        "аяганы, хайрцагны, байшингийн, модны, муурын, нохойн, машины, одны, сарны, бөмбөгний, алимны, сансрын, "
-        "завины, загасны, шувууны, зүрхний, ширээний, цэцгийн, малгайн, пуужингийн, шүхрийн, номын, тавагны, цонхны",
-    ),
-    "de": _rows(
-        """Tasse|f|Tassen
-        Schachtel|f|Schachteln
-        Haus|n|Häuser
-        Baum|m|Bäume
-        Katze|f|Katzen
-        Hund|m|Hunde
-        Auto|n|Autos
-        Stern|m|Sterne
-        Mond|m|Monde
-        Ball|m|Bälle
-        Apfel|m|Äpfel
-        Weltraum|m|Weltraumbilder
-        Boot|n|Boote
-        Fisch|m|Fische
-        Vogel|m|Vögel
-        Herz|n|Herzen
-        Tisch|m|Tische
-        Blume|f|Blumen
-        Hut|m|Hüte
-        Rakete|f|Raketen
-        Regenschirm|m|Regenschirme
-        Buch|n|Bücher
-        Schüssel|f|Schüsseln
-        Fenster|n|Fenster"""
-    ),
-    "fr": _rows(
-        """tasse|f|tasses
-        boîte|f|boîtes
-        maison|f|maisons
-        arbre|m|arbres
-        chat|m|chats
-        chien|m|chiens
-        voiture|f|voitures
-        étoile|f|étoiles
-        lune|f|lunes
-        ballon|m|ballons
-        pomme|f|pommes
-        cosmos|m|cosmos
-        bateau|m|bateaux
-        poisson|m|poissons
-        oiseau|m|oiseaux
-        cœur|m|cœurs
-        table|f|tables
-        fleur|f|fleurs
-        chapeau|m|chapeaux
-        fusée|f|fusées
-        parapluie|m|parapluies
-        livre|m|livres
-        bol|m|bols
-        fenêtre|f|fenêtres"""
-    ),
-    "es": _rows(
-        """taza|f|tazas
-        caja|f|cajas
-        casa|f|casas
-        árbol|m|árboles
-        gato|m|gatos
-        perro|m|perros
-        coche|m|coches
-        estrella|f|estrellas
-        luna|f|lunas
-        balón|m|balones
-        manzana|f|manzanas
-        cosmos|m|cosmos
-        barco|m|barcos
-        pez|m|peces
-        pájaro|m|pájaros
-        corazón|m|corazones
-        mesa|f|mesas
-        flor|f|flores
-        sombrero|m|sombreros
-        cohete|m|cohetes
-        paraguas|m|paraguas
-        libro|m|libros
-        cuenco|m|cuencos
-        ventana|f|ventanas"""
-    ),
-    "uk": _rows(
-        """f|чашка|чашки|чашці|чашкою|чашки|чашок
-        f|коробка|коробки|коробці|коробкою|коробки|коробок
-        m|будинок|будинку|будинку|будинком|будинки|будинків
-        n|дерево|дерева|дереві|деревом|дерева|дерев
-        m|кіт|кота|коті|котом|коти|котів
-        m|собака|собаки|собаці|собакою|собаки|собак
-        f|машина|машини|машині|машиною|машини|машин
-        f|зірка|зірки|зірці|зіркою|зірки|зірок
-        m|місяць|місяця|місяці|місяцем|місяці|місяців
-        m|м'яч|м'яча|м'ячі|м'ячем|м'ячі|м'ячів
-        n|яблуко|яблука|яблуці|яблуком|яблука|яблук
-        m|космос|космосу|космосі|космосом|космоси|космосів
-        m|човен|човна|човні|човном|човни|човнів
-        f|риба|риби|рибі|рибою|риби|риб
-        m|птах|птаха|птахові|птахом|птахи|птахів
-        n|серце|серця|серці|серцем|серця|сердець
-        m|стіл|столу|столі|столом|столи|столів
-        f|квітка|квітки|квітці|квіткою|квітки|квіток
-        m|капелюх|капелюха|капелюсі|капелюхом|капелюхи|капелюхів
-        f|ракета|ракети|ракеті|ракетою|ракети|ракет
-        f|парасолька|парасольки|парасольці|парасолькою|парасольки|парасольок
-        f|книга|книги|книзі|книгою|книги|книг
-        f|миска|миски|мисці|мискою|миски|мисок
-        n|вікно|вікна|вікні|вікном|вікна|вікон"""
-    ),
-}
+SPACE = 11
+"""The row of the thing that cannot be counted."""
 
 # red, orange, yellow, green, blue, violet, pink, brown, black, white, grey
 COLOURS: dict[str, tuple[str, ...]] = {
@@ -204,25 +67,89 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 
-# inside, on, under, left of, right of, beside ({b}: the form that most relations of the language ask for), and
+# big, small; fr, es: masculine and feminine; uk: masculine
+SIZES: dict[str, tuple[str, str]] = {
+    "en": ("big", "small"),
+    "ru": ("большой", "маленький"),
+    "de": ("groß", "klein"),
+    "fr": ("grand|grande", "petit|petite"),
+    "es": ("grande", "pequeño|pequeña"),
+    "fa": ("بزرگ", "کوچک"),
+    "zh": ("大的", "小的"),
+    "kk": ("үлкен", "кішкентай"),
+    "mn": ("том", "жижиг"),
+    "uk": ("великий", "маленький"),
+}
+
+AND: dict[str, str] = {
+    "en": " and ",
+    "ru": " и ",
+    "de": " und ",
+    "fr": " et ",
+    "es": " y ",
+    "fa": " و ",
+    "zh": "和",
+    "kk": " және ",
+    "mn": " ба ",
+    "uk": " та ",
+}
+
+# on a plain ground of a colour ({c}), then in the sky, on grass, in the sea, at night, in the snow, in space, in a room
+GROUNDS: dict[str, tuple[str, ...]] = {
+    locale: tuple(row.split(" / "))
+    for locale, row in {
+        "en": "{x} on a {c} background / {x} in the sky / {x} on the grass / {x} in the sea / {x} at night"
+        " / {x} in the snow / {x} in space / {x} in a room",
+        "ru": "{x} на {c} фоне / {x} в небе / {x} на траве / {x} в море / {x} ночью / {x} на снегу / {x} в космосе"
+        " / {x} в комнате",
+        "de": "{x} auf {c} Hintergrund / {x} am Himmel / {x} auf der Wiese / {x} im Meer / {x} in der Nacht"
+        " / {x} im Schnee / {x} im Weltraum / {x} im Zimmer",
+        "fr": "{x} sur fond {c} / {x} dans le ciel / {x} sur l'herbe / {x} dans la mer / {x} la nuit"
+        " / {x} dans la neige / {x} dans l'espace / {x} dans une chambre",
+        "es": "{x} sobre fondo {c} / {x} en el cielo / {x} sobre la hierba / {x} en el mar / {x} de noche"
+        " / {x} en la nieve / {x} en el espacio / {x} en una habitación",
+        "fa": "{x} روی پس‌زمینه {c} / {x} در آسمان / {x} روی چمن / {x} در دریا / {x} در شب / {x} در برف / {x} در فضا"
+        " / {x} در اتاق",
+        "zh": "{c}背景上的{x} / 天空中的{x} / 草地上的{x} / 海里的{x} / 夜晚的{x} / 雪地里的{x} / 太空中的{x} / 房间里的{x}",
+        "kk": "{c} фондағы {x} / аспандағы {x} / шөптегі {x} / теңіздегі {x} / түнгі {x} / қардағы {x} / ғарыштағы {x}"
+        " / бөлмедегі {x}",
+        "mn": "{c} дэвсгэр дээрх {x} / тэнгэр дэх {x} / зүлгэн дээрх {x} / далай дахь {x} / шөнийн {x}"
+        " / цасан дээрх {x} / сансар дахь {x} / өрөөн дэх {x}",
+        "uk": "{x} на {c} тлі / {x} у небі / {x} на траві / {x} у морі / {x} вночі / {x} на снігу / {x} у космосі"
+        " / {x} у кімнаті",
+    }.items()
+}
+
+# inside, on, under, left of, right of, beside, behind, above, wearing. {b}: the form that most relations of the language ask
+# for; ru, uk: genitive, with {on} locative and {under} instrumental; {n}: the plain name
 RELATIONS: dict[str, tuple[str, ...]] = {
     locale: tuple(row.split(" / "))
     for locale, row in {
         "en": "{a} inside {b} / {a} on {b} / {a} under {b} / {a} to the left of {b} / {a} to the right of {b}"
-        " / {a} next to {b}",
+        " / {a} next to {b}"
+        " / {a} behind {b} / {a} above {b} / {a} wearing {b}",
         "ru": "{a} внутри {b} / {a} на {on} / {a} под {under} / {a} слева от {b} / {a} справа от {b}"
-        " / {a} рядом с {under}",
+        " / {a} рядом с {under}"
+        " / {a} за {under} / {a} над {under} / {a} в {on}",
         "uk": "{a} всередині {b} / {a} на {on} / {a} під {under} / {a} ліворуч від {b} / {a} праворуч від {b}"
-        " / {a} біля {b}",
-        "de": "{a} in {b} / {a} auf {b} / {a} unter {b} / {a} links von {b} / {a} rechts von {b} / {a} neben {b}",
-        "fr": "{a} dans {b} / {a} sur {b} / {a} sous {b} / {a} à gauche d'{b} / {a} à droite d'{b} / {a} à côté d'{b}",
+        " / {a} біля {b}"
+        " / {a} за {under} / {a} над {under} / {a} у {on}",
+        "de": "{a} in {b} / {a} auf {b} / {a} unter {b} / {a} links von {b} / {a} rechts von {b} / {a} neben {b}"
+        " / {a} hinter {b} / {a} über {b} / {a} mit {b}",
+        "fr": "{a} dans {b} / {a} sur {b} / {a} sous {b} / {a} à gauche d'{b} / {a} à droite d'{b} / {a} à côté d'{b}"
+        " / {a} derrière {b} / {a} au-dessus d'{b} / {a} avec {b}",
         "es": "{a} dentro de {b} / {a} sobre {b} / {a} debajo de {b} / {a} a la izquierda de {b}"
-        " / {a} a la derecha de {b} / {a} al lado de {b}",
-        "fa": "{a} داخل {b} / {a} روی {b} / {a} زیر {b} / {a} سمت چپ {b} / {a} سمت راست {b} / {a} کنار {b}",
-        "zh": "{b}里的{a} / {b}上的{a} / {b}下的{a} / {a}在{b}左边 / {a}在{b}右边 / {a}在{b}旁边",
+        " / {a} a la derecha de {b} / {a} al lado de {b}"
+        " / {a} detrás de {b} / {a} encima de {b} / {a} con {b}",
+        "fa": "{a} داخل {b} / {a} روی {b} / {a} زیر {b} / {a} سمت چپ {b} / {a} سمت راست {b} / {a} کنار {b}"
+        " / {a} پشت {b} / {a} بالای {b} / {a} با {b}",
+        "zh": "{b}里的{a} / {b}上的{a} / {b}下的{a} / {a}在{b}左边 / {a}在{b}右边 / {a}在{b}旁边"
+        " / {b}后面的{a} / {b}上方的{a} / 戴着{b}的{a}",
         "kk": "{b} ішіндегі {a} / {b} үстіндегі {a} / {b} астындағы {a} / {b} сол жағындағы {a} / {b} оң жағындағы {a}"
-        " / {b} жанындағы {a}",
+        " / {b} жанындағы {a}"
+        " / {b} артындағы {a} / {b} жоғарысындағы {a} / {n} киген {a}",
         "mn": "{b} доторх {a} / {b} дээрх {a} / {b} доорх {a} / {b} зүүн талд байгаа {a} / {b} баруун талд байгаа {a}"
-        " / {b} хажууд байгаа {a}",
+        " / {b} хажууд байгаа {a}"
+        " / {b} ард байгаа {a} / {b} дээгүүр байгаа {a} / {n} өмссөн {a}",
     }.items()
 }

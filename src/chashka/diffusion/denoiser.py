@@ -63,6 +63,10 @@ class Denoiser:
     (training). dtype: what the network is given ("float32", "float16", …; None: the dtype of x); the result has the
     dtype of x. round_t: give the network the nearest integer timestep, as k-diffusion's ``quantize`` does. Networks
     with learned variance return 2·C channels: the second half is dropped.
+
+    data_std: the prediction is about data divided by this number, x/data_std = x0/data_std + (σ/data_std)·noise. With
+    "v" that is EDM's preconditioning with σ_data (arXiv 2206.00364, table 1): at high noise the network says the data
+    alone and need not repeat the noise, which matters where the data are small beside it.
     """
 
     network: Network
@@ -70,15 +74,18 @@ class Denoiser:
     prediction: str = "eps"
     dtype: str | None = "float32"
     round_t: bool = False
+    data_std: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0.0 < self.data_std < float("inf"):
+            raise InputError(f"data_std is {self.data_std!r}; a standard deviation above 0 is needed")
         if self.prediction not in PREDICTIONS:
             raise InputError(f"prediction {self.prediction!r} does not exist; use one of {', '.join(PREDICTIONS)}")
 
     def scalings(self, sigma: Level) -> tuple[Level, Level, Level]:
         """(c_skip, c_out, c_in) at ``sigma``: a number for a number, (B,) for an array (constants stay numbers)."""
-        c_skip, c_out = PREDICTIONS[self.prediction].scalings(sigma)
-        return c_skip, c_out, self.schedule.scale(sigma)
+        c_skip, c_out = PREDICTIONS[self.prediction].scalings(sigma / self.data_std)
+        return c_skip, self.data_std * c_out, self.schedule.scale(sigma)
 
     def t(self, sigma: Level) -> Level:
         """What the network is told about the noise: a number in [0, 1000], or (B,) of them."""
@@ -88,9 +95,9 @@ class Denoiser:
         return float(round(t)) if is_scalar(t) else t.round()
 
     def target(self, x0: Array, noise: Array, sigma: Level) -> Array:
-        """What F should have said for x = x0 + σ·noise, in network space: ε, v, x0 or ε - x0. Shapes as ``x0``."""
-        of_x0, of_noise = PREDICTIONS[self.prediction].weights(_level(sigma, x0))
-        return as_rows(of_x0, x0) * x0 + as_rows(of_noise, x0) * noise
+        """What F should have said for x = x0 + σ·noise: ε, v, x0 or ε - x0 of the data over ``data_std``. Shapes as ``x0``."""
+        of_x0, of_noise = PREDICTIONS[self.prediction].weights(_level(sigma, x0) / self.data_std)
+        return as_rows(of_x0, x0) * (x0 / self.data_std) + as_rows(of_noise, x0) * noise
 
     def output(self, x: Array, sigma: Level, cond: Conditioning | None = None) -> Array:
         """F itself, (B, C, H, W), to be compared with :meth:`target`; ``x`` in sigma space."""

@@ -1,9 +1,9 @@
 """Stage two: the contrastive text encoder and the image tower (recipe: ``ContrastiveRecipe``).
 
-Every concept has one learned prototype. A name in any language and a picture in any style are pulled to their concept's
-prototype and pushed from all others: multi-positive InfoNCE with every concept as a negative and the texts' common
-prototype in place of pairwise terms (compare Reimers and Gurevych, arXiv 2004.09813). A keyword of several concepts
-spreads over them.
+Every concept has one prototype: half what its pictures look like, half learned. A name in any language and a picture in any
+style are pulled to their concept's prototype and pushed from all others: multi-positive InfoNCE with every concept as a
+negative and the texts' common prototype in place of pairwise terms (compare Reimers and Gurevych, arXiv 2004.09813). A
+keyword of several concepts spreads over them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import nn
 
 from chashka.nets.image_tower import ImageTower
 from chashka.nets.multilingual import ContrastiveTextEncoder
+from chashka.training.appearance import Appearance
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, balanced
 from chashka.training.pictures import Pictures, jitter, to_network
 from chashka.training.recipes import ContrastiveRecipe
@@ -25,27 +26,44 @@ KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.25, VARIANT: 0.35, STYLED: 0.35}
 
 
 class Prototypes(nn.Module):
-    """One direction per concept, and a style head over pooled embeddings whose last class is 'not said'."""
+    """One direction per concept, and a style head over pooled embeddings whose last class is 'not said'.
 
-    def __init__(self, concepts: int, styles: int, width: int) -> None:
+    A direction is half what the concept looks like (``codes`` (C, E), fixed) and half a learned code (C, width - E).
+    """
+
+    def __init__(self, codes: torch.Tensor, styles: int, width: int) -> None:
         super().__init__()
-        self.concept = nn.Parameter(torch.randn(concepts, width))
+        self.codes: torch.Tensor
+        self.register_buffer("codes", codes)
+        self.concept = nn.Parameter(torch.randn(len(codes), width - codes.shape[1]))
         self.style = nn.Linear(width, styles + 1)
 
     def forward(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled (B, D) → cosines to every concept (B, C) and style logits (B, S + 1)."""
-        return F.normalize(pooled, dim=-1) @ F.normalize(self.concept, dim=-1).T, self.style(pooled / 16)
+        directions = torch.cat([self.codes, F.normalize(self.concept, dim=-1)], 1)
+        return F.normalize(pooled, dim=-1) @ F.normalize(directions, dim=-1).T, self.style(pooled / 16)
 
 
 class ContrastiveTask:
     modules: Mapping[str, nn.Module]
 
-    def __init__(self, recipe: ContrastiveRecipe, pictures: Pictures, captions: Captions, device: str) -> None:
+    def __init__(
+        self,
+        recipe: ContrastiveRecipe,
+        pictures: Pictures,
+        captions: Captions,
+        device: str,
+        looks: Appearance | None = None,
+    ) -> None:
+        """``looks`` of the captions' concepts, ``recipe.appearance`` numbers each; None where that is 0."""
         self.recipe, self.device = recipe, device
         torch.manual_seed(recipe.run.seed)
         self.text = ContrastiveTextEncoder(recipe.text).to(device)
         self.image = ImageTower(recipe.image).to(device)
-        self.prototypes = Prototypes(len(captions.concepts), len(pictures.styles), recipe.text.width).to(device)
+        shape = len(captions.concepts), len(pictures.styles)
+        none = Appearance(torch.zeros(shape[0], 0), torch.zeros(*shape, 0))
+        self.looks = Appearance(*((looks or none).concept.to(device), (looks or none).styled.to(device)))
+        self.prototypes = Prototypes(self.looks.concept, shape[1], recipe.text.pooled).to(device)
         self.modules = {"text_contrastive": self.text, "image_tower": self.image, "prototypes": self.prototypes}
         self.captions, self.styles = captions.to(device), len(pictures.styles)
         kinds = torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
@@ -69,8 +87,12 @@ class ContrastiveTask:
             pooled.append(self.text(noisy(ids, mask, recipe.token_noise, recipe.text.vocab, generator), mask)[1])
         rows = torch.cat(parts)
         style = self.captions.style[rows]
-        text = self._compare(torch.cat(pooled), self.captions.concept[rows], torch.where(style < 0, self.styles, style))
+        concept, said = self.captions.concept[rows], torch.cat(pooled)
+        text = self._compare(said, concept, torch.where(style < 0, self.styles, style))
         loss, figures = text[0] + 0.2 * text[1], {"text": text[0], "text_style": text[1]}
+        if recipe.appearance:
+            figures["looks"] = self._looks(said, concept, style)
+            loss = loss + recipe.looks * figures["looks"]
         if recipe.images:
             seen = self.rows[self.draw_picture(recipe.images, generator)]
             pixels = jitter(to_network(self.pixels[seen]), generator)
@@ -85,7 +107,7 @@ class ContrastiveTask:
 
         For runs that begin with an exported text encoder: prototypes are not exported.
         """
-        centres = name_centres(self.text, self.captions)
+        centres = name_centres(self.text, self.captions)[:, self.recipe.appearance :]
         found = centres.norm(dim=-1) > 0
         scaled = centres * self.prototypes.concept.norm(dim=-1, keepdim=True)
         self.prototypes.concept[found] = scaled[found]
@@ -115,6 +137,13 @@ class ContrastiveTask:
             cosine = self.prototypes(self.text(*self.captions.batch(part))[1])[0]
             hits.append(cosine.argmax(1) == self.captions.concept[part])
         return torch.cat(hits)
+
+    def _looks(self, pooled: torch.Tensor, concept: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        """1 - cosine of the pooled text's first numbers to what it should look like, in the style that it names."""
+        styled = self.looks.styled[concept, style.clamp(min=0)]
+        drawn = (style >= 0) & (styled.abs().sum(-1) > 0)
+        wanted = torch.where(drawn[:, None], styled, self.looks.concept[concept])
+        return (1 - F.cosine_similarity(pooled[:, : self.recipe.appearance].float(), wanted, dim=-1)).mean()
 
     def _compare(
         self, pooled: torch.Tensor, concept: torch.Tensor, style: torch.Tensor

@@ -8,7 +8,7 @@ features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -32,8 +32,8 @@ KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.4, VARIANT: 0.5, STYLED: 1.0}
 
 
 @dataclass(slots=True)
-class Features:
-    """Everything the U-Net's training reads, on one device."""
+class Latents:
+    """Pictures as the frozen autoencoder sees them, with their labels, on one device."""
 
     latents: torch.Tensor
     concept: torch.Tensor
@@ -41,6 +41,15 @@ class Features:
     group: torch.Tensor
     weight: torch.Tensor
     held_out: torch.Tensor
+    latent_scale: float
+    groups: list[str]
+    concepts: list[str]
+
+
+@dataclass(slots=True)
+class Features(Latents):
+    """Everything the U-Net's training reads, on one device."""
+
     tokens1: torch.Tensor
     tokens2: torch.Tensor
     pooled1: torch.Tensor
@@ -49,9 +58,6 @@ class Features:
     row_style: torch.Tensor
     row_weight: torch.Tensor
     row_source: torch.Tensor
-    latent_scale: float
-    groups: list[str]
-    concepts: list[str]
 
 
 @torch.no_grad()
@@ -145,19 +151,22 @@ def choose_rows(captions: Captions, per_concept: int, main_boost: float, seed: i
     return rows
 
 
-def load_features(folder: Path, device: str) -> Features:
+def load_latents(folder: Path, device: str) -> Latents:
     with safe_open(folder / "latents.safetensors", framework="pt", device=device) as file:
         metadata = file.metadata()
-        pictures = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return Latents(
+            **{key: file.get_tensor(key) for key in file.keys()},  # noqa: SIM118
+            latent_scale=float(metadata["latent_scale"]),
+            groups=json.loads(metadata["groups"]),
+            concepts=json.loads(metadata["concepts"]),
+        )
+
+
+def load_features(folder: Path, device: str) -> Features:
+    seen = load_latents(folder, device)
     with safe_open(folder / "text.safetensors", framework="pt", device=device) as file:
         texts = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return Features(
-        **pictures,
-        **texts,
-        latent_scale=float(metadata["latent_scale"]),
-        groups=json.loads(metadata["groups"]),
-        concepts=json.loads(metadata["concepts"]),
-    )
+    return Features(**{f.name: getattr(seen, f.name) for f in fields(Latents)}, **texts)
 
 
 def _encode(

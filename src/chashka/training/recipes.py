@@ -96,7 +96,8 @@ class ContrastiveRecipe:
     """Text and image towers against one prototype per concept and one per style (all concepts are negatives of each other).
 
     ``batch`` texts and ``images`` pictures at 64×64 a step; without pictures the image tower stays as it is. ``temperature``
-    multiplies cosines.
+    multiplies cosines. ``appearance`` of the pooled numbers say what the concept looks like (training/appearance.py; needs the
+    frozen autoencoder; 0: none do), ``looks`` is the weight of their own loss.
     """
 
     stage: str = "clip"
@@ -109,6 +110,8 @@ class ContrastiveRecipe:
     image: ImageTowerConfig = TEACUP_IMAGE_TOWER
     images: int = 8
     temperature: float = 20.0
+    appearance: int = 128
+    looks: float = 2.0
     token_noise: float = 0.03
     main_boost: float = 8.0
 
@@ -129,10 +132,12 @@ class T5Recipe:
 
 @dataclass(frozen=True, slots=True)
 class UNetRecipe:
-    """Flow matching on frozen latents and frozen text features (arXiv 2210.02747; logit-normal times: arXiv 2403.03206).
+    """Denoising of frozen latents with frozen text features, in the straight path's times (logit-normal: arXiv 2403.03206).
 
-    ``time_mean`` and ``time_std`` are those of logit(t). They must reach t above 0.9, where a picture's layout is decided: a
-    first run with -1 and 1 hardly ever did, and drew the layout of the noise instead of that of the words. ``drop_text``
+    ``time_mean`` and ``time_std`` are those of logit(t), which is ln σ. ``prediction`` and ``data_std`` are the Denoiser's: the
+    latents' standard deviation is about 0.37, so that a network that predicts the velocity ε - x0 spends itself on repeating
+    the noise (the first runs did, and hardly learned the words); v of the data over their deviation leaves that to
+    arithmetic. ``drop_text``
     rows see the empty text. ``match_style`` is the share of presentations whose caption names the drawing's style when
     such a caption exists. ``variants`` latents are kept of each picture: the picture, then copies that are mirrored,
     shifted and scaled a little. ``groups`` are the relative shares of the groups of concepts, ``main_boost`` how much more
@@ -145,8 +150,10 @@ class UNetRecipe:
     run: Run = field(default_factory=lambda: Run(batch=64, minutes=180.0, optimiser=Optimiser(lr=8e-4)))
     network: UNetConfig = TEACUP_UNET
     head: TextHeadConfig = TEACUP_TEXT_HEAD
-    time_mean: float = 0.0
-    time_std: float = 1.5
+    time_mean: float = -0.4
+    time_std: float = 1.3
+    prediction: str = "v"
+    data_std: float = 0.37
     cosine: float = 0.0
     drop_text: float = 0.10
     match_style: float = 0.35

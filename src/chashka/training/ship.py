@@ -71,7 +71,8 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
         "added": torch.zeros(2, unet.head.added),
     }
     sampling = {
-        "prediction": "flow",
+        "prediction": unet.prediction,
+        "data_std": repr(unet.data_std),
         "schedule": json.dumps({"kind": "flow", "shift": SHIFT}),
         "defaults": json.dumps(DEFAULTS),
     }

@@ -13,10 +13,11 @@ from chashka.checkpoints.safetensors_file import GRAPH_TENSOR
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
+from chashka.training.appearance import appearance
 from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
 from chashka.training.contrastive import ContrastiveTask, concept_weights
-from chashka.training.features import load_features, write_latents, write_text
+from chashka.training.features import load_features, load_latents, write_latents, write_text
 from chashka.training.loop import Slice, Task, Trainer
 from chashka.training.pictures import load_pictures
 from chashka.training.recipes import (
@@ -119,14 +120,43 @@ def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str
         case AutoencoderRecipe():
             return AutoencoderTask(recipe, load_pictures(shards), device)
         case ContrastiveRecipe():
-            captions = load_captions(shards / "captions.safetensors")
-            return ContrastiveTask(recipe, load_pictures(shards, 64), captions, device)
+            return _contrastive_task(recipe, shards, run, device, frozen)
         case T5Recipe():
             captions = load_captions(shards / "captions.safetensors")
             weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
             return T5Task(recipe, captions, weights, device)
         case UNetRecipe():
             return _unet_task(recipe, shards, run, device, frozen)
+
+
+def _contrastive_task(
+    recipe: ContrastiveRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]
+) -> ContrastiveTask:
+    captions = load_captions(shards / "captions.safetensors")
+    pictures, looks = load_pictures(shards, 64), None
+    if recipe.appearance:
+        if "autoencoder" not in frozen:
+            raise TrainingError("this recipe's texts learn what things look like: give --frozen autoencoder=WEIGHTS")
+        folder = run / "features"
+        _latents(folder, frozen["autoencoder"], shards, UNetRecipe(variants=1), device)
+        seen = load_latents(folder, device)
+        if seen.concepts != captions.concepts:
+            raise TrainingError(f"{shards}: captions and pictures are not of one build; make the captions again")
+        shape = len(captions.concepts), len(pictures.styles)
+        looks = appearance(seen.latents[0], seen.concept, seen.style, seen.weight, shape, recipe.appearance)
+    return ContrastiveTask(recipe, pictures, captions, device, looks)
+
+
+def _latents(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
+    """Write latents of all pictures into ``folder`` unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "latents.safetensors").exists():
+        return
+    found = recipe_of(autoencoder, "encoder")
+    assert isinstance(found, AutoencoderRecipe)
+    encoder = load_component(Encoder(found.network), autoencoder, "encoder").to(device).eval()
+    write_latents(folder / "part", encoder, load_pictures(shards), recipe, device)
+    (folder / "part").replace(folder / "latents.safetensors")
 
 
 def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UNetTask:
@@ -139,11 +169,7 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     assert isinstance(clip, ContrastiveRecipe)
     assert isinstance(t5, T5Recipe)
     folder = run / "features"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "latents.safetensors").exists():
-        encoder = load_component(Encoder(autoencoder.network), frozen["autoencoder"], "encoder").to(device).eval()
-        write_latents(folder / "part", encoder, load_pictures(shards), recipe, device)
-        (folder / "part").replace(folder / "latents.safetensors")
+    _latents(folder, frozen["autoencoder"], shards, recipe, device)
     if not (folder / "text.safetensors").exists():
         text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
         other = load_component(T5TextEncoder(t5.text), frozen["t5"], "text_t5").to(device).eval()

@@ -85,7 +85,7 @@ class UNetTask:
         self.decoder = decoder.to(device).eval().requires_grad_(False)
         both = Conditioned(self.unet, self.head)
         self.network = torch.compile(both, fullgraph=True) if recipe.compile else both
-        self.denoiser = Denoiser(self._predict, Flow(), "flow")
+        self.denoiser = self._denoiser(Flow())
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
         self.held = torch.nonzero(features.held_out == 1).squeeze(1)[:256]
         self.draw_picture = Draw(picture_weights(recipe, features)[self.rows])
@@ -126,12 +126,15 @@ class UNetTask:
     def _flow_loss(
         self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, text: Conditioning
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Per picture: mean squared error of the velocity, and 1 - cosine of its direction."""
+        """Per picture: mean squared error of what the network says, and 1 - cosine of its direction."""
         sigma = t / (1 - t)
         out = self.denoiser.output(x0 + sigma.reshape(-1, 1, 1, 1) * noise, sigma, text)
         target = self.denoiser.target(x0, noise, sigma)
         value = (out - target).square().mean((1, 2, 3))
         return value, 1 - F.cosine_similarity(out.flatten(1), target.flatten(1), dim=1)
+
+    def _denoiser(self, schedule: Flow) -> Denoiser:
+        return Denoiser(self._predict, schedule, self.recipe.prediction, data_std=self.recipe.data_std)
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
@@ -181,7 +184,7 @@ class UNetTask:
     def _draw(self, rows: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
         schedule = Flow(shift=0.5)
         cond, uncond = self._text(rows), self._text(torch.zeros_like(rows))
-        denoise = cfg(Denoiser(self._predict, schedule, "flow"), cond, uncond, 3.0)
+        denoise = cfg(self._denoiser(schedule), cond, uncond, 3.0)
         sigmas = schedule.spaced(20)
         shape = (len(rows), *self.features.latents.shape[2:])
         x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])

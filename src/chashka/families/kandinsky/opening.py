@@ -44,7 +44,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(as_network(unet), schedule, prediction),
+        denoiser=Denoiser(as_network(unet), schedule, prediction, data_std=float(unet.metadata.get("data_std", 1.0))),
         codec=LatentCodec(
             _by_mapping(encoder),
             _by_mapping(decoder),

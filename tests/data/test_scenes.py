@@ -1,0 +1,89 @@
+"""Scenes are drawn by a seed, keep to their rules, and are said in every main language."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from chashka.data.composed_words import EMOJI
+from chashka.data.scenes import (
+    HOLDERS,
+    INSIDE,
+    WEARERS,
+    WEARING,
+    WORN,
+    Scene,
+    Scenes,
+    held_out,
+    only_composed,
+    say,
+    write_scenes,
+)
+from chashka.data.words import MAIN_LOCALES
+
+pytestmark = pytest.mark.extra
+STYLES = ("flat", "3d", "unnamed")
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Scene]:
+    source, rng = Scenes(EMOJI, STYLES), random.Random(0)
+    return [source.draw(rng) for _ in range(4000)]
+
+
+def test_scenes_keep_to_their_rules(drawn: list[Scene]) -> None:
+    assert Counter(scene.kind for scene in drawn).keys() == {"single", "count", "pair", "many"}
+    for scene in drawn:
+        nouns = [thing.noun for thing in scene.things]
+        assert len(set(nouns)) == len(nouns) and sum(thing.count for thing in scene.things) <= 5
+        assert (scene.ground == 0) == (scene.ground_colour >= 0)
+        assert scene.style in (-1, 0, 1)  # styles without words are not asked for
+        if scene.relation >= 0:
+            a, b = (EMOJI[noun] for noun in nouns)
+            assert not held_out(scene.relation, a, b)
+            assert scene.relation != INSIDE or b in HOLDERS
+            assert scene.relation != WEARING or (a in WEARERS and b in WORN)
+
+
+def test_what_is_held_out_is_decided_by_names_alone() -> None:
+    triples = [(relation, a, b) for relation in range(8) for a in EMOJI for b in EMOJI if a != b]
+    assert sum(held_out(*triple) for triple in triples) / len(triples) == pytest.approx(0.10, abs=0.005)
+    assert held_out(3, "1f408", "1f415") == held_out(3, "1f408", "1f415")
+    assert 1 <= sum(map(only_composed, EMOJI)) <= 10
+
+
+def test_things_without_drawings_are_not_composed() -> None:
+    source, rng = Scenes(["1f408", "1f415", "1f34e", "1f375", "1f3a9"], STYLES), random.Random(1)
+    seen = {EMOJI[thing.noun] for _ in range(300) for thing in source.draw(rng).things}
+    assert seen == {"1f408", "1f415", "1f34e", "1f375", "1f3a9"}
+
+
+@pytest.mark.parametrize("locale", MAIN_LOCALES)
+def test_every_scene_can_be_said(locale: str, drawn: list[Scene]) -> None:
+    rng = random.Random(2)
+    for scene in drawn[:400]:
+        text = say(scene, locale, STYLES, rng)
+        assert text and not set("{}|") & set(text)
+
+
+def test_the_table_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    def encode(text: str) -> list[int]:
+        return [1, *(260 + ord(letter) % 100 for letter in text[:20]), 2]
+
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_scenes(tmp_path / name, 50, seed, EMOJI, STYLES, encode, languages=2)
+    one, same, other = ((tmp_path / name).read_bytes() for name in "abc")
+    assert one == same != other
+    with safe_open(tmp_path / "a", framework="numpy") as file:
+        assert json.loads(file.metadata()["emoji"]) == list(EMOJI)
+        table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert table["noun"].shape == (50, 5) and table["offsets"].shape == (101,)
+    assert table["offsets"][-1] == len(table["ids"]) and (table["ids"][table["offsets"][:-1]] == 1).all()
+    assert set(table["scene"].tolist()) == set(range(50))
+    counted = (table["noun"] >= 0).sum(1)
+    assert counted.min() == 1 and counted.max() > 3
