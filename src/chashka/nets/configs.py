@@ -77,7 +77,8 @@ class UNetConfig:
     for every level) and ``head_width`` is set. ``context`` is the width of text tokens. ``linear_proj``: the
     transformer's projections are linear (Stable Diffusion 2). ``resample`` 'conv' or 'resblock'. ``scale_shift``: the
     time embedding scales and shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and
-    keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks.
+    keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks;
+    ``places`` waves along each axis join the input, so that the network knows where it is.
     """
 
     in_channels: int
@@ -96,9 +97,12 @@ class UNetConfig:
     qk_norm: bool = False
     norm_groups: int = 32
     dropout: float = 0.0
+    places: int = 0
 
     def __post_init__(self) -> None:
         checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups")
+        if self.places < 0:
+            raise InputError(f"{checks.name(self)}: places is {self.places}; it must be 0 or more")
         checks.positive(self, *(n for n in ("heads", "head_width", "context") if getattr(self, n) is not None))
         if self.width % 2:
             raise InputError(
@@ -313,6 +317,7 @@ TEACUP_UNET = UNetConfig(
     scale_shift=True,
     qk_norm=True,
     dropout=0.0,
+    places=3,
 )
 TEACUP_TEXT_HEAD = TextHeadConfig(tokens1=256, pooled1=256, tokens2=192, context=256, added=256, heads=4)
 TEACUP_TEXT = TextEncoderConfig()

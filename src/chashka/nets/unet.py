@@ -27,6 +27,19 @@ def sinusoid(t: torch.Tensor, width: int) -> torch.Tensor:
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
+def waves(x: torch.Tensor, count: int) -> torch.Tensor:
+    """(B, C, h, w) → (1, 4·count, h, w): sines and cosines of half a turn over the picture, of one, two, …, down and across."""
+    parts = []
+    for axis in (2, 3):
+        size = x.shape[axis]
+        place = (torch.arange(size, dtype=torch.float32, device=x.device) + 0.5) / size - 0.5
+        place = place[:, None] if axis == 2 else place[None, :]
+        for octave in range(count):
+            angle = (torch.zeros_like(x[0, 0]) + place) * (math.pi * 2**octave)
+            parts += [angle.sin(), angle.cos()]
+    return torch.stack(parts)[None].to(x.dtype)
+
+
 class ResBlock(nn.Module):
     """Norm, SiLU, convolution, twice; the embedding comes in between; may change the size inside (``resize``)."""
 
@@ -126,7 +139,7 @@ class UNet(nn.Module):
     def _downs(self, widths: list[int], embedding: int) -> tuple[list[nn.ModuleList], list[int]]:
         """Input stages and the widths of the skips that they leave."""
         cfg, ch = self.cfg, widths[0]
-        stages, skips = [nn.ModuleList([Stem(cfg.in_channels, ch, 3, padding=1)])], [ch]
+        stages, skips = [nn.ModuleList([Stem(cfg.in_channels + 4 * cfg.places, ch, 3, padding=1)])], [ch]
         for level, width in enumerate(widths):
             for _ in range(cfg.res_blocks):
                 stage: list[nn.Module] = [ResBlock(ch, width, embedding, cfg)]
@@ -162,6 +175,8 @@ class UNet(nn.Module):
         emb = self.time_embed(sinusoid(t, self.cfg.width))
         if added is not None:
             emb = emb + added
+        if self.cfg.places:
+            x = torch.cat([x, waves(x, self.cfg.places).expand(x.shape[0], -1, -1, -1)], 1)
         left = []
         for stage in self.input_blocks:
             x = self._run(stage, x, emb, tokens)

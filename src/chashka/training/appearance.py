@@ -46,7 +46,8 @@ def appearance(
     basis = rows.T @ (vectors / values.sqrt()) / values.pow(0.25)
 
     def code(mean: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        return F.normalize((mean - centre) @ basis, dim=-1) * known[:, None]
+        # fewer concepts than numbers: the rest are 0
+        return F.pad(F.normalize((mean - centre) @ basis, dim=-1) * known[:, None], (0, size - basis.shape[1]))
 
     styled, styled_there = _means(flat, concept * styles + style, weight, concepts * styles)
     return Appearance(code(means, there), code(styled, styled_there).unflatten(0, (concepts, styles)))

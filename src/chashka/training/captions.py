@@ -42,13 +42,7 @@ class Captions:
 
     def batch(self, rows: torch.Tensor, length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """``ids`` int64 (B, L) and ``mask`` float32 (B, L) of some rows; L is ``length`` or the longest of them."""
-        counts = self.offsets[rows + 1] - self.offsets[rows]
-        length = length or int(counts.max())
-        place = torch.arange(length, device=rows.device)
-        inside = place[None] < counts[:, None]
-        index = (self.offsets[rows, None] + place[None]).clamp(max=len(self.ids) - 1)
-        ids = torch.where(inside, self.ids[index], torch.zeros_like(index))
-        return ids, inside.float()
+        return ragged(self.ids, self.offsets, rows, length)
 
     def weight(self, main_boost: float) -> torch.Tensor:
         """Chance of each row among its concept's rows of its kind; rows of the main languages count ``main_boost`` fold."""
@@ -58,6 +52,18 @@ class Captions:
     def by_length(self, rows: torch.Tensor, parts: int = 4) -> list[torch.Tensor]:
         """The rows in ``parts`` batches of similar length, so that little is spent on padding. The order changes."""
         return list(rows[torch.argsort(self.offsets[rows + 1] - self.offsets[rows])].chunk(parts))
+
+
+def ragged(
+    ids: torch.Tensor, offsets: torch.Tensor, rows: torch.Tensor, length: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of a ragged table, padded with 0: ``ids`` int64 (B, L) and ``mask`` float32 (B, L)."""
+    counts = offsets[rows + 1] - offsets[rows]
+    length = length or int(counts.max())
+    place = torch.arange(length, device=rows.device)
+    inside = place[None] < counts[:, None]
+    index = (offsets[rows, None] + place[None]).clamp(max=len(ids) - 1)
+    return torch.where(inside, ids[index], torch.zeros_like(index)), inside.float()
 
 
 def load_captions(path: Path) -> Captions:

@@ -1,6 +1,8 @@
 """What the frozen networks say, computed once: latents of pictures and text features of captions, in two flat files.
 
 features/latents.safetensors   latents f16 (V, N, C, h, w), already times ``latent_scale``; labels of the N pictures
+features/scenes.safetensors    latents f16 (K, C, h, w) of composed scenes and the text features of their captions: ``offsets``
+                               as below, ``first`` i64 (K + 1,) where each scene's captions begin
 features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1 f16 (R, D1), offsets i64 (R + 1,); labels.
                                Row 0 is the empty text.
 """
@@ -8,6 +10,7 @@ features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -17,11 +20,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw
+from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, ragged
 from chashka.training.contrastive import name_centres
 from chashka.training.loop import generator
 from chashka.training.pictures import Pictures, jitter, to_network
 from chashka.training.recipes import UNetRecipe
+from chashka.training.scenes import Composer
 
 EMPTY_TEXT = (1, 2)
 """bos, eos: the unconditional text (docs/networks.md)."""
@@ -58,6 +62,8 @@ class Features(Latents):
     row_style: torch.Tensor
     row_weight: torch.Tensor
     row_source: torch.Tensor
+    scene_latents: torch.Tensor
+    scene_first: torch.Tensor
 
 
 @torch.no_grad()
@@ -97,16 +103,10 @@ def write_text(
     A row's weight is that of its language and kind, times how clear it is to the encoder (``clarity``).
     """
     rows = choose_rows(captions, recipe.captions_per_concept, recipe.main_boost, recipe.run.seed)
-    order = torch.argsort(captions.offsets[rows + 1] - captions.offsets[rows], stable=True)
-    lengths = [len(EMPTY_TEXT)]
-    ids = torch.tensor([EMPTY_TEXT], device=device)
-    parts = [_encode(contrastive, t5, ids, torch.ones(1, len(EMPTY_TEXT), device=device))]
-    for part in rows[order].split(256):
-        ids, mask = captions.batch(part)
-        lengths += mask.sum(1).long().tolist()
-        parts.append(_encode(contrastive, t5, ids.to(device), mask.to(device)))
-    tokens1, tokens2, pooled = (torch.cat(column) for column in zip(*parts, strict=True))
-    chosen = rows[order]
+    chosen = rows[torch.argsort(captions.offsets[rows + 1] - captions.offsets[rows], stable=True)]
+    empty = torch.tensor([EMPTY_TEXT])
+    batches = [(empty, torch.ones(empty.shape)), *map(captions.batch, chosen.split(256))]
+    tokens1, tokens2, pooled, offsets = _encode_all(contrastive, t5, batches, device)
     weight = captions.weight(recipe.main_boost) * torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
     if recipe.clarity:
         centres = name_centres(contrastive, captions.to(device)).cpu()
@@ -116,13 +116,33 @@ def write_text(
         "tokens1": tokens1,
         "tokens2": tokens2,
         "pooled1": pooled,
-        "offsets": torch.tensor([0, *lengths]).cumsum(0),
+        "offsets": offsets,
         "row_concept": torch.cat([blank, captions.concept[chosen]]),
         "row_style": torch.cat([blank, captions.style[chosen]]),
         "row_weight": torch.cat([torch.zeros(1), weight[chosen]]),
         "row_source": torch.cat([blank, chosen]),
     }
     save_file(tensors, path)
+
+
+@torch.no_grad()
+def write_scenes(
+    path: Path, networks: tuple[nn.Module, nn.Module, nn.Module], composer: Composer, scale: float, recipe: UNetRecipe
+) -> None:
+    """Compose and encode the first ``recipe.scene_pool`` scenes. ``networks``: encoder, contrastive encoder, T5 encoder."""
+    encoder, contrastive, t5 = networks
+    table, device = composer.scenes, composer.device
+    count = min(recipe.scene_pool, len(table))
+    chance, latents = generator(recipe.run.seed + 79, 0), []
+    for rows in torch.arange(count).split(64):
+        with torch.autocast(device.split(":")[0], torch.bfloat16):
+            latents.append(encoder(composer(rows, chance)).float().chunk(2, 1)[0].mul(scale).half().cpu())
+    first = torch.searchsorted(table.scene, torch.arange(count + 1))
+    captions = torch.arange(int(first[-1]))
+    batches = (ragged(table.ids, table.offsets, part) for part in captions.split(256))
+    tokens1, tokens2, pooled, offsets = _encode_all(contrastive, t5, batches, device)
+    tensors = {"tokens1": tokens1, "tokens2": tokens2, "pooled1": pooled, "offsets": offsets, "first": first}
+    save_file({"latents": torch.cat(latents), **tensors}, path)
 
 
 def clarity(pooled: torch.Tensor, concept: torch.Tensor, centres: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -163,16 +183,40 @@ def load_latents(folder: Path, device: str) -> Latents:
 
 
 def load_features(folder: Path, device: str) -> Features:
+    """Everything in ``folder``; the captions of scenes, if there are any, stand behind those of single pictures."""
     seen = load_latents(folder, device)
-    with safe_open(folder / "text.safetensors", framework="pt", device=device) as file:
-        texts = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return Features(**{f.name: getattr(seen, f.name) for f in fields(Latents)}, **texts)
+    texts, scenes = (_load(folder / f"{name}.safetensors", device) for name in ("text", "scenes"))
+    first, latents = torch.zeros(1, dtype=torch.int64, device=device), seen.latents[0, :0]
+    if scenes:
+        rows, latents = len(texts["row_concept"]), scenes["latents"]
+        first = scenes["first"] + rows
+        for name in ("tokens1", "tokens2", "pooled1"):
+            texts[name] = torch.cat([texts[name], scenes[name]])
+        texts["offsets"] = torch.cat([texts["offsets"], texts["offsets"][-1] + scenes["offsets"][1:]])
+        for name in ("row_concept", "row_style", "row_source"):
+            texts[name] = torch.cat([texts[name], texts[name].new_full((int(scenes["first"][-1]),), -1)])
+        texts["row_weight"] = torch.cat([texts["row_weight"], texts["row_weight"].new_zeros(int(scenes["first"][-1]))])
+    own = {f.name: getattr(seen, f.name) for f in fields(Latents)}
+    return Features(**own, **texts, scene_latents=latents, scene_first=first)
 
 
-def _encode(
-    contrastive: nn.Module, t5: nn.Module, ids: torch.Tensor, mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Features of the real tokens alone, half precision, on the CPU."""
-    tokens1, pooled = contrastive(ids, mask)
-    inside = mask.bool()
-    return tokens1[inside].half().cpu(), t5(ids, mask)[inside].half().cpu(), pooled.half().cpu()
+def _load(path: Path, device: str) -> dict[str, torch.Tensor]:
+    if not path.exists():
+        return {}
+    with safe_open(path, framework="pt", device=device) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
+def _encode_all(contrastive: nn.Module, t5: nn.Module, batches: Batches, device: str) -> tuple[torch.Tensor, ...]:
+    """Batches of ids and masks → tokens of both encoders and pooled texts, half precision, and the rows' offsets."""
+    parts, lengths = [], [0]
+    for ids, mask in batches:
+        lengths += mask.sum(1).long().tolist()
+        tokens1, pooled = contrastive(ids.to(device), mask.to(device))
+        inside = mask.bool()
+        tokens2 = t5(ids.to(device), mask.to(device))
+        parts.append((tokens1.cpu()[inside].half(), tokens2.cpu()[inside].half(), pooled.half().cpu()))
+    return *(torch.cat(column) for column in zip(*parts, strict=True)), torch.tensor(lengths).cumsum(0)

@@ -143,7 +143,8 @@ class UNetRecipe:
     shifted and scaled a little. ``groups`` are the relative shares of the groups of concepts, ``main_boost`` how much more
     often the main languages come, ``cosine`` the weight of the velocity's direction in the loss. ``clarity``: captions
     count by the chance that the frozen contrastive encoder gives to their concept, cosines times this number in a softmax
-    (0: all count alike).
+    (0: all count alike). ``scenes``: the share of presentations that are composed scenes, out of the first ``scene_pool`` of the
+    table that ``chashka data scenes`` wrote.
     """
 
     stage: str = "unet"
@@ -161,6 +162,8 @@ class UNetRecipe:
     captions_per_concept: int = 96
     main_boost: float = 12.0
     clarity: float = 20.0
+    scenes: float = 0.0
+    scene_pool: int = 20_000
     groups: tuple[tuple[str, float], ...] = (
         ("animals-nature", 1.0),
         ("food-drink", 1.0),

@@ -17,7 +17,7 @@ from chashka.training.appearance import appearance
 from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
 from chashka.training.contrastive import ContrastiveTask, concept_weights
-from chashka.training.features import load_features, load_latents, write_latents, write_text
+from chashka.training.features import load_features, load_latents, write_latents, write_scenes, write_text
 from chashka.training.loop import Slice, Task, Trainer
 from chashka.training.pictures import load_pictures
 from chashka.training.recipes import (
@@ -28,6 +28,7 @@ from chashka.training.recipes import (
     UNetRecipe,
     from_json,
 )
+from chashka.training.scenes import Composer, load_scenes
 from chashka.training.t5 import T5Task
 from chashka.training.unet import UNetTask
 
@@ -170,11 +171,18 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     assert isinstance(t5, T5Recipe)
     folder = run / "features"
     _latents(folder, frozen["autoencoder"], shards, recipe, device)
-    if not (folder / "text.safetensors").exists():
+    needed = ["text"] + ["scenes"] * (recipe.scenes > 0)
+    if not all((folder / f"{name}.safetensors").exists() for name in needed):
         text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
         other = load_component(T5TextEncoder(t5.text), frozen["t5"], "text_t5").to(device).eval()
         write_text(folder / "part", text, other, load_captions(shards / "captions.safetensors"), recipe, device)
         (folder / "part").replace(folder / "text.safetensors")
+        if recipe.scenes:
+            encoder = load_component(Encoder(autoencoder.network), frozen["autoencoder"], "encoder").to(device).eval()
+            composer = Composer(load_scenes(shards / "scenes.safetensors"), load_pictures(shards), device)
+            scale = load_latents(folder, "cpu").latent_scale
+            write_scenes(folder / "part", (encoder, text, other), composer, scale, recipe)
+            (folder / "part").replace(folder / "scenes.safetensors")
     decoder = load_component(Decoder(autoencoder.network), frozen["autoencoder"], "decoder")
     return UNetTask(recipe, load_features(folder, device), decoder, device)
 

@@ -95,8 +95,10 @@ class UNetTask:
         recipe, features, b = self.recipe, self.features, self.recipe.run.batch
         seen = self.rows[self.draw_picture(b, generator)]
         variant = torch.randint(len(features.latents), (b,), generator=generator, device=seen.device)
-        x0 = features.latents[variant, seen].float()
-        text = self._text(self._captions(seen, generator))
+        x0, rows = features.latents[variant, seen].float(), self._captions(seen, generator)
+        if recipe.scenes:
+            x0, rows = self._with_scenes(x0, rows, generator)
+        text = self._text(rows)
         normal = torch.randn(b, generator=generator, device=seen.device)
         t = torch.sigmoid(recipe.time_mean + recipe.time_std * normal).clamp(1e-3, 0.999)
         noise = torch.randn(x0.shape, generator=generator, device=seen.device)
@@ -161,6 +163,20 @@ class UNetTask:
         rows = torch.where(has_style & ((u[0] < recipe.match_style) | ~known), styled_rows, rows)
         keep = (known | has_style) & (u[1] >= (recipe.drop_text if drop is None else drop))
         return torch.where(keep, rows, torch.zeros_like(rows))
+
+    def _with_scenes(
+        self, x0: torch.Tensor, rows: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Composed scenes with one of their captions in place of ``recipe.scenes`` of the batch."""
+        f, device = self.features, x0.device
+        u = torch.rand(3, len(x0), generator=generator, device=device)
+        scene = (u[0] * len(f.scene_latents)).long()
+        first, last = f.scene_first[scene], f.scene_first[scene + 1]
+        said = first + (u[1] * (last - first)).long()
+        said = torch.where(u[2] < self.recipe.drop_text, torch.zeros_like(said), said)
+        composed = torch.rand(len(x0), generator=generator, device=device) < self.recipe.scenes
+        mixed = torch.where(composed[:, None, None, None], f.scene_latents[scene].float(), x0)
+        return mixed, torch.where(composed, said, rows)
 
     def _text(self, rows: torch.Tensor) -> Conditioning:
         f = self.features
