@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from chashka.data.composed_words import EMOJI
 from chashka.data.shards import Labels, Record, pack, write_shard
+from chashka.diffusion.schedule import Flow
 from chashka.engines.export import export_component
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
@@ -25,16 +26,19 @@ from chashka.nets.configs import (
     UNetConfig,
 )
 from chashka.nets.multilingual import ContrastiveTextEncoder
+from chashka.nets.unet import UNet
 from chashka.training import stages
 from chashka.training.appearance import Appearance, appearance
 from chashka.training.captions import Draw, balanced, load_captions
 from chashka.training.contrastive import ContrastiveTask, name_centres
+from chashka.training.distil import DistilTask, rows_of, velocity
 from chashka.training.features import clarity, load_features
 from chashka.training.loop import generator
 from chashka.training.pictures import load_pictures, to_network
 from chashka.training.recipes import (
     AutoencoderRecipe,
     ContrastiveRecipe,
+    DistilRecipe,
     Optimiser,
     Recipe,
     Run,
@@ -236,9 +240,9 @@ def test_captions_count_as_far_as_the_encoder_understands_them(runs: Path, shard
     )
     centres = name_centres(encoder, load_captions(shards / "captions.safetensors"))
     assert torch.allclose(centres.norm(dim=-1), torch.ones(3))
-    between = centres[0] + centres[1]
-    clear = clarity(torch.stack([centres[0] * 4, between, centres[2]]), torch.tensor([0, 0, 1]), centres, 200.0)
-    assert float(clear[0]) > 0.9 and 0.1 < float(clear[1]) < 0.7 and float(clear[2]) <= 0.1
+    apart = torch.eye(3)
+    clear = clarity(torch.stack([apart[0] * 4, apart[0] + apart[1], apart[2]]), torch.tensor([0, 0, 1]), apart, 20.0)
+    assert clear.tolist() == pytest.approx([1.0, 0.5, 0.01], abs=0.01)
     features = load_features(runs / "unet" / "features", "cpu")
     assert features.row_weight[0] == 0 and bool((features.row_weight[1:] > 0).all())
 
@@ -246,6 +250,37 @@ def test_captions_count_as_far_as_the_encoder_understands_them(runs: Path, shard
 def test_the_unet_says_which_weights_it_lacks(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="clip, t5"):
         stages.train(UNET, shards, tmp_path, frozen={"autoencoder": tmp_path / "none"})
+
+
+def test_a_unet_is_tuned_to_few_steps(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = DistilRecipe(run=RUN, network=UNET.network, head=UNET.head)
+    with pytest.raises(TrainingError, match="weights of: unet"):
+        stages.train(recipe, shards, tmp_path / "none", frozen=frozen(runs))
+    weights = frozen(runs) | {"unet": runs / "unet" / stages.AVERAGE}
+    task = stages._unet_task(recipe, shards, runs / "unet", "cpu", weights)
+    assert isinstance(task, DistilTask)
+    trained = stages.load_component(UNet(UNET.network), weights["unet"], "unet").state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in task.unet.state_dict().items())
+    assert task.bounds[0] == 0 and task.bounds[-1] == pytest.approx(0.999) and len(task.bounds) == 5
+    # the four lower ends are where four Euler steps stop, so that a jump is one of them
+    stops = [sigma / (1 + sigma) for sigma in Flow(shift=recipe.shift).spaced(4)]
+    assert task.bounds.flip(0).tolist() == pytest.approx(stops, abs=1e-6)
+    stages.train(recipe, shards, tmp_path / "run", frozen=weights)
+    after = load_file(tmp_path / "run" / stages.AVERAGE)
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert not all(torch.equal(after[f"unet/{key}"], value) for key, value in trained.items())
+
+
+def test_a_velocity_goes_straight_to_the_data() -> None:
+    chance = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 3, 2, 4, 4, generator=chance)
+    t = torch.tensor([0.3, 0.7, 0.999])
+
+    def exact(x: torch.Tensor, sigma: torch.Tensor, cond: object) -> torch.Tensor:
+        return x0
+
+    z = rows_of(1 - t) * x0 + rows_of(t) * noise
+    assert torch.allclose(velocity(exact, z, t, {}), noise - x0, atol=1e-4)  # type: ignore[arg-type]
 
 
 def test_weights_of_another_recipe_are_refused(runs: Path, shards: Path, tmp_path: Path) -> None:

@@ -10,19 +10,19 @@ import click
 from chashka.errors import MissingExtraError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
+WEIGHTS = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("stage", type=click.Choice(["autoencoder", "clip", "t5", "unet"]))
+@click.argument("stage", type=click.Choice(["autoencoder", "clip", "t5", "unet", "distil"]))
 @click.option("--recipe", help="A recipe's name or JSON file. Default: the stage's own recipe.")
 @click.option("--shards", type=FOLDER, help="Folder made by chashka data build.")
 @click.option("--run", type=FOLDER, help="Folder of the run; the same folder again goes on where it stopped.")
 @click.option("--minutes", type=float, help="Stop cleanly after so many minutes; go on another time.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--start", type=FILE, help="Begin with the weights of this average.safetensors.")
+@click.option("--start", type=WEIGHTS, help="Begin with these weights.")
 @click.option(
-    "--frozen", multiple=True, metavar="STAGE=FILE", help="For the U-Net: averages of autoencoder, clip and t5."
+    "--frozen", multiple=True, metavar="STAGE=WEIGHTS", help="Weights of earlier stages, for clip, unet and distil."
 )
 @click.option("--show-recipe", is_flag=True, help="Print the recipe as JSON and stop: a start for your own.")
 def train(
@@ -36,12 +36,13 @@ def train(
     frozen: tuple[str, ...],
     show_recipe: bool,
 ) -> None:
-    """Train a stage of the embedded models: autoencoder, clip, t5, then unet.
+    """Train a stage of the embedded models: autoencoder, clip, t5, unet, then distil.
 
     \b
     chashka train autoencoder --shards data/shards --run runs/autoencoder --minutes 60
     chashka train unet --shards data/shards --run runs/unet --frozen autoencoder=runs/autoencoder/average.safetensors …
 
+    Weights are a run's average.safetensors or a folder of exported components (the package's own, say).
     The learning rate is a function of the recipe's whole length, so that a run may be cut into slices of any size; a killed run
     goes on from its last state. Every slice leaves average.safetensors in the run's folder, for chashka export.
     """

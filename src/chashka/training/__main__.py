@@ -22,8 +22,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--run", type=Path, required=True, help="folder of the run; call again to go on")
     made.add_argument("--minutes", type=float, default=None, help="stop this slice cleanly after so many minutes")
     made.add_argument("--device", default="cpu", help="cpu or cuda")
-    made.add_argument("--start", type=Path, default=None, help="average.safetensors to begin with")
-    made.add_argument("--frozen", action="append", default=[], metavar="STAGE=FILE", help="frozen weights (U-Net)")
+    made.add_argument("--start", type=Path, default=None, help="weights to begin with")
+    made.add_argument(
+        "--frozen",
+        action="append",
+        default=[],
+        metavar="STAGE=WEIGHTS",
+        help="weights of earlier stages (clip, unet, distil)",
+    )
     return made
 
 
@@ -52,7 +58,9 @@ def frozen_files(pairs: list[str]) -> dict[str, Path]:
     for pair in pairs:
         stage, _, name = pair.partition("=")
         if stage not in recipes.STAGES or not name:
-            raise TrainingError(f"--frozen {pair!r}: expected STAGE=FILE with STAGE one of {', '.join(recipes.STAGES)}")
+            raise TrainingError(
+                f"--frozen {pair!r}: expected STAGE=WEIGHTS with STAGE one of {', '.join(recipes.STAGES)}"
+            )
         files[stage] = Path(name)
     return files
 

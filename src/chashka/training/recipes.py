@@ -144,7 +144,8 @@ class UNetRecipe:
     often the main languages come, ``cosine`` the weight of the velocity's direction in the loss. ``clarity``: captions
     count by the chance that the frozen contrastive encoder gives to their concept, cosines times this number in a softmax
     (0: all count alike). ``scenes``: the share of presentations that are composed scenes, out of the first ``scene_pool`` of the
-    table that ``chashka data scenes`` wrote.
+    table that ``chashka data scenes`` wrote. ``shift``, ``draw_steps``, ``draw_guidance`` and ``draw_sampler``: how the model is
+    meant to draw, in sample grids and as the defaults of what is exported.
     """
 
     stage: str = "unet"
@@ -176,14 +177,44 @@ class UNetRecipe:
         ("clipart", 0.2),
     )
     compile: bool = False
+    shift: float = 0.5
+    draw_steps: int = 20
+    draw_guidance: float = 3.0
+    draw_sampler: str = "dpmpp_2m"
 
 
-Recipe = AutoencoderRecipe | ContrastiveRecipe | T5Recipe | UNetRecipe
+@dataclass(frozen=True, slots=True)
+class DistilRecipe(UNetRecipe):
+    """A U-Net tuned to draw in ``segments`` steps of one call each, from a trained one (frozen as 'unet').
+
+    Consistency within segments (arXiv 2403.06807, 2405.18407) towards a guided teacher: at time t of a segment the student's
+    jump to the segment's lower end shall agree with its jump after a teacher's step to r < t. Steps are a ``first_steps``-th
+    of a segment, and half as long after each quarter of the run. ``guidance`` of the teacher inside ``interval`` of t, else 1.
+    ``robust``: the Cauchy loss's scale at the end of the run (arXiv 2502.01441). ``plain``: share of the plain loss.
+    """
+
+    stage: str = "distil"
+    run: Run = field(
+        default_factory=lambda: Run(batch=64, minutes=60.0, optimiser=Optimiser(lr=1.6e-4, betas=(0.9, 0.95)))
+    )
+    segments: int = 4
+    first_steps: int = 4
+    guidance: float = 3.0
+    interval: tuple[float, float] = (0.1, 0.95)
+    robust: float = 0.02
+    plain: float = 0.1
+    draw_steps: int = 4
+    draw_guidance: float = 1.0
+    draw_sampler: str = "euler"
+
+
+Recipe = AutoencoderRecipe | ContrastiveRecipe | T5Recipe | UNetRecipe | DistilRecipe
 STAGES: dict[str, type[Recipe]] = {
     "autoencoder": AutoencoderRecipe,
     "clip": ContrastiveRecipe,
     "t5": T5Recipe,
     "unet": UNetRecipe,
+    "distil": DistilRecipe,
 }
 RECIPES: dict[str, Recipe] = {
     "autoencoder": AutoencoderRecipe(),
@@ -191,6 +222,7 @@ RECIPES: dict[str, Recipe] = {
     "clip": ContrastiveRecipe(),
     "t5": T5Recipe(),
     "unet": UNetRecipe(),
+    "distil": DistilRecipe(),
 }
 
 

@@ -23,9 +23,6 @@ from chashka.nets.unet import UNet
 from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, T5Recipe, UNetRecipe
 from chashka.training.stages import load_component, metadata_of, recipe_of
 
-DEFAULTS = {"steps": 20, "guidance_scale": 3.0, "sampler": "dpmpp_2m"}
-SHIFT = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -73,8 +70,10 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
     sampling = {
         "prediction": unet.prediction,
         "data_std": repr(unet.data_std),
-        "schedule": json.dumps({"kind": "flow", "shift": SHIFT}),
-        "defaults": json.dumps(DEFAULTS),
+        "schedule": json.dumps({"kind": "flow", "shift": unet.shift}),
+        "defaults": json.dumps(
+            {"steps": unet.draw_steps, "guidance_scale": unet.draw_guidance, "sampler": unet.draw_sampler}
+        ),
     }
     codec, preview = codec_metadata(runs, decoder)
     latent = {"latents": torch.zeros(2, autoencoder.network.z_channels, 16, 16)}

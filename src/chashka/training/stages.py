@@ -12,17 +12,21 @@ from torch import nn
 from chashka.checkpoints.safetensors_file import GRAPH_TENSOR
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
+from chashka.nets.unet import UNet
 from chashka.training.appearance import appearance
 from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
 from chashka.training.contrastive import ContrastiveTask, concept_weights
+from chashka.training.distil import DistilTask
 from chashka.training.features import load_features, load_latents, write_latents, write_scenes, write_text
 from chashka.training.loop import Slice, Task, Trainer
 from chashka.training.pictures import load_pictures
 from chashka.training.recipes import (
     AutoencoderRecipe,
     ContrastiveRecipe,
+    DistilRecipe,
     Recipe,
     T5Recipe,
     UNetRecipe,
@@ -161,9 +165,10 @@ def _latents(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, 
 
 
 def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UNetTask:
-    missing = [stage for stage in ("autoencoder", "clip", "t5") if stage not in frozen]
+    needs = ["autoencoder", "clip", "t5"] + ["unet"] * isinstance(recipe, DistilRecipe)
+    missing = [stage for stage in needs if stage not in frozen]
     if missing:
-        raise TrainingError(f"the U-Net needs the averaged weights of: {', '.join(missing)} (--frozen STAGE=FILE)")
+        raise TrainingError(f"the U-Net needs the weights of: {', '.join(missing)} (--frozen STAGE=WEIGHTS)")
     autoencoder = recipe_of(frozen["autoencoder"], "encoder")
     clip, t5 = recipe_of(frozen["clip"], "text_contrastive"), recipe_of(frozen["t5"], "text_t5")
     assert isinstance(autoencoder, AutoencoderRecipe)
@@ -184,7 +189,12 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
             write_scenes(folder / "part", (encoder, text, other), composer, scale, recipe)
             (folder / "part").replace(folder / "scenes.safetensors")
     decoder = load_component(Decoder(autoencoder.network), frozen["autoencoder"], "decoder")
-    return UNetTask(recipe, load_features(folder, device), decoder, device)
+    if not isinstance(recipe, DistilRecipe):
+        return UNetTask(recipe, load_features(folder, device), decoder, device)
+    unet, head = UNet(recipe.network), KandinskyTextHead(recipe.head)
+    load_component(unet, frozen["unet"], "unet")
+    load_component(head, frozen["unet"], "text_head")
+    return DistilTask(recipe, load_features(folder, device), decoder, device, (unet, head))
 
 
 def _begin_with(task: Task, start: Path) -> None:

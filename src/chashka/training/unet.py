@@ -92,22 +92,26 @@ class UNetTask:
         self._index_captions()
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        recipe, features, b = self.recipe, self.features, self.recipe.run.batch
-        seen = self.rows[self.draw_picture(b, generator)]
-        variant = torch.randint(len(features.latents), (b,), generator=generator, device=seen.device)
-        x0, rows = features.latents[variant, seen].float(), self._captions(seen, generator)
-        if recipe.scenes:
-            x0, rows = self._with_scenes(x0, rows, generator)
+        recipe, b = self.recipe, self.recipe.run.batch
+        x0, rows = self._batch(generator)
         text = self._text(rows)
-        normal = torch.randn(b, generator=generator, device=seen.device)
+        normal = torch.randn(b, generator=generator, device=x0.device)
         t = torch.sigmoid(recipe.time_mean + recipe.time_std * normal).clamp(1e-3, 0.999)
-        noise = torch.randn(x0.shape, generator=generator, device=seen.device)
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         value, direction = self._flow_loss(x0, t, noise, text)
         loss = value.mean() + recipe.cosine * direction.mean()
         with torch.no_grad():
             low = (value * (t < 0.2)).sum() / (t < 0.2).sum().clamp(min=1)
             high = (value * (t > 0.5)).sum() / (t > 0.5).sum().clamp(min=1)
         return loss, {"low": low, "high": high}
+
+    def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents (B, C, h, w) and the rows of their captions."""
+        recipe, f = self.recipe, self.features
+        seen = self.rows[self.draw_picture(recipe.run.batch, generator)]
+        variant = torch.randint(len(f.latents), (len(seen),), generator=generator, device=seen.device)
+        x0, rows = f.latents[variant, seen].float(), self._captions(seen, generator)
+        return self._with_scenes(x0, rows, generator) if recipe.scenes else (x0, rows)
 
     def look(self, folder: Path, step: int) -> dict[str, float]:
         """Held-out flow loss on fixed times and noise, and a grid of fixed captions drawn with 20 guided steps."""
@@ -198,13 +202,15 @@ class UNetTask:
         return self.plain(concepts, chance)[0]
 
     def _draw(self, rows: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
-        schedule = Flow(shift=0.5)
+        """Captions as a user would draw them: at the recipe's own number of steps, guidance and sampler."""
+        recipe = self.recipe
+        schedule = Flow(shift=recipe.shift)
         cond, uncond = self._text(rows), self._text(torch.zeros_like(rows))
-        denoise = cfg(self._denoiser(schedule), cond, uncond, 3.0)
-        sigmas = schedule.spaced(20)
+        denoise = cfg(self._denoiser(schedule), cond, uncond, recipe.draw_guidance)
+        sigmas = schedule.spaced(recipe.draw_steps)
         shape = (len(rows), *self.features.latents.shape[2:])
         x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])
-        for step in SAMPLERS["dpmpp_2m"](denoise, x, sigmas):
+        for step in SAMPLERS[recipe.draw_sampler](denoise, x, sigmas):
             x = step.x
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
             parts = [self.decoder(part / self.features.latent_scale).float() for part in x.split(8)]
