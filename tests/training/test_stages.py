@@ -25,6 +25,7 @@ from chashka.nets.configs import (
     TextHeadConfig,
     UNetConfig,
 )
+from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder
 from chashka.nets.unet import UNet
 from chashka.training import stages
@@ -36,6 +37,7 @@ from chashka.training.features import clarity, load_features
 from chashka.training.loop import generator
 from chashka.training.pictures import load_pictures, to_network
 from chashka.training.recipes import (
+    RECIPES,
     AutoencoderRecipe,
     ContrastiveRecipe,
     DistilRecipe,
@@ -46,6 +48,7 @@ from chashka.training.recipes import (
     UNetRecipe,
     to_json,
 )
+from chashka.training.unet import Conditioned
 
 pytestmark = pytest.mark.torch
 
@@ -269,6 +272,16 @@ def test_a_unet_is_tuned_to_few_steps(runs: Path, shards: Path, tmp_path: Path) 
     after = load_file(tmp_path / "run" / stages.AVERAGE)
     assert all(torch.isfinite(value).all() for value in after.values())
     assert not all(torch.equal(after[f"unet/{key}"], value) for key, value in trained.items())
+
+
+@pytest.mark.parametrize("name", ["unet", "unet-96", "unet-128", "distil"])
+def test_the_networks_of_the_recipes_fit(name: str) -> None:
+    recipe = RECIPES[name]
+    assert isinstance(recipe, UNetRecipe)
+    with torch.device("meta"):
+        both = Conditioned(UNet(recipe.network), KandinskyTextHead(recipe.head))
+        text = torch.zeros(2, 16, 256), torch.zeros(2, 256), torch.zeros(2, 16, 192)
+        assert both(torch.zeros(2, 16, 16, 16), torch.zeros(2), *text).shape == (2, 16, 16, 16)
 
 
 def test_a_velocity_goes_straight_to_the_data() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,18 +134,21 @@ class T5Recipe:
 class UNetRecipe:
     """Denoising of frozen latents with frozen text features, in the straight path's times (logit-normal: arXiv 2403.03206).
 
-    ``time_mean`` and ``time_std`` are those of logit(t), which is ln σ. ``prediction`` and ``data_std`` are the Denoiser's: the
-    latents' standard deviation is about 0.37, so that a network that predicts the velocity ε - x0 spends itself on repeating
-    the noise (the first runs did, and hardly learned the words); v of the data over their deviation leaves that to
-    arithmetic. ``drop_text``
-    rows see the empty text. ``match_style`` is the share of presentations whose caption names the drawing's style when
-    such a caption exists. ``variants`` latents are kept of each picture: the picture, then copies that are mirrored,
-    shifted and scaled a little. ``groups`` are the relative shares of the groups of concepts, ``main_boost`` how much more
-    often the main languages come, ``cosine`` the weight of the velocity's direction in the loss. ``clarity``: captions
-    count by the chance that the frozen contrastive encoder gives to their concept, cosines times this number in a softmax
-    (0: all count alike). ``scenes``: the share of presentations that are composed scenes, out of the first ``scene_pool`` of the
-    table that ``chashka data scenes`` wrote. ``shift``, ``draw_steps``, ``draw_guidance`` and ``draw_sampler``: how the model is
-    meant to draw, in sample grids and as the defaults of what is exported.
+    time_mean, time_std   of logit(t), which is ln σ
+    prediction, data_std  the Denoiser's. Latents deviate by about 0.37, so that a network that predicts the velocity ε - x0 spends
+                          itself on repeating the noise (the first runs did, and hardly learned the words); v of the data
+                          over their deviation leaves that to arithmetic
+    cosine                weight of the direction of what the network says, in the loss
+    drop_text             share of rows that see the empty text
+    match_style           share of presentations whose caption names the drawing's style when such a caption exists
+    variants              latents kept of each picture: itself, then copies mirrored, shifted and scaled a little
+    captions_per_concept  texts encoded of each concept; main_boost: how much more often the main languages come
+    clarity               captions count by the chance that the frozen contrastive encoder gives to their concept, cosines times
+                          this number in a softmax; 0: all count alike
+    text_block            text features are padded to so many rows or cut, and inference pads to a multiple of it
+    scenes, scene_pool    share of composed scenes, out of so many first ones of the table of ``chashka data scenes``
+    groups                relative shares of the groups of concepts
+    shift, draw_*         how the model is meant to draw: in sample grids, and the defaults of what is exported
     """
 
     stage: str = "unet"
@@ -163,6 +166,7 @@ class UNetRecipe:
     captions_per_concept: int = 96
     main_boost: float = 12.0
     clarity: float = 20.0
+    text_block: int = 16
     scenes: float = 0.0
     scene_pool: int = 20_000
     groups: tuple[tuple[str, float], ...] = (
@@ -222,6 +226,23 @@ RECIPES: dict[str, Recipe] = {
     "clip": ContrastiveRecipe(),
     "t5": T5Recipe(),
     "unet": UNetRecipe(),
+    "unet-96": UNetRecipe(
+        network=replace(TEACUP_UNET, width=96),
+        head=replace(TEACUP_TEXT_HEAD, added=384),
+        text_block=32,
+        scenes=0.5,
+        run=Run(batch=64, minutes=600.0, optimiser=Optimiser(lr=6e-4)),
+    ),
+    # For a large GPU: everything on the device, a compiled step; cut into slices of any length.
+    "unet-128": UNetRecipe(
+        network=replace(TEACUP_UNET, width=128, dropout=0.1),
+        head=replace(TEACUP_TEXT_HEAD, added=512),
+        text_block=32,
+        scenes=0.6,
+        scene_pool=200_000,
+        compile=True,
+        run=Run(batch=1024, minutes=27.0, save_minutes=4.0, optimiser=Optimiser(lr=1.2e-3)),
+    ),
     "distil": DistilRecipe(),
 }
 

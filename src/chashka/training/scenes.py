@@ -77,7 +77,7 @@ class Composer:
     """Makes pictures of scenes. ``pictures``: the drawings at full size; those held out are never used."""
 
     def __init__(self, scenes: SceneTable, pictures: Pictures, device: str) -> None:
-        self.scenes, self.pixels, self.device = scenes, pictures.pixels, device
+        self.scenes, self.pixels, self.device = scenes, pictures.pixels.to(device), device
         if scenes.styles != pictures.styles:
             raise TrainingError("the table of scenes belongs to other shards; make it again with: chashka data scenes")
         self.boxes, self.crowns = boxes(pictures.pixels)
@@ -105,7 +105,7 @@ class Composer:
             if not bool(there[:, slot].any()):
                 break
             colour = torch.where(there[:, slot], s.colour[rows, slot].to(self.device), -1)
-            pixels = self.pixels[drawing[:, slot]].to(self.device).float() / 255
+            pixels = self.pixels[drawing[:, slot].to(self.device)].float() / 255
             layers.append(self._laid(recolour(pixels, colour), drawing[:, slot], place[:, slot], there[:, slot]))
         ground, colour = s.ground[rows].to(self.device), s.ground_colour[rows].to(self.device)
         scene = paint(ground, colour, SIDE, chance)

@@ -83,7 +83,7 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
         (decoder, "decoder", latent, ["pixels"], codec | preview, runs.autoencoder),
         (text, "text_contrastive", ids, ["tokens", "pooled"], {}, runs.clip),
         (other, "text_t5", ids, ["tokens"], {}, runs.t5),
-        (head, "text_head", head_in, ["tokens", "added"], {}, runs.unet),
+        (head, "text_head", head_in, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
         (body, "unet", body_in, ["out"], sampling, runs.unet),
     ]
     return [

@@ -20,8 +20,6 @@ from chashka.training.features import Features
 from chashka.training.pictures import sheet
 from chashka.training.recipes import UNetRecipe
 
-TEXT_LENGTH = 16
-"""Text features are padded to this many rows (or cut), the same block that inference pads to (docs/networks.md)."""
 LOOK_CONCEPTS = [
     "1f34e",
     "1f408",
@@ -184,7 +182,7 @@ class UNetTask:
 
     def _text(self, rows: torch.Tensor) -> Conditioning:
         f = self.features
-        place = torch.arange(TEXT_LENGTH, device=rows.device)
+        place = torch.arange(self.recipe.text_block, device=rows.device)
         start, count = f.offsets[rows], f.offsets[rows + 1] - f.offsets[rows]
         index = (start[:, None] + place).clamp(max=len(f.tokens1) - 1)
         inside = (place[None] < count[:, None])[..., None]

@@ -11,7 +11,7 @@ from chashka.diffusion import Denoiser, Flow, NoiseSchedule, Table
 from chashka.engines import Graph, as_network, open_engine
 from chashka.errors import WeightsError
 from chashka.families.kandinsky.codec import LatentCodec, stored_preview
-from chashka.families.kandinsky.text import JoinedText
+from chashka.families.kandinsky.text import BLOCK, JoinedText
 from chashka.prompts.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -52,7 +52,11 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
             channels,
             stored_preview(decoder.metadata, channels),
         ),
-        text=JoinedText(vocabulary, *(_by_mapping(graph) for graph in texts)),
+        text=JoinedText(
+            vocabulary,
+            *(_by_mapping(graph) for graph in texts),
+            int(graphs["text_head"].metadata.get("text_block", BLOCK)),
+        ),
         defaults=json.loads(_stored(unet, "defaults", preset.folder)),
         engine=engine.name,
     )

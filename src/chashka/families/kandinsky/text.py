@@ -13,20 +13,21 @@ from chashka.families.kandinsky.codec import Graph
 from chashka.prompts.vocabulary import MAX_LENGTH, Vocabulary
 
 BLOCK = 16
-"""Texts are padded with zeros to a multiple of this many tokens, as in training: the U-Net masks nothing, so that the
-number of padding rows is a part of what it sees."""
+"""Texts are padded with zeros to a multiple of this many tokens, unless the weights name another number, as in training: the
+U-Net masks nothing, so that the number of padding rows is a part of what it sees."""
 
 
 class JoinedText:
     """Texts → ``tokens`` (B, 2L, D), both encoders' one after the other, and ``added`` (B, 4·width)."""
 
-    def __init__(self, vocabulary: Vocabulary, contrastive: Graph, t5: Graph, head: Graph) -> None:
+    def __init__(self, vocabulary: Vocabulary, contrastive: Graph, t5: Graph, head: Graph, block: int = BLOCK) -> None:
         self._vocabulary, self._contrastive, self._t5, self._head = vocabulary, contrastive, t5, head
+        self._block = block
 
     def encode(self, texts: Sequence[str]) -> Conditioning:
-        """One row per text, padded to one length, a multiple of 16."""
+        """One row per text, padded to one length, a multiple of the block."""
         ids, mask = self._vocabulary.encode_batch(texts, MAX_LENGTH)
-        missing = -ids.shape[1] % BLOCK
+        missing = -ids.shape[1] % self._block
         inputs: dict[str, Any] = {
             "ids": np.pad(ids, ((0, 0), (0, missing))),
             "mask": np.pad(mask, ((0, 0), (0, missing))),
