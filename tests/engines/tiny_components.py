@@ -57,6 +57,7 @@ def tiny_unet() -> Any:
         scale_shift=True,
         qk_norm=True,
         norm_groups=4,
+        places=2,
     )
     return randomised(UNet(cfg))
 

@@ -66,7 +66,7 @@ WEARERS = (
     "1f916",
     "1f47b",
 )
-SHARES = (("single", 0.25), ("count", 0.25), ("pair", 0.35), ("many", 0.15))
+SHARES = {"single": 0.25, "count": 0.25, "pair": 0.35, "many": 0.15}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,7 @@ class Scenes:
 
     def draw(self, rng: random.Random) -> Scene:
         """One scene, never a held-out triple."""
-        kinds, weights = zip(*SHARES, strict=True)
-        kind = rng.choices(kinds, weights)[0]
+        kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
         style = rng.choice(self.styles) if self.styles and rng.random() < 0.25 else -1
         ground, colour = self._ground(rng, 0.5 if kind == "many" else 0.15)
         if kind == "single":

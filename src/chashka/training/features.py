@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -185,6 +186,7 @@ def load_latents(folder: Path, device: str) -> Latents:
 def load_features(folder: Path, device: str) -> Features:
     """Everything in ``folder``; the captions of scenes, if there are any, stand behind those of single pictures."""
     seen = load_latents(folder, device)
+    texts: dict[str, Any]
     texts, scenes = (_load(folder / f"{name}.safetensors", device) for name in ("text", "scenes"))
     first, latents = torch.zeros(1, dtype=torch.int64, device=device), seen.latents[0, :0]
     if scenes:
@@ -196,7 +198,7 @@ def load_features(folder: Path, device: str) -> Features:
         for name in ("row_concept", "row_style", "row_source"):
             texts[name] = torch.cat([texts[name], texts[name].new_full((int(scenes["first"][-1]),), -1)])
         texts["row_weight"] = torch.cat([texts["row_weight"], texts["row_weight"].new_zeros(int(scenes["first"][-1]))])
-    own = {f.name: getattr(seen, f.name) for f in fields(Latents)}
+    own: dict[str, Any] = {f.name: getattr(seen, f.name) for f in fields(Latents)}
     return Features(**own, **texts, scene_latents=latents, scene_first=first)
 
 

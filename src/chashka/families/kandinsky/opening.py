@@ -55,7 +55,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         text=JoinedText(
             vocabulary,
             *(_by_mapping(graph) for graph in texts),
-            int(graphs["text_head"].metadata.get("text_block", BLOCK)),
+            block=int(graphs["text_head"].metadata.get("text_block", BLOCK)),
         ),
         defaults=json.loads(_stored(unet, "defaults", preset.folder)),
         engine=engine.name,
