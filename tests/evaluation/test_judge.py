@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from chashka.errors import FileError, TrainingError
@@ -28,7 +29,8 @@ def average(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     tower = ImageTower(ImageTowerConfig(**TINY))
     tensors = {f"image_tower/{key}": value for key, value in tower.state_dict().items()}
-    tensors |= {"prototypes/concept": torch.randn(6, 8), "prototypes/style.weight": torch.zeros(3, 8)}
+    tensors |= {"prototypes/concept": torch.randn(6, 5), "prototypes/codes": F.normalize(torch.randn(6, 3), dim=-1)}
+    tensors |= {"prototypes/style.weight": torch.zeros(3, 8), "prototypes/style.bias": torch.zeros(3)}
     tensors |= {"text_contrastive/embed.weight": torch.zeros(4, 8)}
     path = tmp_path_factory.mktemp("clip") / "average.safetensors"
     save_file(tensors, path, {"recipe": json.dumps({"stage": "clip", "image": TINY}), "step": "1"})
@@ -42,8 +44,7 @@ def test_scores_are_the_cosines_that_training_computes(average: Path) -> None:
 
     judge = PrototypeJudge(average, CONCEPTS)
     tower = load_component(ImageTower(ImageTowerConfig(**TINY)), average, "image_tower").eval()
-    prototypes = Prototypes(6, 2, 8)
-    prototypes.concept.data = judge._prototypes * 3
+    prototypes = load_component(Prototypes(torch.zeros(6, 3), 2, 8), average, "prototypes")
     small = np.random.default_rng(0).uniform(-1, 1, (70, 4, 64, 64)).astype(np.float32)
     with torch.inference_mode():
         wanted = prototypes(tower(torch.from_numpy(small)))[0].numpy()

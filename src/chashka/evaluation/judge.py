@@ -22,7 +22,7 @@ CAVEAT = (
     "The judge knows the same pictures as the model: its figures compare models with each other and with held-out "
     "pictures, and are no measure of what people recognise."
 )
-_TOWER, _PROTOTYPES = "image_tower/", "prototypes/concept"
+_TOWER, _PROTOTYPES, _CODES = "image_tower/", "prototypes/concept", "prototypes/codes"
 
 
 class Judge(Protocol):
@@ -82,13 +82,15 @@ class PrototypeJudge:
         try:
             with safe_open(average, framework="pt") as file:
                 recipe = json.loads((file.metadata() or {}).get("recipe", "{}"))
-                names = [name for name in file.keys() if name.startswith((_TOWER, _PROTOTYPES))]  # noqa: SIM118
+                names = [name for name in file.keys() if name.startswith((_TOWER, _PROTOTYPES, _CODES))]  # noqa: SIM118
                 weights = {name: file.get_tensor(name).float() for name in names}
         except (OSError, SafetensorError) as error:
             raise FileError(f"{average}: cannot be read as averaged weights ({error})") from error
         if _PROTOTYPES not in weights or "image" not in recipe:
             raise TrainingError(f"{average}: not the averaged weights of the stage 'clip', which has the image tower")
-        prototypes = weights.pop(_PROTOTYPES)
+        # half of a prototype is what the concept looks like, half is learned
+        learned = torch.nn.functional.normalize(weights.pop(_PROTOTYPES), dim=-1)
+        prototypes = torch.cat([weights.pop(_CODES, learned[:, :0]), learned], 1)
         if len(prototypes) != len(concepts):
             raise TrainingError(
                 f"{average}: knows {len(prototypes)} concepts, the shards {len(concepts)}: not of one training"
