@@ -186,8 +186,8 @@ def load_latents(folder: Path, device: str) -> Latents:
 def load_features(folder: Path, device: str) -> Features:
     """Everything in ``folder``; the captions of scenes, if there are any, stand behind those of single pictures."""
     seen = load_latents(folder, device)
-    texts: dict[str, Any]
-    texts, scenes = (_load(folder / f"{name}.safetensors", device) for name in ("text", "scenes"))
+    texts: dict[str, Any] = _load(folder / "text.safetensors", device)
+    scenes = _load(folder / "scenes.safetensors", device)
     first, latents = torch.zeros(1, dtype=torch.int64, device=device), seen.latents[0, :0]
     if scenes:
         rows, latents = len(texts["row_concept"]), scenes["latents"]

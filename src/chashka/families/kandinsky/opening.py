@@ -39,7 +39,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     schedule = stored_schedule(json.loads(_stored(unet, "schedule", preset.folder)), preset.folder)
     prediction = _stored(unet, "prediction", preset.folder)
     channels = int(json.loads(_stored(unet, "config", preset.folder))["in_channels"])
-    texts = (graphs["text_contrastive"], graphs["text_t5"], graphs["text_head"])
+    contrastive, t5, head = (_by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
     vocabulary = Vocabulary.load(preset.folder.parent / VOCABULARY)
     return Bundle(
         family=FAMILY,
@@ -52,11 +52,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
             channels,
             stored_preview(decoder.metadata, channels),
         ),
-        text=JoinedText(
-            vocabulary,
-            *(_by_mapping(graph) for graph in texts),
-            block=int(graphs["text_head"].metadata.get("text_block", BLOCK)),
-        ),
+        text=JoinedText(vocabulary, contrastive, t5, head, int(graphs["text_head"].metadata.get("text_block", BLOCK))),
         defaults=json.loads(_stored(unet, "defaults", preset.folder)),
         engine=engine.name,
     )
