@@ -1,7 +1,7 @@
 """What every test shares: which modules can be collected here, and the option that turns skips into failures.
 
-A module whose text names ``pytest.mark.torch`` imports torch at its top and is not collected where torch is absent (the
-base environment); ``pytest.mark.extra`` does the same for the rest of the extras. Nothing is skipped silently by this:
+A module whose text names ``mark.torch`` imports torch at its top and is not collected where torch is absent (the base
+environment); ``mark.extra`` does the same for the rest of the extras. Nothing is skipped silently by this:
 ``make test`` runs both environments, the second one with everything installed.
 """
 
@@ -27,7 +27,7 @@ def _absent(marker: str) -> bool:
 
 
 def _not_collected() -> list[str]:
-    absent = [f"pytest.mark.{marker}" for marker in NEEDS if _absent(marker)]
+    absent = [f"mark.{marker}" for marker in NEEDS if _absent(marker)]
     modules = sorted(HERE.rglob("test_*.py")) if absent else []
     return [str(m) for m in modules if any(mark in m.read_text(encoding="utf-8") for mark in absent)]
 
