@@ -91,7 +91,9 @@ class FakeEngine:
     def __init__(self, metadata: Mapping[str, dict[str, str]] | None = None) -> None:
         self.metadata = METADATA if metadata is None else metadata
         self.graphs: dict[str, FakeGraph] = {}
+        self.opened: set[Path] = set()
 
     def open(self, folder: Path, name: str) -> FakeGraph:
+        self.opened.add(folder)
         self.graphs[name] = FakeGraph(name, self.metadata.get(name, {}))
         return self.graphs[name]

@@ -179,3 +179,26 @@ def test_every_family_is_declared_in_one_short_file() -> None:
         assert issubclass(declaration.options, families.Request)
         init = Path(str(__import__("sys").modules[declaration.denoise.__module__].__file__))
         assert init.name == "__init__.py" and len(init.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_a_folder_of_exported_components_is_a_model(tmp_path: Path, engine: FakeEngine) -> None:
+    folder = tmp_path / "моя модель"
+    folder.mkdir()
+    for name in TEACUP.files:
+        (folder / name).touch()
+    bundle = families.load(f"{folder}/")
+    assert bundle.model == "kandinsky-моя модель", "the path itself stays out of what pictures tell"
+    assert engine.opened == {folder}
+    assert families.options(f"{folder}/") is FAMILY.options
+    (folder / "unet.xml").unlink()
+    with pytest.raises(WeightsError, match=r"моя модель.*kandinsky: unet\.xml; write them with chashka export"):
+        families.load(str(folder))
+
+
+def test_exported_components_may_bring_their_own_words(tmp_path: Path, engine: FakeEngine) -> None:
+    lines = opening.VOCABULARY.read_text("utf-8").splitlines(keepends=True)
+    for name in TEACUP.files:
+        (tmp_path / name).touch()
+    (tmp_path / opening.VOCABULARY.name).write_text("".join(lines[:3]), "utf-8")
+    few, all_words = families.load(f"{tmp_path}/"), families.load()
+    assert few.text.meter("чашка").used > all_words.text.meter("чашка").used

@@ -43,7 +43,11 @@ DEFAULT_SUFFIX = ".png"
 @click.option("--mask", "mask_file", type=click.Path(path_type=Path), help="Repaint only where this picture is white.")
 @click.option("--background", default="transparent", show_default=True, help="transparent, a colour name, or #rrggbb.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable.")
-@click.option("--model", default=None, help="See chashka models.  [default: the one in the package]")
+@click.option(
+    "--model",
+    default=None,
+    help="A name (chashka models) or ./FOLDER of chashka export.  [default: the one in the package]",
+)
 @click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True)
 @click.option("--device", help="The engine's name of a device, such as CPU, GPU or cuda.")
 @click.option("--precision", help="Numbers that the engine computes with, such as f32 or bf16. Default: the engine's.")

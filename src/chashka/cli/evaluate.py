@@ -29,7 +29,9 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--device", help="The engine's name of a device, such as CPU, GPU or cuda."),
         click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True),
-        click.option("--model", help="See chashka models.  [default: the one in the package]"),
+        click.option(
+            "--model", help="A name (chashka models) or ./FOLDER of chashka export.  [default: the one in the package]"
+        ),
     ):
         command = option(command)
     return command

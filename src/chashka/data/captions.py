@@ -2,8 +2,8 @@
 
 One row is one text of one concept in one language. Kinds of rows:
 
-0 the short name; 1 a keyword; 2 a variant of the short name (inside a frame such as "a picture of …", without spaces,
-with a slip of the pen, cut into other pieces); 3 the short name with a drawing style.
+0 the short name; 1 a keyword; 2 a variant of the short name (inside a frame such as "a picture of …", with an article, without
+spaces, with a slip of the pen, cut into other pieces); 3 the short name with a drawing style.
 
 ``language_weight`` is the chance of a row among the rows of its concept and kind: languages count (largest / n)^0.5, at
 most 2, for n concepts that they name, so that a language's share goes with √n; main languages count 4; the rows of one
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chashka.data.augment import edit, sampled_pieces, without_spaces
-from chashka.data.styles import PLAIN_FRAMES, STYLE_WORDS, STYLED_FRAMES
+from chashka.data.styles import ARTICLES, PLAIN_FRAMES, STYLE_WORDS, STYLED_FRAMES
 from chashka.data.tensors import write_tensors
 from chashka.data.words import MAIN_LOCALES, Words, emoji_of
 from chashka.errors import FileError, InputError
@@ -220,15 +220,23 @@ def _encoder(vocabulary: Vocabulary) -> Encode:
 def _variants(
     vocabulary: Vocabulary, encode: Encode, locale: str, name: str, rng: random.Random
 ) -> Iterator[list[int]]:
-    """Texts that mean the short name: framed; for main languages also without spaces, misspelt, and cut otherwise."""
+    """Texts that mean the short name: framed, with an article; for main languages also without spaces, misspelt, cut otherwise."""
     if locale in PLAIN_FRAMES:
         framed = rng.choice(PLAIN_FRAMES[locale]).format(name=name)
         yield encode(framed)
+    if locale in ARTICLES:
+        for article in rng.sample(ARTICLES[locale], min(2, len(ARTICLES[locale]))):
+            fitting = _indefinite(name) if locale == "en" and article != "the" else article
+            yield encode(f"{fitting} {name}")
     if locale in MAIN_LOCALES:
         yield encode(without_spaces(framed if rng.random() < 0.3 else name))
         for _ in range(2):
             yield encode(edit(name, rng))
         yield [BOS, *sampled_pieces(vocabulary, name, rng, alpha=0.3)[: MAX_LENGTH - 2], EOS]
+
+
+def _indefinite(name: str) -> str:
+    return "an" if name[:1].lower() in "aeiou" else "a"
 
 
 def _styled(locale: str, name: str, styles: Sequence[str], rng: random.Random) -> Iterator[tuple[str, int]]:

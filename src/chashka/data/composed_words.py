@@ -24,8 +24,6 @@ def _read() -> tuple[tuple[str, ...], dict[str, tuple[tuple[str, ...], ...]]]:
 
 EMOJI, NOUNS = _read()
 """The concept (hexadecimal code point; ``-`` for none) and, by language, the forms of every thing."""
-PLACES = (0, 1, 2, 3, 9, 12, 16)
-"""Rows of things that hold others: cup, box, house, tree, ball, boat, table."""
 SPACE = 11
 """The row of the thing that cannot be counted."""
 

@@ -87,3 +87,35 @@ PLAIN_FRAMES: dict[str, tuple[str, ...]] = {
     "id": ("gambar {name}", "gambar: {name}"),
     "el": ("εικόνα: {name}", "σχέδιο: {name}"),
 }
+
+ARTICLES: dict[str, tuple[str, ...]] = {
+    locale: tuple(row.split(" / "))
+    for locale, row in {
+        "en": "a / an / the",
+        "de": "ein / eine / der / die / das",
+        "fr": "un / une / le / la",
+        "es": "un / una / el / la",
+        "it": "un / una / il / la",
+        "pt": "um / uma / o / a",
+        "ca": "un / una / el / la",
+        "gl": "un / unha / o / a",
+        "nl": "een / de / het",
+        "sv": "en / ett",
+        "da": "en / et",
+        "no": "en / ei / et",
+        "ro": "un / o",
+        "hu": "egy / a / az",
+        "el": "ένας / μία / ένα / ο / η / το",
+        "sq": "një",
+        "af": "'n / die",
+        "fa": "یک",
+        "tr": "bir",
+        "kk": "бір",
+        "mn": "нэг",
+        "zh": "一个 / 一只 / 一张",
+        "vi": "một / một cái / một con",
+        "id": "sebuah / seekor",
+    }.items()
+}
+"""What people put before a name. The word lists know no genders, so any of them may come: what is typed is not always right
+either, and the picture is the same."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from chashka.data.composed import composed_corpus, russian_forms
-from chashka.data.styles import PLAIN_FRAMES, STYLE_WORDS, STYLED_FRAMES
+from chashka.data.composed_words import EMOJI
+from chashka.data.grammar import CASES, russian
+from chashka.data.scenes import Scenes, say
+from chashka.data.styles import ARTICLES, PLAIN_FRAMES, STYLE_WORDS, STYLED_FRAMES, STYLES
 from chashka.data.unigram import train_unigram
 from chashka.data.words import MAIN_LOCALES, Words
 from chashka.prompts.vocabulary import FIRST_BYTE, FIRST_PIECE, Vocabulary, normalise
@@ -26,19 +29,22 @@ SIZE = 32_768
 MAX_PIECE = 16
 ENTRIES = 1_200_000
 """Entries that the trainer sees, repetitions included."""
-MAIN_SHARE = 10.0
-"""How much more often a main language is seen than another one with as many entries."""
+MAIN_SHARE = {"en": 80.0, "ru": 40.0} | {locale: 20.0 for locale in MAIN_LOCALES if locale not in ("en", "ru")}
+"""How much more often a main language is seen than another one with as many entries. Languages in Latin letters cut English
+words for each other; sentences are understood in the main languages alone."""
+NAMES = 20
+"""How much more often the short names of a main language come: what people type."""
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+/&%"
 """Characters that are pieces even if no word has them."""
 
 
 def balanced_entries(words: Words, total: int = ENTRIES) -> dict[str, list[str]]:
-    """Entries of every language, repeated so that a language with n entries gets a share ∝ √n, main ones × 10.
+    """Entries of every language, repeated so that a language with n entries gets a share ∝ √n, main ones more (``MAIN_SHARE``).
 
-    Every entry comes at least once, so that every language's letters are seen.
+    Every entry comes at least once, so that every language's letters are seen; short names of main languages come again.
     """
     found = {locale: words.entries(locale) for locale in words.locales}
-    share = {loc: math.sqrt(len(e)) * (MAIN_SHARE if loc in MAIN_LOCALES else 1.0) for loc, e in found.items()}
+    share = {loc: math.sqrt(len(e)) * MAIN_SHARE.get(loc, 1.0) for loc, e in found.items()}
     scale = total / sum(share.values())
     balanced: dict[str, list[str]] = {}
     for locale, entries in found.items():
@@ -46,7 +52,25 @@ def balanced_entries(words: Words, total: int = ENTRIES) -> dict[str, list[str]]
         # Evenly spread over the sorted entries.
         wanted = max(count, len(entries))
         balanced[locale] = [entries[i * len(entries) // wanted] for i in range(wanted)]
+        if locale in MAIN_LOCALES:
+            balanced[locale] += [normalise(texts[0]) for texts in words.of_locale(locale).values()] * NAMES
     return balanced
+
+
+def composed_corpus(seed: int, n: int) -> list[tuple[str, str]]:
+    """``n`` pairs (locale, caption of a composed scene), the same for the same seed; languages in turn."""
+    rng = random.Random(seed)
+    source = Scenes(EMOJI, STYLES)
+    wheel = [MAIN_LOCALES[i % len(MAIN_LOCALES)] for i in range(n)]
+    return [(locale, say(source.draw(rng), locale, STYLES, rng)) for locale in wheel]
+
+
+def russian_forms(entries: Iterable[str]) -> Iterator[str]:
+    """Every case of the Russian nouns among ``entries``, singular and plural, so that all forms are in the corpus."""
+    for entry in entries:
+        if entry.isalpha() and len(entry) > 2:
+            for number in ("sing", "plur"):
+                yield from (russian(entry, case, number) for case in CASES)
 
 
 def corpus(words: Words, seed: int = 0, composed: int = 60_000) -> Iterator[str]:
@@ -59,7 +83,7 @@ def corpus(words: Words, seed: int = 0, composed: int = 60_000) -> Iterator[str]
         for form in russian_forms(words.entries("ru")):
             yield from [normalise(form)] * 2
     for locale, styles in sorted(STYLE_WORDS.items()):
-        frames = [*STYLED_FRAMES, *PLAIN_FRAMES.get(locale, ())]
+        frames = [*STYLED_FRAMES, *PLAIN_FRAMES.get(locale, ()), *ARTICLES.get(locale, ())]
         texts = [word for said in styles.values() for word in said] + [f.format(name="", style="") for f in frames]
         for text in texts:
             yield from [normalise(text)] * (200 if locale in MAIN_LOCALES else 40)

@@ -6,6 +6,7 @@ Adding a family is one package and one line of ``FAMILIES``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -29,6 +30,7 @@ __all__ = [
     "Plan",
     "Preset",
     "TextEncoder",
+    "exported",
     "family",
     "find",
     "load",
@@ -55,11 +57,34 @@ def models() -> Iterator[tuple[str, Family, Preset]]:
 
 
 def find(model: str) -> tuple[Family, Preset]:
-    """The family and the preset of a model's name. Raises InputError that lists what exists."""
+    """The family and the preset of a model's name, or of a folder of exported components (``./my-model``, with a slash).
+
+    Raises InputError that lists what exists, WeightsError for a folder that holds no model.
+    """
+    if "/" in model or "\\" in model:
+        return exported(Path(model).expanduser())
     known = {name: (declaration, preset) for name, declaration, preset in models()}
     if model not in known:
         raise InputError(f"model {model[:60]!r} does not exist; use one of {', '.join(known)}")
     return known[model]
+
+
+def exported(folder: Path) -> tuple[Family, Preset]:
+    """What ``chashka export`` wrote into ``folder``: a model of the family whose components are there, named by the folder.
+
+    Raises WeightsError for a folder without all components of one family.
+    """
+    lacking: list[str] = []
+    for _, declaration, preset in models():
+        missing = [name for name in preset.files if not (folder / name).is_file()]
+        if not missing:
+            name = folder.resolve().name or preset.name
+            return declaration, replace(preset, name=name, folder=folder, summary="exported components")
+        lacking.append(f"for {declaration.name}: {', '.join(missing)}")
+    raise WeightsError(
+        f"model {str(folder)!r} is no folder of exported components; not found {'; '.join(lacking)}; "
+        "write them with chashka export, or leave --model out"
+    )
 
 
 def options(model: str = DEFAULT) -> type[Request]:
@@ -76,7 +101,9 @@ def load(
     threads: int | None = None,
     cache_dir: Path | None = None,
 ) -> Bundle:
-    """Open a model. engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere.
+    """Open a model: a name, or a folder of exported components (``./my-model``).
+
+    engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere.
 
     Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError.
     """

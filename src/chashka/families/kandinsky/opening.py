@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import chashka
 from chashka.diffusion import Denoiser, Flow, NoiseSchedule, Table
 from chashka.engines import Graph, as_network, open_engine
 from chashka.errors import WeightsError
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from chashka.families.family import Bundle, EngineChoice, Preset
 
 COMPONENTS = ("encoder", "decoder", "text_contrastive", "text_t5", "text_head", "unet")
-VOCABULARY = "vocabulary.tsv"
-"""Beside the folders of the models: every teacup reads the same words."""
+VOCABULARY = Path(chashka.__file__).parent / "teacup" / "vocabulary.tsv"
+"""Every teacup reads the same words; a folder of exported components may bring others in a file of this name."""
 
 
 def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
@@ -40,7 +41,8 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     prediction = _stored(unet, "prediction", preset.folder)
     channels = int(json.loads(_stored(unet, "config", preset.folder))["in_channels"])
     contrastive, t5, head = (_by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
-    vocabulary = Vocabulary.load(preset.folder.parent / VOCABULARY)
+    own = preset.folder / VOCABULARY.name
+    vocabulary = Vocabulary.load(own if own.is_file() else VOCABULARY)
     return Bundle(
         family=FAMILY,
         preset=preset,
