@@ -16,7 +16,14 @@ from chashka.training.recipes import AutoencoderRecipe, Optimiser, Run
 
 RECIPE = replace(
     AutoencoderRecipe(),
-    run=Run(batch=8, steps=120, log_every=5, save_minutes=0.0, look_minutes=99.0, optimiser=Optimiser(warmup_steps=10)),
+    run=Run(
+        batch=8,
+        steps=120,
+        log_every=5,
+        save_minutes=0.0,
+        look_minutes=99.0,
+        optimiser=Optimiser(warmup_steps=10, kind="muon"),  # its middle layer; the others go by AdamW
+    ),
 )
 
 
@@ -27,7 +34,7 @@ class Line:
 
     def __init__(self, pause: float = 0.0) -> None:
         torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(1, 16), nn.Dropout(0.2), nn.Linear(16, 1))
+        self.net = nn.Sequential(nn.Linear(1, 32), nn.Dropout(0.2), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
         self.modules = {"net": self.net}
         self.pause = pause
 

@@ -1,4 +1,4 @@
-"""The one training loop: bf16 autocast over fp32 weights, AdamW, an average of the weights, a clock, a resumable folder.
+"""The one training loop: bf16 autocast over fp32 weights, an optimiser, an average of the weights, a clock, a resumable folder.
 
 A stage is a ``Task``: modules, a loss for step n, a look. All chance in step n comes from ``generator(seed, n)``, so a resumed run
 needs no generator state and repeats the same steps exactly.
@@ -18,8 +18,12 @@ from torch import nn
 
 from chashka.errors import TrainingError
 from chashka.training.ema import Average
+from chashka.training.optimisers import optimisers
 from chashka.training.recipes import Optimiser, Recipe, Run, to_json
 from chashka.training.state import Progress, RunFolder
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
+"""What optimisers remember of a parameter: AdamW's three, Muon's one."""
 
 
 class Task(Protocol):
@@ -82,14 +86,9 @@ class Trainer:
         self.task, self.run, self.device = task, recipe.run, device
         self.folder = RunFolder(folder, to_json(recipe))
         self.weights = trainable(task.modules)
-        settings = self.run.optimiser
-        self.average = Average(self.weights, settings.ema_rel)
-        plain = [p for p in self.weights.values() if p.ndim < 2]
-        matrices = [p for p in self.weights.values() if p.ndim >= 2]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(
-            groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
+        self.average = Average(self.weights, self.run.optimiser.ema_rel)
+        self.optimisers = optimisers(task.modules, self.run.optimiser)
+        self.owner = {p: o for o in self.optimisers for group in o.param_groups for p in group["params"]}
         self.progress = Progress()
         found = self.folder.load()
         if found is not None:
@@ -126,7 +125,7 @@ class Trainer:
         tensors |= {f"average/{name}": value for name, value in self.average.values.items()}
         tensors |= {f"frozen/{name}": value for name, value in frozen(self.task.modules).items()}
         for name, p in self.weights.items():
-            tensors |= {f"{key}/{name}": value for key, value in self.optimiser.state[p].items()}
+            tensors |= {f"{key}/{name}": value for key, value in self.owner[p].state[p].items()}
         self.folder.save(tensors, self.progress)
 
     def averaged(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -142,18 +141,21 @@ class Trainer:
     def _step(self) -> dict[str, torch.Tensor]:
         step, share = self.progress.step, share_done(self.run, self.progress)
         rate = learning_rate(self.run.optimiser, step, share)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
         chance = generator(self.run.seed, step, self.device)
         torch.manual_seed(self.run.seed * 1_000_003 + step)  # dropout draws from the global generator
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
             loss, figures = self.task.loss(chance, share)
-        self.optimiser.zero_grad(set_to_none=True)
+        for p in self.weights.values():
+            p.grad = None
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.run.optimiser.clip, foreach=True)
         # A step whose gradient is not finite is left out: one bad batch must not end a run of hours.
         if self.device != "cpu" or bool(torch.isfinite(norm)):
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                optimiser.step()
         self.average.update(step + 1)
         return {"loss": loss.detach(), "norm": norm.detach(), **{k: v.detach() for k, v in figures.items()}}
 
@@ -187,9 +189,9 @@ class Trainer:
             for name, p in self.weights.items():
                 p.copy_(tensors[f"weights/{name}"])
                 self.average.values[name].copy_(tensors[f"average/{name}"])
-                if f"step/{name}" in tensors:  # a state saved before the first step has no moments
-                    kept = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-                    self.optimiser.state[p] = {k: v.to(p.device) for k, v in kept.items()}
+                # a state saved before the first step has no moments
+                kept = {key: tensors.get(f"{key}/{name}") for key in MOMENTS}
+                self.owner[p].state[p] = {k: v.to(p.device) for k, v in kept.items() if v is not None}
             for name, value in frozen(self.task.modules).items():
                 value.copy_(tensors[f"frozen/{name}"])
         self.progress = progress

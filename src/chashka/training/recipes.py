@@ -31,7 +31,9 @@ from chashka.nets.configs import (
 
 @dataclass(frozen=True, slots=True)
 class Optimiser:
-    """AdamW and its schedule. The learning rate is a function of the run's share s in [0, 1] alone.
+    """``kind``, adamw or muon (optimisers.py), and its schedule.
+
+    The learning rate is a function of the run's share s in [0, 1] alone.
 
     ``warmup_steps`` rise linearly from 0; then constant; then over the last ``decay_share`` linearly to 0.
     ``ema_rel`` is EDM2's sigma_rel (arXiv 2312.02696, eq. 123-126): the width of the power-function average relative to
@@ -45,6 +47,7 @@ class Optimiser:
     decay_share: float = 0.25
     clip: float = 1.0
     ema_rel: float = 0.10
+    kind: str = "adamw"
 
 
 @dataclass(frozen=True, slots=True)

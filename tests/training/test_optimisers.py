@@ -1,0 +1,60 @@
+"""Muon: what it orthogonalises, how large its steps are, and which parameters it leaves to AdamW."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from chashka.errors import TrainingError
+from chashka.nets.configs import TEACUP_TEXT
+from chashka.nets.multilingual import ContrastiveTextEncoder
+from chashka.training.optimisers import ADAM_SIZE, Muon, hidden_matrices, optimisers, orthogonal
+from chashka.training.recipes import Optimiser
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (32, 200), (200, 32)])
+def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
+    u, _, v = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0)), full_matrices=False)
+    matrix = u @ torch.diag(torch.logspace(-1.5, 0, min(shape))) @ v
+    found = orthogonal(matrix)
+    values = torch.linalg.svdvals(found)
+    assert found.shape == shape and found.dtype == torch.float32
+    assert 0.6 < float(values.min()) and float(values.max()) < 1.3
+    assert float(torch.nn.functional.cosine_similarity(found.flatten(), (u @ v).flatten(), dim=0)) > 0.95
+
+
+def test_rare_directions_move_as_far_as_common_ones() -> None:
+    p = nn.Parameter(torch.zeros(32, 32))
+    p.grad = torch.diag(torch.tensor([1.0] * 31 + [0.01]))
+    Muon([p], lr=1.0, weight_decay=0.0).step()
+    moved = p.detach().diagonal().abs()
+    assert float(moved[-1] / moved[:-1].mean()) > 0.5
+    assert float(p.detach().square().mean().sqrt()) == pytest.approx(ADAM_SIZE, rel=0.2), "a step of Adam's size"
+
+
+def test_a_kernel_counts_as_one_matrix() -> None:
+    conv = nn.Conv2d(32, 64, 3, bias=False)
+    before = conv.weight.detach().clone()
+    conv(torch.randn(2, 32, 8, 8)).square().mean().backward()
+    Muon(hidden_matrices({"net": conv}), lr=0.1, weight_decay=0.0).step()
+    change = torch.linalg.svdvals((conv.weight.detach() - before).flatten(1))
+    assert float(change.max() / change.min()) < 2.2
+
+
+def test_tables_vectors_and_narrow_layers_go_by_adamw() -> None:
+    encoder = ContrastiveTextEncoder(TEACUP_TEXT)
+    net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 3), nn.LayerNorm(64))
+    modules: dict[str, nn.Module] = {"text": encoder, "net": net}
+    adamw, muon = optimisers(modules, Optimiser(kind="muon", weight_decay=0.1))
+    by_muon = {id(p) for group in muon.param_groups for p in group["params"]}
+    by_adamw = [p for group in adamw.param_groups for p in group["params"]]
+    assert id(net[0].weight) in by_muon and id(net[1].weight) not in by_muon
+    assert id(encoder.embed.weight) not in by_muon
+    assert len(by_muon) + len(by_adamw) == sum(1 for m in modules.values() for _ in m.parameters())
+    assert adamw.param_groups[1]["weight_decay"] == 0.0 and all(p.ndim < 2 for p in adamw.param_groups[1]["params"])
+    assert len(optimisers(modules, Optimiser())) == 1
+    with pytest.raises(TrainingError, match="'sgd'; use adamw or muon"):
+        optimisers(modules, Optimiser(kind="sgd"))
