@@ -2,6 +2,7 @@
 #
 #   .venv-base   the base install alone (no torch): what a person who only draws has, and what the base tests run in
 #   .venv        everything: torch, the training extra, the checks' tools
+#   .venv-bench  the package installed as a user would, without tests: what is weighed and timed
 #
 # A stamp in each environment makes a second call fast; a changed pyproject.toml makes it install again.
 
@@ -15,6 +16,7 @@ PYTEST_ARGS ?=
 
 BASE := .venv-base
 FULL := .venv
+BENCH := .venv-bench
 PIP_FLAGS := --quiet --disable-pip-version-check
 
 export PROMPT OUT
@@ -97,16 +99,20 @@ browser: $(FULL)/.installed
 		test ! -d src/chashka/app/web || { echo 'src/chashka/app/web exists but tests/browser has no test' >&2; exit 1; }; \
 	fi
 
-bench: $(BASE)/.installed
-	@$(BASE)/bin/python benchmarks/import_time.py
-	@$(BASE)/bin/python benchmarks/install_size.py
-	@$(BASE)/bin/python benchmarks/cold_draw.py
-	@$(BASE)/bin/python benchmarks/warm_draw.py
+# Installed anew every time: what was measured is then what is in the tree.
+bench:
+	$(call new-venv,$(BENCH))
+	@$(BENCH)/bin/python -m pip install $(PIP_FLAGS) --upgrade --force-reinstall --no-deps .
+	@$(BENCH)/bin/python -m pip install $(PIP_FLAGS) .
+	@$(BENCH)/bin/python benchmarks/import_time.py
+	@$(BENCH)/bin/python benchmarks/install_size.py
+	@$(BENCH)/bin/python benchmarks/cold_draw.py
+	@$(BENCH)/bin/python benchmarks/warm_draw.py
 
 train-bundle: $(FULL)/.installed
 	@mkdir -p "$(dir $(BUNDLE))"
 	@$(FULL)/bin/python -m chashka.training.bundle "$(BUNDLE)"
 
 clean:
-	rm -rf $(BASE) $(FULL) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(BASE) $(FULL) $(BENCH) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,9 @@
 """What the environment that runs this script weighs, the ten largest packages and the shipped weights.
 
-    .venv-base/bin/python benchmarks/install_size.py
+    .venv-bench/bin/python benchmarks/install_size.py
 
-Bytes are file sizes added up (a hard link counts once), in MB = 10^6 bytes. Run it in the base environment: with torch
-installed the figure says little about what a person who draws has to install.
+Bytes are file sizes added up (a hard link counts once), in MB = 10^6 bytes; pip and setuptools, which come with every environment,
+count. Run it where the package was installed alone: torch or the tests' packages say little about what a person who draws needs.
 """
 
 from __future__ import annotations
