@@ -102,11 +102,14 @@ class Composer:
         there = (noun >= 0).to(self.device)
         layers = []
         for slot in range(noun.shape[1]):
-            if not bool(there[:, slot].any()):
+            filled = torch.nonzero(there[:, slot]).squeeze(1)
+            if not len(filled):
                 break
-            colour = torch.where(there[:, slot], s.colour[rows, slot].to(self.device), -1)
-            pixels = self.pixels[drawing[:, slot].to(self.device)].float() / 255
-            layers.append(self._laid(recolour(pixels, colour), drawing[:, slot], place[:, slot], there[:, slot]))
+            chosen = drawing[filled.cpu(), slot]
+            colour = s.colour[rows[filled.cpu()], slot].to(self.device)
+            pixels = recolour(self.pixels[chosen.to(self.device)].float() / 255, colour)
+            layers.append(pixels.new_zeros(len(rows), 4, SIDE, SIDE))
+            layers[-1][filled] = self._laid(pixels, chosen, place[filled, slot])
         ground, colour = s.ground[rows].to(self.device), s.ground_colour[rows].to(self.device)
         scene = paint(ground, colour, SIDE, chance)
         return self._over(scene, layers, s.relation[rows].to(self.device), place, drawing) * 2 - 1
@@ -177,10 +180,8 @@ class Composer:
         longest = torch.maximum(width, height)
         return width / longest, height / longest
 
-    def _laid(
-        self, pixels: torch.Tensor, drawing: torch.Tensor, place: torch.Tensor, there: torch.Tensor
-    ) -> torch.Tensor:
-        """The drawing moved and scaled so that its box stands at its place; nothing where no thing is."""
+    def _laid(self, pixels: torch.Tensor, drawing: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        """The drawings moved and scaled so that their boxes stand at their places."""
         box = self.boxes[drawing].to(self.device)
         longest = torch.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
         scale = (longest / place[:, 2].clamp(min=0.05)).clamp(max=8.0)
@@ -189,11 +190,14 @@ class Composer:
         theta[:, 0, 0] = theta[:, 1, 1] = scale
         theta[:, :, 2] = (2 * centre - 1) - scale[:, None] * (2 * place[:, :2] - 1)
         grid = F.affine_grid(theta, [len(pixels), 4, SIDE, SIDE], align_corners=False)
-        # Averaged first where it is made smaller, so that thin lines do not break up.
-        small = F.avg_pool2d(pixels, 2)
-        near = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        far = F.grid_sample(small, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return torch.where((scale > 1.6)[:, None, None, None], far, near) * there[:, None, None, None]
+        out = torch.empty_like(pixels)
+        for smaller in (False, True):
+            rows = torch.nonzero((scale > 1.6) == smaller).squeeze(1)
+            # Averaged first where it is made smaller, so that thin lines do not break up.
+            source = F.avg_pool2d(pixels[rows], 2) if smaller else pixels[rows]
+            if len(rows):
+                out[rows] = F.grid_sample(source, grid[rows], mode="bilinear", align_corners=False)
+        return out
 
     def _over(
         self,
