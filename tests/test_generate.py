@@ -197,6 +197,13 @@ def test_the_result_has_exactly_the_asked_size(fields: dict[str, int], size: tup
 # --- from a picture -----------------------------------------------------------------------------------------------------
 
 
+def test_strength_without_a_picture_is_said_to_do_nothing() -> None:
+    bundle = toy_bundle()
+    (picture,) = draw(bundle, bundle.request(prompt="кот", seed=1, strength=0.5))
+    assert "strength does nothing without a picture to start from (init)" in picture.notes
+    assert picture.request.strength is None
+
+
 def test_strength_0_is_the_picture_encoded_and_decoded() -> None:
     bundle = toy_bundle()
     init = np.full((256, 256, 4), 200, np.uint8)

@@ -89,6 +89,8 @@ def generate(
     if frame.note:
         notes.append(frame.note)
     start = _prepare(bundle, given, frame, notes)
+    if start is None and request.strength is not None:
+        notes.append("strength does nothing without a picture to start from (init)")
     request = _with_strength(request, start)
     assert request.steps is not None and request.seed is not None and request.sampler is not None
     sigmas = bundle.denoiser.schedule.spaced(request.steps, request.spacing)

@@ -193,6 +193,12 @@ def test_a_folder_of_exported_components_is_a_model(tmp_path: Path, engine: Fake
     (folder / "unet.xml").unlink()
     with pytest.raises(WeightsError, match=r"моя модель.*kandinsky: unet\.xml; write them with chashka export"):
         families.load(str(folder))
+    with pytest.raises(WeightsError, match=r"nowhere': there is no such folder"):
+        families.load(str(tmp_path / "nowhere"))
+    with pytest.raises(
+        WeightsError, match=r"kandinsky: encoder.xml, encoder.safetensors, decoder.xml and 9 more; write"
+    ):
+        families.load(str(tmp_path))
 
 
 def test_exported_components_may_bring_their_own_words(tmp_path: Path, engine: FakeEngine) -> None:

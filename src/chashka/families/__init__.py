@@ -74,13 +74,18 @@ def exported(folder: Path) -> tuple[Family, Preset]:
 
     Raises WeightsError for a folder without all components of one family.
     """
+    if not folder.is_dir():
+        raise WeightsError(
+            f"model {str(folder)!r}: there is no such folder; make one with chashka export, or leave --model out"
+        )
     lacking: list[str] = []
     for _, declaration, preset in models():
         missing = [name for name in preset.files if not (folder / name).is_file()]
         if not missing:
             name = folder.resolve().name or preset.name
             return declaration, replace(preset, name=name, folder=folder, summary="exported components")
-        lacking.append(f"for {declaration.name}: {', '.join(missing)}")
+        first = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        lacking.append(f"for {declaration.name}: {first}")
     raise WeightsError(
         f"model {str(folder)!r} is no folder of exported components; not found {'; '.join(lacking)}; "
         "write them with chashka export, or leave --model out"
