@@ -12,7 +12,7 @@ from PIL import Image
 from chashka.errors import FileError, InputError
 from chashka.evaluation.drawing import draw_prompts, settings, weights_of
 from chashka.evaluation.prompts import PROMPTS
-from chashka.evaluation.sheet import GAP, LABEL, SIDE, contact_sheet
+from chashka.evaluation.sheet import GAP, LABEL, SIDE, contact_sheet, strip
 from chashka.families import Preset
 from chashka.families.kandinsky import FAMILY
 from chashka.generate import draw
@@ -59,10 +59,20 @@ def test_the_sheet_shows_what_draw_gives(tmp_path: Path) -> None:
         assert np.abs(cell.reshape(-1, 3).mean(0) - wanted).max() < 3
 
 
+def test_strip_is_the_first_prompts_of_one_thing_in_no_named_style() -> None:
+    drawings = draw_prompts(toy_bundle(), PROMPTS[:14], steps=1)
+    wanted = [d for d in drawings if d.prompt.seed in (3, 4, 5, 6, 7, 8, 9, 10)]
+    line = np.asarray(strip(drawings)).astype(float)
+    assert line.shape == (128, 8 * 128, 3)
+    for i, drawing in enumerate(wanted):
+        cell = line[:, i * 128 : (i + 1) * 128].reshape(-1, 3).mean(0)
+        assert np.abs(cell - drawing.picture.pixels[..., :3].reshape(-1, 3).mean(0)).max() < 3
+
+
 def test_same_model_same_files(shards: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         contact_sheet(toy_bundle(), tmp_path / name, shards=shards, prompts=FEW, steps=2, guidance_scale=2.0)
-    for name in ("sheet.png", "sheet.md", "sheet.json"):
+    for name in ("sheet.png", "strip.png", "sheet.md", "sheet.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 

@@ -56,7 +56,7 @@ def evaluate() -> None:
 
 
 @evaluate.command()
-@click.option("--out", type=FOLDER, required=True, help="Folder for sheet.png, sheet.md and sheet.json (replaced).")
+@click.option("--out", type=FOLDER, required=True, help="Folder for sheet.png, .md, .json and strip.png (replaced).")
 @click.option("--shards", type=FOLDER, help="Also find the nearest training picture of each, in this folder of shards.")
 @_drawing_options
 @_model_options

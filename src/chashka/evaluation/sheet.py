@@ -26,6 +26,9 @@ SIDE = 192
 GAP = 12
 LABEL = 18
 GREY = (237, 237, 237)
+STRIP = 8
+"""The strip is one line of the first prompts of all that ask for one thing in no named style."""
+STRIP_SIDE = 128
 BASELINE = 48
 """So many held-out pictures are looked up for comparison."""
 
@@ -67,7 +70,7 @@ def contact_sheet(
     sampler: str | None = None,
     on_picture: Callable[[], object] | None = None,
 ) -> SheetReport:
-    """Draw ``prompts``, each with its seed, and write sheet.png, sheet.md and sheet.json into the folder ``out``.
+    """Draw ``prompts``, each with its seed, and write sheet.png, strip.png, sheet.md and sheet.json into the folder ``out``.
 
     With ``shards`` every picture has its nearest training picture beside it. None: the model's own default. The same
     weights, shards and settings give the same files on one machine. Raises InputError, EngineError, TrainingError and FileError.
@@ -100,6 +103,7 @@ def contact_sheet(
     )
     try:
         _image(drawings, rows, training).save(out / "sheet.png", optimize=True)
+        strip(drawings).save(out / "strip.png", optimize=True)
         (out / "sheet.json").write_text(
             json.dumps(asdict(report), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
@@ -206,6 +210,15 @@ def _image(drawings: Sequence[Drawing], rows: Sequence[Row], training: Gallery |
             sheet.paste(_on_grey(known, small), (left + SIDE + 4, top + LABEL + SIDE - small))
             pen.text((left + SIDE + 4, top + LABEL), f"{row.nearest.distance:.3f}", (96, 96, 96), font)
     return sheet
+
+
+def strip(drawings: Sequence[Drawing]) -> Image.Image:
+    """The first drawings of one thing, side by side on light grey: enough to see at a glance what the model can do."""
+    plain = [d for d in drawings if d.prompt.concept is not None and d.prompt.style is None][:STRIP] or drawings[:STRIP]
+    line = Image.new("RGB", (len(plain) * STRIP_SIDE, STRIP_SIDE), GREY)
+    for i, drawing in enumerate(plain):
+        line.paste(_on_grey(drawing.picture.pixels, STRIP_SIDE), (i * STRIP_SIDE, 0))
+    return line
 
 
 def _on_grey(pixels: npt.NDArray[np.uint8], side: int) -> Image.Image:

@@ -18,6 +18,7 @@ PACKED = (
     "checkpoints/*.py",
     "nets/*.py",
     "diffusion/*.py",
+    "prompts/*.py",
     "data/shards.py",
     "data/__init__.py",
     "errors.py",
