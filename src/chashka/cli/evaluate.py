@@ -157,6 +157,20 @@ def thresholds(shards: Path | None, clip: Path | None, out: Path | None, **given
         )
 
 
+@evaluate.command()
+@click.argument("logs", nargs=-1, required=True, type=FILE)
+@click.option("--out", type=FILE, required=True, help="The SVG file to write (replaced).")
+@click.option("--title", help="Stands above the curves.  [default: the logs' names]")
+def curve(logs: tuple[Path, ...], out: Path, title: str | None) -> None:
+    """Draw the figures in training logs (log.jsonl), given in the order of training."""
+    from chashka.evaluation.curve import as_svg, read_logs
+
+    curves, starts = read_logs(logs)
+    named = ", ".join(log.stem if log.stem != "log" else log.parent.name for log in logs)
+    _write_text(as_svg(curves, starts, title or named), out)
+    click.echo(str(out))
+
+
 def _bundle(given: dict[str, Any]) -> tuple[Bundle, dict[str, Any]]:
     """The opened model, and what is left of the options: fields of the request."""
     from chashka import families
@@ -196,7 +210,11 @@ def _bar(total: int | None) -> Iterator[Callable[[], object]]:
 def _write(report: Any, out: Path | None) -> None:
     if out is None:
         return
+    _write_text(json.dumps(asdict(report), ensure_ascii=False, indent=1) + "\n", out)
+
+
+def _write_text(text: str, out: Path) -> None:
     try:
-        out.write_text(json.dumps(asdict(report), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise FileError(f"cannot write {str(out)!r}: {error.strerror or error}") from error

@@ -1,0 +1,69 @@
+"""Curves of training logs: points where they belong, runs joined along the steps, wrong files refused."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chashka.cli import main
+from chashka.errors import FileError, InputError
+from chashka.evaluation.curve import PANEL, as_svg, read_logs
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def log(path: Path, *rows: dict[str, object]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_runs_follow_one_another(tmp_path: Path) -> None:
+    first = log(
+        tmp_path / "a.jsonl", {"step": 10, "loss": 4.0, "norm": 9.0}, {"step": 20, "held_out": {"held_0.1": 2.0}}
+    )
+    second = log(tmp_path / "b.jsonl", {"step": 10, "loss": 2.0}, {"step": 30, "loss": 1.0})
+    curves, starts = read_logs([first, second])
+    assert starts == [0, 20]
+    assert {c.name: c.points for c in curves} == {
+        "loss": ((10, 4.0), (30, 2.0), (50, 1.0)),
+        "held_0.1": ((20, 2.0),),
+    }
+
+
+def test_higher_values_stand_higher_and_inside_their_panel(tmp_path: Path) -> None:
+    path = log(tmp_path / "log.jsonl", *({"step": s, "loss": v} for s, v in ((1, 0.93), (50, 0.31), (100, 0.3))))
+    root = ET.fromstring(as_svg(*read_logs([path]), "a < b"))
+    (line,) = root.iter(f"{SVG}polyline")
+    points = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+    assert points[0][1] < points[1][1] < points[2][1]
+    assert points[2][1] - points[0][1] <= PANEL
+    assert "a < b" in [text.text for text in root.iter(f"{SVG}text")]
+
+
+def test_one_value_alone_has_an_axis(tmp_path: Path) -> None:
+    for value in (0.0, -3.0, 1e-9, 7e5):
+        path = log(tmp_path / "log.jsonl", {"step": 0, "loss": value})
+        assert "nan" not in as_svg(*read_logs([path]), "one")
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"step": 1, "held_out": 3}', "[1]", "no json", '{"step": 1, "loss": NaN}'])
+def test_a_file_that_is_no_log_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="log"):
+        read_logs([path])
+
+
+def test_command_writes_the_file_or_says_why_not(tmp_path: Path) -> None:
+    path = log(tmp_path / "unet.jsonl", {"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4})
+    out = tmp_path / "curve.svg"
+    result = CliRunner().invoke(main, ["evaluate", "curve", str(path), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "unet" in out.read_text(encoding="utf-8")
+    with pytest.raises(FileError, match="cannot read"):
+        read_logs([tmp_path / "none.jsonl"])
