@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from chashka.checkpoints.int8 import widened
 from chashka.errors import FileError, WeightsError
 
 NumpyArray: TypeAlias = npt.NDArray[Any]
@@ -91,7 +92,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_tensors(path: Path) -> dict[str, NumpyArray]:
     """All tensors by name, memory-mapped copy-on-write: nothing is read before it is touched, the file never changes.
 
-    bfloat16 comes as float32 (exactly the same numbers). The graph's own constants are left out. Raises WeightsError.
+    bfloat16 comes as float32 (exactly the same numbers), and so do int8 weights with scales (``checkpoints.int8``). The
+    graph's own constants are left out. Raises WeightsError.
     """
     places, _ = layout(path)
     if not places:
@@ -110,7 +112,7 @@ def read_tensors(path: Path) -> dict[str, NumpyArray]:
             raw = raw.copy()
         array = raw.view(dtype).reshape(place.shape)
         tensors[name] = _widened(array) if place.dtype == "BF16" else array
-    return tensors
+    return widened(tensors)
 
 
 def write(path: Path, tensors: Mapping[str, NumpyArray], metadata: Mapping[str, str]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from chashka.errors import MissingExtraError
+from chashka.errors import InputError, MissingExtraError
+from chashka.families.kandinsky.opening import COMPONENTS
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 WEIGHTS = click.Path(path_type=Path)
@@ -26,14 +27,50 @@ WEIGHTS = click.Path(path_type=Path)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the components."
 )
-def export(autoencoder: Path, clip: Path, t5: Path, unet: Path, latents: Path | None, out: Path) -> None:
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    metavar="[COMPONENT=]fp16|int8",
+    help="How weights are stored: of all components, or of one; repeatable.  [default: fp16, or as they were exported]",
+)
+def export(
+    autoencoder: Path,
+    clip: Path,
+    t5: Path,
+    unet: Path,
+    latents: Path | None,
+    out: Path,
+    precisions: tuple[str, ...],
+) -> None:
     """Write the Kandinsky teacup's components: one safetensors file and one graph each, every weight once.
 
     Weights are a run's average.safetensors, or a folder of exported components: what was not trained anew goes through as it is.
+    int8 halves the files: one byte a weight and a scale for each output channel, first and last layers in fp16. Whether
+    the pictures bear it: chashka evaluate precision.
     """
+    precision = chosen_precision(precisions)
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "chashka export")
     from chashka.training.ship import Finished, ship
 
-    for written in ship(Finished(autoencoder, clip, t5, unet, latents), out):
+    for written in ship(Finished(autoencoder, clip, t5, unet, latents), out, precision):
         click.echo(f"{written.weights}  {written.weights.stat().st_size / 1e6:.1f} MB  {written.sha256[:16]}")
+
+
+def chosen_precision(words: tuple[str, ...]) -> dict[str, str]:
+    """``int8`` or ``unet=int8`` … as precision by component; one that names its component wins, whatever the order."""
+    from chashka.engines.components import PRECISIONS
+
+    everywhere: dict[str, str] = {}
+    single: dict[str, str] = {}
+    for word in words:
+        component, _, precision = word.rpartition("=")
+        if precision not in PRECISIONS or (component and component not in COMPONENTS):
+            raise InputError(
+                f"precision: {word!r} is not known; allowed are {', '.join(PRECISIONS)}, alone or behind one of "
+                f"{', '.join(COMPONENTS)} and '='"
+            )
+        target = {component: precision} if component else dict.fromkeys(COMPONENTS, precision)
+        (single if component else everywhere).update(target)
+    return everywhere | single

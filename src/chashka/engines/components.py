@@ -7,6 +7,8 @@ A component is ``<name>.safetensors`` (weights and these metadata) and ``<name>.
     config      JSON of the fields of its configuration, a dataclass of nets.configs called ``config_class``
     inputs      JSON list: the graph's inputs, in order
     outputs     JSON list: the graph's outputs, in order; a module returns one tensor, or a tuple in this order
+    precision   "fp16" or "int8"; files from before there was a choice do not say it and are fp16
+    int8        JSON list: the weights that are stored as int8 with scales (``checkpoints.int8``)
     …           whatever the exporter adds (latent_scale, recipe, licence, …)
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from chashka.nets import configs
 
 FORMAT = "1"
 PACKAGE = "chashka."
+OWN = frozenset({"format", "class", "config_class", "config", "inputs", "outputs", "precision", "int8"})
+"""What an export writes by itself; the rest of the metadata is handed to it."""
 
 CLASSES: frozenset[str] = frozenset(
     {
@@ -58,6 +63,34 @@ PRECISE_INPUTS: tuple[str, ...] = ("t",)
 """Inputs that are computed with in float32 whatever the precision, up to the first matrix product: bfloat16 has 8 bits,
 so that all timesteps from 502 to 505 would become 504."""
 
+PRECISIONS = ("fp16", "int8")
+"""How weights can be stored."""
+
+WIDE: dict[str, tuple[str, ...]] = {
+    "nets.autoencoder:Encoder": ("conv_in.", "conv_out."),
+    "nets.autoencoder:Decoder": ("conv_in.", "conv_out."),
+    "nets.multilingual:ContrastiveTextEncoder": ("position", "query.", "project."),
+    "nets.multilingual:T5TextEncoder": ("relative.",),
+    "nets.kandinsky_text:KandinskyTextHead": ("proj.", "to_model_dim.", "to_model_dim2."),
+    "nets.unet:UNet": ("time_embed.", "input_blocks.0.", "out."),
+}
+"""Beginnings of the names of weights that stay float16 in an int8 file, by class: first and last layers, tables of places."""
+
+FEWEST = 8
+"""Weights of an output channel below which its scale would cost more than int8 saves."""
+
+
+def kept_wide(module: Any, name: str, shape: Sequence[int]) -> bool:
+    """Whether the weight stays float16 in an int8 file: biases, norms, small ones, and those named in ``WIDE``."""
+    if len(shape) < 2 or math.prod(shape[1:]) < FEWEST:
+        return True
+    return name.startswith(WIDE.get(class_name(module), ()))
+
+
+def class_name(module: Any) -> str:
+    """The network's class as metadata name it, for example "nets.unet:UNet"."""
+    return f"{type(module).__module__.removeprefix(PACKAGE)}:{type(module).__qualname__}"
+
 
 def describe(module: Any, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
     """The metadata above for a network with its configuration in ``module.cfg``. Raises WeightsError without one."""
@@ -66,7 +99,7 @@ def describe(module: Any, inputs: Sequence[str], outputs: Sequence[str]) -> dict
         raise WeightsError(f"{type(module).__name__} has no configuration of nets.configs in its attribute cfg")
     return {
         "format": FORMAT,
-        "class": f"{type(module).__module__.removeprefix(PACKAGE)}:{type(module).__qualname__}",
+        "class": class_name(module),
         "config_class": type(cfg).__name__,
         "config": configs.to_json(cfg),
         "inputs": json.dumps(list(inputs)),

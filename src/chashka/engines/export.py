@@ -2,13 +2,15 @@
 
 OpenVINO's own ``.bin`` would store the weights a second time. Its file format only asks that every constant is so many
 bytes at some offset of one file, so the graph points into the safetensors file. What the conversion computes itself
-(shapes, axes, small tables) goes into one more tensor there, ``__graph__``.
+(shapes, axes, small tables) goes into one more tensor there, ``__graph__``. A weight stored as int8 is a constant of int8, a
+Convert and a Multiply by its scales, which lie there too; the numbers are the ones that ``checkpoints.int8`` gives.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import tempfile
 import warnings
 import xml.etree.ElementTree as ET
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from chashka.checkpoints.int8 import SCALES, to_int8, widened
 from chashka.checkpoints.safetensors_file import (
     GRAPH_TENSOR,
     NumpyArray,
@@ -30,12 +33,16 @@ from chashka.checkpoints.safetensors_file import (
     sha256,
     write,
 )
-from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, describe
+from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, PRECISIONS, describe, kept_wide
 from chashka.engines.runtime import convert_model, openvino
 from chashka.errors import WeightsError
 
 GRAPH_LIMIT = 65536  # bytes of constants of the graph's own; more means that weights were rearranged
 HALF_MAX = 65504.0  # the largest float16
+PORT_TYPES = {
+    "F16": "FP16",
+    "I8": "I8",
+}  # stored types of weights that become float32 in the graph, as its ports call them
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +78,20 @@ def export_component(
     metadata: Mapping[str, str] | None = None,
     *,
     keep_f32: Collection[str] = (),
+    precision: str = "fp16",
 ) -> Exported:
     """Write ``<name>.safetensors`` and ``<name>.xml`` into ``out_folder``; the same module gives the same bytes.
 
     module: has its configuration in ``cfg`` and is left as it is. example_inputs: one small tensor per name of
     ``input_names`` (docs/networks.md); axes of ``DYNAMIC_AXES`` stay open in the graph. metadata: stored beside ours.
-    keep_f32: names of weights that stay float32; all others are stored as float16, and the graph computes with exactly
-    these numbers. Raises WeightsError where float16 would overflow, or if the conversion rearranged weights.
+    keep_f32: names of weights that stay float32; all others are stored as float16. precision: "fp16", or "int8" for one
+    byte a weight where that serves (``components.kept_wide``) and float16 elsewhere. Both engines compute with exactly
+    the stored numbers. Raises WeightsError where float16 would overflow, or if the conversion rearranged weights.
     """
-    stored = dict(metadata or {}) | describe(module, input_names, output_names)
-    weights = stored_weights(module, keep_f32)
+    weights = stored_weights(module, keep_f32, precision)
+    stored = dict(metadata or {}) | describe(module, input_names, output_names) | {"precision": precision}
+    if precision == "int8":
+        stored["int8"] = json.dumps(sorted(name.removesuffix(SCALES) for name in weights if name.endswith(SCALES)))
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "graph.xml"
         _convert(_with_weights(module, weights), example_inputs, input_names, output_names, path)
@@ -104,26 +115,34 @@ def export_component(
     digest = sha256(target)
     places, _ = layout(target)
     for layer, (tensor, begin, size) in found:
-        _point(root, layer, places[tensor], begin, size)
+        _point(root, layer, places[tensor], begin, size, places.get(tensor + SCALES))
     _keep_f32(root)
     graph = target.with_suffix(".xml")
     replace(graph, [_serialised(root, name, digest)])
     return Exported(target, graph, digest, len(constants.extra), constants.reused)
 
 
-def stored_weights(module: nn.Module, keep_f32: Collection[str] = ()) -> dict[str, NumpyArray]:
-    """The state dict as it is stored: float16, or float32 for the names in ``keep_f32``; integers as they are."""
+def stored_weights(module: nn.Module, keep_f32: Collection[str] = (), precision: str = "fp16") -> dict[str, NumpyArray]:
+    """The state dict as it is stored: float16, or float32 for the names in ``keep_f32``; integers as they are.
+
+    With precision "int8" large weights are int8, and each has one more entry with its scales.
+    """
     state = module.state_dict()
     unknown = sorted(set(keep_f32) - set(state))
     if unknown:
         raise WeightsError(f"keep_f32 names no weights of the network: {', '.join(unknown[:3])}")
-    weights = {}
+    if precision not in PRECISIONS:
+        raise WeightsError(f"precision {precision!r} does not exist; use one of {', '.join(PRECISIONS)}")
+    weights: dict[str, NumpyArray] = {}
     for name, value in state.items():
         array = value.detach().cpu()
         if array.is_floating_point():
             wide = array.float()
             if name not in keep_f32 and not bool((wide.abs() <= HALF_MAX).all()):
                 raise WeightsError(f"{name} has values beyond float16's {HALF_MAX:.0f} or not a number: keep it f32")
+            if precision == "int8" and name not in keep_f32 and not kept_wide(module, name, wide.shape):
+                weights[name], weights[name + SCALES] = to_int8(wide.numpy())
+                continue
             array = wide if name in keep_f32 else wide.half()
         weights[name] = array.contiguous().numpy()
     return weights
@@ -132,7 +151,7 @@ def stored_weights(module: nn.Module, keep_f32: Collection[str] = ()) -> dict[st
 def _with_weights(module: nn.Module, weights: Mapping[str, NumpyArray]) -> nn.Module:
     """A float32 copy that computes with the stored numbers."""
     rounded = copy.deepcopy(module).eval().float().requires_grad_(False)
-    rounded.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    rounded.load_state_dict({name: torch.from_numpy(array) for name, array in widened(weights).items()})
     return rounded
 
 
@@ -213,8 +232,9 @@ class _Constants:
 
     def __post_init__(self) -> None:
         # Last wins below, so that of equal tensors the first name is taken whatever else there is.
-        for name in sorted(self.weights, reverse=True):
-            array = self.weights[name]
+        values = widened(self.weights)
+        for name in sorted(values, reverse=True):
+            array = values[name]
             wide = array.astype(np.float32) if array.dtype == np.float16 else array
             self._weights_by_digest[_digest(wide.tobytes())] = name
 
@@ -249,38 +269,79 @@ def _data(layer: ET.Element) -> ET.Element:
     return data
 
 
-def _point(root: ET.Element, layer: ET.Element, place: Place, begin: int, size: int) -> None:
-    """Make a Const layer read ``size`` bytes of the safetensors file; a float16 weight gets a Convert behind it."""
-    data = _data(layer)
+def _point(root: ET.Element, layer: ET.Element, place: Place, begin: int, size: int, scales: Place | None) -> None:
+    """Make a Const layer read ``size`` bytes of the safetensors file; behind it what makes float32 of what it reads."""
+    data, output = _data(layer), layer.find("output/port")
+    assert output is not None
     data.set("offset", str(place.offset + begin))
     data.set("size", str(size))
-    if place.dtype == "F16" and data.get("element_type") == "f32":
-        _decompress(root, layer)
+    if data.get("element_type") != "f32" or place.dtype not in PORT_TYPES:
+        return
+    extents = [int(extent.text or 0) for extent in output.iterfind("dim")]
+    output.set("precision", PORT_TYPES[place.dtype])
+    data.set("element_type", place.dtype.lower())
+    taken = _followers(root, layer)
+    # OpenVINO marks the Convert of its own float16 weights so; that of int8 weights it knows by the Multiply behind it.
+    convert = _appended(root, "Convert", {"destination_type": "f32"}, [layer], extents, decompression=scales is None)
+    last = convert
+    if scales is not None:
+        if extents[:1] != list(scales.shape):
+            raise WeightsError(f"{layer.get('name')}: the graph has these weights as {extents}, not by output channel")
+        shape = [*scales.shape, *(1 for _ in extents[1:])]
+        place_of = {"element_type": "f32", "shape": ", ".join(map(str, shape))}
+        place_of |= {"offset": str(scales.offset), "size": str(scales.size)}
+        last = _appended(
+            root,
+            "Multiply",
+            {"auto_broadcast": "numpy"},
+            [convert, _appended(root, "Const", place_of, [], shape)],
+            extents,
+        )
+    for edge in taken:
+        edge.set("from-layer", last.get("id", ""))
+        edge.set("from-port", _data_port(last))
 
 
-def _decompress(root: ET.Element, layer: ET.Element) -> None:
-    """Turn Const (f32) into Const (f16) → Convert (f32), marked as OpenVINO marks its own compressed weights."""
+def _data_port(layer: ET.Element) -> str:
+    port = layer.find("output/port")
+    assert port is not None
+    return port.get("id", "0")
+
+
+def _followers(root: ET.Element, layer: ET.Element) -> list[ET.Element]:
+    return [edge for edge in root.iterfind("edges/edge") if edge.get("from-layer") == layer.get("id")]
+
+
+def _appended(
+    root: ET.Element,
+    kind: str,
+    data: Mapping[str, str],
+    sources: Sequence[ET.Element],
+    shape: Sequence[int],
+    *,
+    decompression: bool = False,
+) -> ET.Element:
+    """A new layer behind the graph's others that reads the first outputs of ``sources`` and gives float32 of ``shape``."""
     layers, edges = root.find("layers"), root.find("edges")
-    output = layer.find("output/port")
-    assert layers is not None and edges is not None and output is not None
+    assert layers is not None and edges is not None
     new = str(max(int(other.get("id", "0")) for other in layers) + 1)
-    for edge in edges:
-        if edge.get("from-layer") == layer.get("id"):
-            edge.set("from-layer", new)
-            edge.set("from-port", "1")
-    link = {"from-layer": layer.get("id", ""), "from-port": output.get("id", "0"), "to-layer": new, "to-port": "0"}
-    ET.SubElement(edges, "edge", link)
-    convert = ET.SubElement(layers, "layer", {"id": new, "type": "Convert", "version": "opset1"})
-    ET.SubElement(convert, "data", {"destination_type": "f32"})
-    ET.SubElement(ET.SubElement(convert, "rt_info"), "attribute", {"name": "decompression", "version": "0"})
-    wide, half = copy.deepcopy(output), copy.deepcopy(output)
-    half.set("id", "0")
-    half.set("precision", "FP16")
-    wide.set("id", "1")
-    ET.SubElement(convert, "input").append(half)
-    ET.SubElement(convert, "output").append(wide)
-    output.set("precision", "FP16")
-    _data(layer).set("element_type", "f16")
+    layer = ET.SubElement(layers, "layer", {"id": new, "type": kind, "version": "opset1"})
+    ET.SubElement(layer, "data", dict(data))
+    if decompression:
+        ET.SubElement(ET.SubElement(layer, "rt_info"), "attribute", {"name": "decompression", "version": "0"})
+    if sources:
+        inputs = ET.SubElement(layer, "input")
+        for number, source in enumerate(sources):
+            port = copy.deepcopy(source.find("output/port"))
+            assert port is not None
+            port.set("id", str(number))
+            inputs.append(port)
+            link = {"from-layer": source.get("id", ""), "from-port": _data_port(source)}
+            ET.SubElement(edges, "edge", link | {"to-layer": new, "to-port": str(number)})
+    output = ET.SubElement(ET.SubElement(layer, "output"), "port", {"id": str(len(sources)), "precision": "FP32"})
+    for extent in shape:
+        ET.SubElement(output, "dim").text = str(extent)
+    return layer
 
 
 def _serialised(root: ET.Element, name: str, digest: str) -> bytes:

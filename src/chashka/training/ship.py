@@ -6,20 +6,24 @@ Needs the extra [torch] and OpenVINO; a bare training machine only leaves ``aver
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
 
+from chashka.engines.components import OWN, configuration
 from chashka.engines.export import Exported, export_component
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
+from chashka.training.origin import KEYS
 from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, T5Recipe, UNetRecipe
 from chashka.training.stages import load_component, metadata_of, recipe_of
 
@@ -38,8 +42,12 @@ class Finished:
     latents: Path | None = None
 
 
-def ship(runs: Finished, out: Path) -> list[Exported]:
-    """Write the six components of the Kandinsky teacup into ``out``; the same runs give the same bytes."""
+def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) -> list[Exported]:
+    """Write the six components of the Kandinsky teacup into ``out``; the same runs give the same bytes.
+
+    precision: "fp16" or "int8" by component; one that is not named keeps the precision of the exported file it comes
+    from, and a run's weights become fp16.
+    """
     autoencoder, clip = recipe_of(runs.autoencoder, "encoder"), recipe_of(runs.clip, "text_contrastive")
     t5, unet = recipe_of(runs.t5, "text_t5"), recipe_of(runs.unet, "unet")
     if not (
@@ -49,12 +57,12 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
         and isinstance(unet, UNetRecipe)
     ):
         raise TrainingError("the files given are not of the stages autoencoder, clip, t5 and unet, in this order")
-    encoder = ready(Encoder(autoencoder.network), runs.autoencoder, "encoder")
-    decoder = ready(Decoder(autoencoder.network), runs.autoencoder, "decoder")
-    text = ready(ContrastiveTextEncoder(clip.text), runs.clip, "text_contrastive")
-    other = ready(T5TextEncoder(t5.text), runs.t5, "text_t5")
-    head = ready(KandinskyTextHead(unet.head), runs.unet, "text_head")
-    body = ready(UNet(unet.network), runs.unet, "unet")
+    encoder = ready(Encoder, autoencoder.network, runs.autoencoder, "encoder")
+    decoder = ready(Decoder, autoencoder.network, runs.autoencoder, "decoder")
+    text = ready(ContrastiveTextEncoder, clip.text, runs.clip, "text_contrastive")
+    other = ready(T5TextEncoder, t5.text, runs.t5, "text_t5")
+    head = ready(KandinskyTextHead, unet.head, runs.unet, "text_head")
+    body = ready(UNet, unet.network, runs.unet, "unet")
     ids = {"ids": torch.ones(2, 16, dtype=torch.int64), "mask": torch.ones(2, 16)}
     head_in = {
         "tokens1": torch.zeros(2, 16, unet.head.tokens1),
@@ -86,22 +94,52 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
         (head, "text_head", head_in, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
         (body, "unet", body_in, ["out"], sampling, runs.unet),
     ]
+    chosen = {name: stored_precision(source, name) for _, name, _, _, _, source in parts} | dict(precision or {})
+    unknown = sorted(chosen.keys() - {name for _, name, *_ in parts})
+    if unknown:
+        names = ", ".join(name for _, name, *_ in parts)
+        raise TrainingError(f"precision: there is no component {unknown[0]!r}; the components are {names}")
     return [
-        export_component(module, name, inputs, list(inputs), outputs, out, extra | provenance(source, name))
+        export_component(
+            module,
+            name,
+            inputs,
+            list(inputs),
+            outputs,
+            out,
+            carried(source, name) or extra | provenance(source, name),
+            precision=chosen[name],
+        )
         for module, name, inputs, outputs, extra, source in parts
     ]
 
 
-def ready(module: nn.Module, path: Path, part: str) -> nn.Module:
-    return load_component(module, path, part).eval().requires_grad_(False)
+def ready(network: Any, config: Any, path: Path, part: str) -> nn.Module:
+    """The network with its weights; an exported component has its own configuration, which an older recipe may not tell."""
+    metadata = metadata_of(path, part)
+    chosen = configuration(metadata, path) if "config" in metadata else config
+    module: nn.Module = load_component(network(chosen), path, part)
+    return module.eval().requires_grad_(False)
+
+
+def carried(path: Path, part: str) -> dict[str, str]:
+    """What an exported component says beside what every export says anew: it stays true. Empty for a run's weights."""
+    metadata = metadata_of(path, part)
+    return {key: value for key, value in metadata.items() if key not in OWN} if "config" in metadata else {}
+
+
+def stored_precision(path: Path, part: str) -> str:
+    """The precision of an exported component; fp16 for a run's weights, which have none of their own."""
+    return metadata_of(path, part).get("precision", "fp16")
 
 
 def provenance(path: Path, part: str) -> dict[str, str]:
-    """The recipe and the number of steps, as the run stored them."""
+    """The recipe, the number of steps and where the weights came from, as the run stored them."""
     metadata = metadata_of(path, part)
     recipe = json.dumps(json.loads(metadata["recipe"]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     steps = metadata.get("step", metadata.get("steps", "0"))
-    return {"recipe": recipe, "steps": steps, "licence": "Apache-2.0"}
+    known = {key: metadata[key] for key in KEYS if key in metadata}
+    return {"recipe": recipe, "steps": steps, "licence": "Apache-2.0"} | known
 
 
 def codec_metadata(runs: Finished, decoder: nn.Module) -> tuple[dict[str, str], dict[str, str]]:

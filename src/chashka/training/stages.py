@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from chashka.checkpoints.safetensors_file import GRAPH_TENSOR
+from chashka.checkpoints.safetensors_file import read_tensors
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.kandinsky_text import KandinskyTextHead
@@ -22,6 +22,7 @@ from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
 from chashka.training.features import load_features, load_latents, write_latents, write_scenes, write_text
 from chashka.training.loop import Slice, Task, Trainer
+from chashka.training.origin import begin, origin
 from chashka.training.pictures import load_pictures
 from chashka.training.recipes import (
     AutoencoderRecipe,
@@ -58,8 +59,10 @@ def train(
     """
     fresh = not (run / "manifest.json").exists()
     task = _task(recipe, shards, run, device, frozen or {})
-    if start is not None and fresh:
-        _begin_with(task, start)
+    if fresh:
+        begin(run, shards, start, tuple(task.modules), device)
+        if start is not None:
+            _begin_with(task, start)
     trainer = Trainer(task, recipe, run, device)
     trainer.train(Slice(minutes))
     write_average(trainer, run)
@@ -71,6 +74,7 @@ def write_average(trainer: Trainer, run: Path) -> None:
         f"{part}/{key}": v.detach().contiguous().cpu() for part, keys in parts.items() for key, v in keys.items()
     }
     metadata = {"recipe": (run / "recipe.json").read_text(encoding="utf-8"), "step": str(trainer.progress.step)}
+    metadata |= origin(run, trainer.progress.seconds)
     temporary = run / (AVERAGE + ".part")
     save_file(tensors, temporary, metadata)
     temporary.replace(run / AVERAGE)
@@ -111,8 +115,8 @@ def _components(path: Path, *parts: str) -> dict[str, dict[str, torch.Tensor]]:
     """The components in ``path`` by name; of a folder only those among ``parts``."""
     if path.is_dir():
         files = {part: path / f"{part}.safetensors" for part in parts}
-        read = {part: load_file(file) for part, file in files.items() if file.is_file()}
-        return {part: {k: v for k, v in read[part].items() if k != GRAPH_TENSOR} for part in read}
+        read = {part: read_tensors(file) for part, file in files.items() if file.is_file()}
+        return {part: {k: torch.from_numpy(v) for k, v in read[part].items()} for part in read}
     found: dict[str, dict[str, torch.Tensor]] = {}
     for name, value in load_file(path).items():
         part, key = name.split("/", 1)

@@ -1,0 +1,77 @@
+"""What a run's weights came from, kept beside them: start weights, data, code, machine. For the registry of shipped weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from chashka.checkpoints.safetensors_file import replace, sha256
+
+FILE = "origin.json"
+MANIFEST = "manifest.jsonl.gz"
+KEYS = ("data", "hours", "machine", "parents", "revision")
+"""The metadata that ``origin`` gives; an export hands them on."""
+
+
+def begin(run: Path, shards: Path, start: Path | None, parts: tuple[str, ...], device: str) -> None:
+    """Write ``origin.json`` into the folder of a new run. parts: components that ``start`` may hold. What is not known is left out."""
+    found: dict[str, object] = {"machine": machine(device)}
+    if (shards / MANIFEST).is_file():
+        found["data"] = sha256(shards / MANIFEST)
+    if start is not None:
+        files = [start / f"{part}.safetensors" for part in parts] if start.is_dir() else [start]
+        found["parents"] = [sha256(file) for file in files if file.is_file()]
+    code = revision()
+    if code is not None:
+        found["revision"] = code
+    run.mkdir(parents=True, exist_ok=True)
+    replace(run / FILE, [json.dumps(found, indent=1, sort_keys=True).encode()])
+
+
+def origin(run: Path, seconds: float) -> dict[str, str]:
+    """Metadata for a run's weights: data (sha256 of the manifest), hours of training, machine, parents (JSON list), revision.
+
+    seconds: of training so far. A run that was begun before there was an ``origin.json`` has its hours alone.
+    """
+    found: dict[str, object] = {}
+    with suppress(OSError, ValueError):
+        found = json.loads((run / FILE).read_text(encoding="utf-8"))
+    stored = {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
+    return {key: stored[key] for key in KEYS if key in stored} | {"hours": f"{seconds / 3600:.3f}"}
+
+
+def machine(device: str) -> str:
+    """For people: the processor and how many cores this process may use, or the GPU."""
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores of {_processor()}"
+
+
+def revision() -> str | None:
+    """The git commit of this code, with "+" where files differ from it; None outside of a checkout."""
+    here = Path(__file__).parent
+    words = ["git", "-C", str(here)]
+    try:
+        top = subprocess.run([*words, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(
+            [*words, "status", "--porcelain", "--", str(here.parent)], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit = top.stdout.strip()
+    return commit + "+" * bool(changed.stdout.strip()) if top.returncode == 0 and commit else None
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
