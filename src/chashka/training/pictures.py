@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,22 +36,30 @@ class Pictures:
         return torch.nonzero(self.held_out if held_out else ~self.held_out).squeeze(1)
 
 
-def load_pictures(folder: Path, size: int | None = None) -> Pictures:
-    """All pictures of ``folder/pictures-*.safetensors``; ``size`` halves them (by area) to size×size when it is smaller."""
+def load_pictures(folder: Path, size: int | None = None, keep: Callable[[Shard, int], bool] | None = None) -> Pictures:
+    """Pictures of ``folder/pictures-*.safetensors``, all or those that ``keep`` (shard, number in it) says yes to.
+
+    ``size`` halves them (by area) to size×size when it is smaller. Raises TrainingError where there are none.
+    """
     paths = sorted(folder.glob("pictures-*.safetensors"))
     if not paths:
         raise TrainingError(
             f"{folder}: no pictures-*.safetensors there; build them with: chashka data build --out {folder}"
         )
     shards = [Shard(path) for path in paths]
+    kept = [[i for i in range(len(shard)) if keep is None or keep(shard, i)] for shard in shards]
+    if not any(kept):
+        raise TrainingError(f"{folder}: no pictures of the sources asked for; there are {', '.join(sources(shards))}")
     pixels = []
-    for shard in shards:
-        for i in range(len(shard)):
+    for shard, rows in zip(shards, kept, strict=True):
+        for i in rows:
             picture = torch.from_numpy(np.ascontiguousarray(shard.picture(i).transpose(2, 0, 1)))
             pixels.append(picture if size is None else shrink(picture[None], size)[0].clone())
 
     def column(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([np.asarray(getattr(shard, name)) for shard in shards]))
+        return torch.from_numpy(
+            np.concatenate([np.asarray(getattr(s, name))[rows] for s, rows in zip(shards, kept, strict=True)])
+        )
 
     first = shards[0]
     return Pictures(
@@ -64,6 +73,16 @@ def load_pictures(folder: Path, size: int | None = None) -> Pictures:
         list(first.styles),
         list(first.groups),
     )
+
+
+def sources(shards: list[Shard]) -> list[str]:
+    """The names of the packages that the pictures came from."""
+    return sorted({name for shard in shards for name in shard.sources})
+
+
+def without(names: tuple[str, ...]) -> Callable[[Shard, int], bool] | None:
+    """For ``load_pictures``: everything but the pictures of these sources; None where all stay."""
+    return (lambda shard, i: shard.sources[i] not in names) if names else None
 
 
 def shrink(pixels: torch.Tensor, size: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 from chashka.errors import TrainingError
 from chashka.nets.configs import (
+    JUDGE,
     TEACUP_AUTOENCODER,
     TEACUP_IMAGE_TOWER,
     TEACUP_T5,
@@ -22,6 +23,7 @@ from chashka.nets.configs import (
     TEACUP_UNET,
     AutoencoderConfig,
     ImageTowerConfig,
+    JudgeConfig,
     T5Config,
     TextEncoderConfig,
     TextHeadConfig,
@@ -151,6 +153,7 @@ class UNetRecipe:
     text_block            text features are padded to so many rows or cut, and inference pads to a multiple of it
     scenes, scene_pool    share of composed scenes, out of so many first ones of the table of ``chashka data scenes``
     groups                relative shares of the groups of concepts
+    without               sources of pictures that are left to judges: neither single pictures nor scenes show them
     shift, draw_*         how the model is meant to draw: in sample grids, and the defaults of what is exported
     """
 
@@ -183,6 +186,7 @@ class UNetRecipe:
         ("people", 0.05),
         ("clipart", 0.2),
     )
+    without: tuple[str, ...] = ()
     compile: bool = False
     shift: float = 0.5
     draw_steps: int = 20
@@ -215,13 +219,48 @@ class DistilRecipe(UNetRecipe):
     draw_sampler: str = "euler"
 
 
-Recipe = AutoencoderRecipe | ContrastiveRecipe | T5Recipe | UNetRecipe | DistilRecipe
+REPORTING = ("twemoji", "emojione", "fxemoji", "streamline-emojis")
+"""The sources of judge A, which reports; a generator's recipe names them in ``without``
+(docs/decisions/004-judges-of-other-vendors.md)."""
+CHOOSING = ("noto", "noto-v1", "fluent-emoji", "fluent-emoji-flat", "fluent-emoji-3d")
+"""The sources of judge B, which chooses and tunes."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRecipe:
+    """A detector of the grammar's things in composed scenes of the drawings of ``sources``; all others test it.
+
+    ``spoilt``: share of drawings that are made into blobs, halves, merged pairs or (``blurred`` of them) decoded from noisy
+    latents, and are of no class. ``decoded``: each drawing comes a second time as the frozen autoencoder gives it back. Both
+    are left out when the autoencoder is not given. ``opaque``: share of pictures laid on a plain colour.
+    ``size``, ``cover``, ``way``: weights of the losses of boxes, of covered places and of the way to the centre.
+    """
+
+    stage: str = "judge"
+    run: Run = field(
+        default_factory=lambda: Run(
+            batch=32, minutes=240.0, look_minutes=20.0, optimiser=Optimiser(lr=1e-3, decay_share=0.35)
+        )
+    )
+    network: JudgeConfig = JUDGE
+    sources: tuple[str, ...] = REPORTING
+    spoilt: float = 0.12
+    blurred: int = 96
+    decoded: bool = True
+    opaque: float = 0.3
+    size: float = 4.0
+    cover: float = 0.5
+    way: float = 1.0
+
+
+Recipe = AutoencoderRecipe | ContrastiveRecipe | T5Recipe | UNetRecipe | DistilRecipe | JudgeRecipe
 STAGES: dict[str, type[Recipe]] = {
     "autoencoder": AutoencoderRecipe,
     "clip": ContrastiveRecipe,
     "t5": T5Recipe,
     "unet": UNetRecipe,
     "distil": DistilRecipe,
+    "judge": JudgeRecipe,
 }
 RECIPES: dict[str, Recipe] = {
     "autoencoder": AutoencoderRecipe(),
@@ -247,6 +286,8 @@ RECIPES: dict[str, Recipe] = {
         run=Run(batch=1024, minutes=27.0, save_minutes=4.0, optimiser=Optimiser(lr=1.2e-3)),
     ),
     "distil": DistilRecipe(),
+    "judge": JudgeRecipe(),
+    "judge-b": JudgeRecipe(run=replace(JudgeRecipe().run, seed=1), sources=CHOOSING),
 }
 
 

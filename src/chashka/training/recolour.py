@@ -6,37 +6,10 @@ import math
 
 import torch
 
-# red, orange, yellow, green, blue, violet, pink, brown, black, white, grey as (lightness, chroma, hue in degrees): the
-# order of data/composed_words.COLOURS
-COLOURS = torch.tensor(
-    [
-        (0.60, 0.21, 27.0),
-        (0.73, 0.17, 55.0),
-        (0.88, 0.17, 98.0),
-        (0.67, 0.18, 144.0),
-        (0.58, 0.18, 258.0),
-        (0.55, 0.20, 303.0),
-        (0.77, 0.14, 355.0),
-        (0.45, 0.09, 52.0),
-        (0.25, 0.00, 0.0),
-        (0.96, 0.00, 0.0),
-        (0.65, 0.00, 0.0),
-    ]
-)
-_LMS = torch.tensor(
-    [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ]
-)
-_LAB = torch.tensor(
-    [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ]
-)
+from chashka.data.colours import LMS_TO_LAB, OKLCH, RGB_TO_LMS
+
+COLOURS = torch.tensor(OKLCH)
+_LMS, _LAB = torch.tensor(RGB_TO_LMS), torch.tensor(LMS_TO_LAB)
 KEPT = 0.35
 """How much of a drawing's own variation of hue is kept around the new one."""
 

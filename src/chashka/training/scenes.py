@@ -7,6 +7,7 @@ another. All coordinates are shares of the picture's side; boxes are of what is 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from chashka.training.grounds import paint
 from chashka.training.pictures import Pictures
 from chashka.training.recolour import recolour
 
-SIDE = 256
 OPAQUE = 8
 INSIDE, ON, UNDER, LEFT, RIGHT, BESIDE, BEHIND, ABOVE, WEARING = range(9)
 """The relations of data/composed_words.RELATIONS."""
@@ -39,6 +39,26 @@ SIDES = {INSIDE: (0.42, 0.66), ON: (0.42, 0.50), UNDER: (0.42, 0.46), BEHIND: (0
 SIDES |= {WEARING: (0.62, 0.28)}
 SIZES = (1.2, 0.65)
 """Big and small, as factors."""
+
+
+Spoil = Callable[[torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+"""Drawings (n, 4, H, W) in [0, 1] → the same with some of them spoilt, and which (n,)."""
+
+
+@dataclass(slots=True)
+class Composed:
+    """Pictures and who is where in them.
+
+    picture  premultiplied RGBA float32 (B, 4, H, W) in [-1, 1]
+    visible  (B, O, H, W) in [0, 1]: what of each thing is not hidden by others
+    whole    (B, O): how many pixels each thing would cover alone
+    spoilt   (B, O) bool
+    """
+
+    picture: torch.Tensor
+    visible: torch.Tensor
+    whole: torch.Tensor
+    spoilt: torch.Tensor
 
 
 @dataclass(slots=True)
@@ -80,6 +100,7 @@ class Composer:
         self.scenes, self.pixels, self.device = scenes, pictures.pixels.to(device), device
         if scenes.styles != pictures.styles:
             raise TrainingError("the table of scenes belongs to other shards; make it again with: chashka data scenes")
+        self.side = pictures.pixels.shape[-1]
         self.boxes, self.crowns = boxes(pictures.pixels)
         number = {name: i for i, name in enumerate(pictures.concepts)}
         concept = torch.tensor([number.get(f"emoji:{code}", -1) for code in scenes.emoji])
@@ -94,12 +115,17 @@ class Composer:
         self.size, self.start = size[known] * (concept >= 0)[:, None], start[known]
 
     def __call__(self, rows: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
-        """Scenes (B,) → premultiplied RGBA float32 (B, 4, 256, 256) in [-1, 1]. ``rows`` and ``chance`` on the CPU."""
+        """Scenes (B,) → premultiplied RGBA float32 (B, 4, H, W) in [-1, 1]. ``rows`` and ``chance`` on the CPU."""
+        return self.compose(rows, chance).picture
+
+    def compose(self, rows: torch.Tensor, chance: torch.Generator, spoil: Spoil | None = None) -> Composed:
+        """The same with what is visible of every thing. ``spoil`` changes drawings before they are placed."""
         s = self.scenes
         noun = s.noun[rows]
         drawing = self._choose(noun, s.style[rows], chance)
         place = self._layout(noun, s.relation[rows], s.size[rows], drawing, chance).to(self.device)
         there = (noun >= 0).to(self.device)
+        spoilt = torch.zeros_like(there)
         layers = []
         for slot in range(noun.shape[1]):
             filled = torch.nonzero(there[:, slot]).squeeze(1)
@@ -108,11 +134,15 @@ class Composer:
             chosen = drawing[filled.cpu(), slot]
             colour = s.colour[rows[filled.cpu()], slot].to(self.device)
             pixels = recolour(self.pixels[chosen.to(self.device)].float() / 255, colour)
-            layers.append(pixels.new_zeros(len(rows), 4, SIDE, SIDE))
+            if spoil is not None:
+                pixels, spoilt[filled, slot] = spoil(pixels, chance)
+            layers.append(pixels.new_zeros(len(rows), 4, self.side, self.side))
             layers[-1][filled] = self._laid(pixels, chosen, place[filled, slot])
         ground, colour = s.ground[rows].to(self.device), s.ground_colour[rows].to(self.device)
-        scene = paint(ground, colour, SIDE, chance)
-        return self._over(scene, layers, s.relation[rows].to(self.device), place, drawing) * 2 - 1
+        scene = paint(ground, colour, self.side, chance)
+        whole = torch.stack([layer[:, 3].sum((1, 2)) for layer in layers], 1)
+        picture, visible = self._over(scene, layers, s.relation[rows].to(self.device), place, drawing)
+        return Composed(picture * 2 - 1, visible, whole, spoilt[:, : len(layers)])
 
     def _choose(self, noun: torch.Tensor, style: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
         """A drawing for every slot (B, O): all of a scene in one style where there is one that has them all."""
@@ -189,7 +219,7 @@ class Composer:
         theta = torch.zeros(len(pixels), 2, 3, device=self.device)
         theta[:, 0, 0] = theta[:, 1, 1] = scale
         theta[:, :, 2] = (2 * centre - 1) - scale[:, None] * (2 * place[:, :2] - 1)
-        grid = F.affine_grid(theta, [len(pixels), 4, SIDE, SIDE], align_corners=False)
+        grid = F.affine_grid(theta, [len(pixels), 4, self.side, self.side], align_corners=False)
         out = torch.empty_like(pixels)
         for smaller in (False, True):
             rows = torch.nonzero((scale > 1.6) == smaller).squeeze(1)
@@ -206,8 +236,13 @@ class Composer:
         relation: torch.Tensor,
         place: torch.Tensor,
         drawing: torch.Tensor,
-    ) -> torch.Tensor:
-        """Layers over the ground, the later in front; a holder stands behind what it holds, its lower part before it."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Layers over the ground, the later in front; a holder stands behind what it holds, its lower part before it.
+
+        The picture, and what is visible of every thing.
+        """
+        visible = torch.stack([torch.zeros_like(layer[:, 3]) for layer in layers], 1)
+        owners = [torch.full_like(relation, i) for i in range(len(layers))]
         if len(layers) > 1:
             inside = (relation == INSIDE)[:, None, None, None]
             below = (relation == UNDER)[:, None, None, None]
@@ -216,12 +251,16 @@ class Composer:
             _, height = self._extent(drawing[:, 1])
             top = place[:, 1, 1] - 0.5 * height.to(self.device) * place[:, 1, 2]
             line = top + OPENING * height.to(self.device) * place[:, 1, 2]
-            rows = (torch.arange(SIDE, device=self.device) + 0.5) / SIDE
+            rows = (torch.arange(self.side, device=self.device) + 0.5) / self.side
             front = layers[1] * ((rows[None] > line[:, None]).float()[:, None, :, None] * inside)
             layers = [first, second, front, *layers[2:]]
-        for layer in layers:
+            behind = (inside | below).reshape(-1).long()
+            owners = [behind, 1 - behind, owners[1], *owners[2:]]
+        for layer, owner in zip(layers, owners, strict=True):
             scene = layer + scene * (1 - layer[:, 3:])
-        return scene.clamp(0, 1)
+            visible = visible * (1 - layer[:, 3:])
+            visible[torch.arange(len(owner), device=owner.device), owner] += layer[:, 3]
+        return scene.clamp(0, 1), visible
 
 
 def related(

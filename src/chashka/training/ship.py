@@ -94,11 +94,7 @@ def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) 
         (head, "text_head", head_in, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
         (body, "unet", body_in, ["out"], sampling, runs.unet),
     ]
-    chosen = {name: stored_precision(source, name) for _, name, _, _, _, source in parts} | dict(precision or {})
-    unknown = sorted(chosen.keys() - {name for _, name, *_ in parts})
-    if unknown:
-        names = ", ".join(name for _, name, *_ in parts)
-        raise TrainingError(f"precision: there is no component {unknown[0]!r}; the components are {names}")
+    chosen = precisions({name: source for _, name, _, _, _, source in parts}, precision or {})
     return [
         export_component(
             module,
@@ -112,6 +108,14 @@ def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) 
         )
         for module, name, inputs, outputs, extra, source in parts
     ]
+
+
+def precisions(sources: Mapping[str, Path], wanted: Mapping[str, str]) -> dict[str, str]:
+    """The precision of every component: the one that is wanted, or else that of the file it comes from."""
+    unknown = sorted(wanted.keys() - sources.keys())
+    if unknown:
+        raise TrainingError(f"precision: there is no component {unknown[0]!r}; the components are {', '.join(sources)}")
+    return {name: stored_precision(source, name) for name, source in sources.items()} | dict(wanted)
 
 
 def ready(network: Any, config: Any, path: Path, part: str) -> nn.Module:

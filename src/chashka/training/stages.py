@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -21,13 +22,16 @@ from chashka.training.captions import load_captions
 from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
 from chashka.training.features import load_features, load_latents, write_latents, write_scenes, write_text
+from chashka.training.judge import JudgeTask
+from chashka.training.judge_scenes import decoded
 from chashka.training.loop import Slice, Task, Trainer
 from chashka.training.origin import begin, origin
-from chashka.training.pictures import load_pictures
+from chashka.training.pictures import Pictures, load_pictures, without
 from chashka.training.recipes import (
     AutoencoderRecipe,
     ContrastiveRecipe,
     DistilRecipe,
+    JudgeRecipe,
     Recipe,
     T5Recipe,
     UNetRecipe,
@@ -75,6 +79,8 @@ def write_average(trainer: Trainer, run: Path) -> None:
     }
     metadata = {"recipe": (run / "recipe.json").read_text(encoding="utf-8"), "step": str(trainer.progress.step)}
     metadata |= origin(run, trainer.progress.seconds)
+    if isinstance(trainer.task, JudgeTask):
+        metadata |= trainer.task.labels
     temporary = run / (AVERAGE + ".part")
     save_file(tensors, temporary, metadata)
     temporary.replace(run / AVERAGE)
@@ -136,6 +142,37 @@ def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str
             return T5Task(recipe, captions, weights, device)
         case UNetRecipe():
             return _unet_task(recipe, shards, run, device, frozen)
+        case JudgeRecipe():
+            return _judge_task(recipe, shards, run, device, frozen)
+
+
+def _judge_task(recipe: JudgeRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> JudgeTask:
+    scenes = load_scenes(shards / "scenes.safetensors")
+    if len(scenes.emoji) != recipe.network.classes:
+        raise TrainingError(
+            f"the grammar has {len(scenes.emoji)} things, the recipe's network {recipe.network.classes} classes"
+        )
+    nouns = {f"emoji:{code}" for code in scenes.emoji}
+
+    def drawings(own: bool, size: int | None) -> Pictures:
+        found = load_pictures(
+            shards,
+            size,
+            lambda shard, i: (shard.sources[i] in recipe.sources) == own and shard.concepts[shard.concept[i]] in nouns,
+        )
+        # sources decide what a judge is shown; the generator's held-out pictures are as good as any other
+        return dataclasses.replace(found, held_out=torch.zeros_like(found.held_out))
+
+    extra: dict[str, torch.Tensor] = {}
+    if "autoencoder" in frozen and (recipe.decoded or recipe.blurred):
+        found = recipe_of(frozen["autoencoder"], "encoder")
+        assert isinstance(found, AutoencoderRecipe)
+        encoder = load_component(Encoder(found.network), frozen["autoencoder"], "encoder").eval()
+        decoder = load_component(Decoder(found.network), frozen["autoencoder"], "decoder").eval()
+        path, seed = run / "features" / "decoded.safetensors", recipe.run.seed
+        extra = decoded(path, drawings(True, None), (encoder, decoder), recipe.network.side, recipe.blurred, seed)
+    side = recipe.network.side
+    return JudgeTask(recipe, scenes, drawings(True, side), drawings(False, side), device, extra)
 
 
 def _contrastive_task(
@@ -164,7 +201,8 @@ def _latents(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, 
     found = recipe_of(autoencoder, "encoder")
     assert isinstance(found, AutoencoderRecipe)
     encoder = load_component(Encoder(found.network), autoencoder, "encoder").to(device).eval()
-    write_latents(folder / "part", encoder, load_pictures(shards), recipe, device)
+    kept = load_pictures(shards, keep=without(recipe.without))
+    write_latents(folder / "part", encoder, kept, recipe, device)
     (folder / "part").replace(folder / "latents.safetensors")
 
 
@@ -188,7 +226,8 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
         (folder / "part").replace(folder / "text.safetensors")
         if recipe.scenes:
             encoder = load_component(Encoder(autoencoder.network), frozen["autoencoder"], "encoder").to(device).eval()
-            composer = Composer(load_scenes(shards / "scenes.safetensors"), load_pictures(shards), device)
+            pictures = load_pictures(shards, keep=without(recipe.without))
+            composer = Composer(load_scenes(shards / "scenes.safetensors"), pictures, device)
             scale = load_latents(folder, "cpu").latent_scale
             write_scenes(folder / "part", (encoder, text, other), composer, scale, recipe)
             (folder / "part").replace(folder / "scenes.safetensors")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chashka.diffusion import Conditioning
 from chashka.families.family import Meter
@@ -26,17 +27,21 @@ class JoinedText:
 
     def encode(self, texts: Sequence[str]) -> Conditioning:
         """One row per text, padded to one length, a multiple of the block."""
-        ids, mask = self._vocabulary.encode_batch(texts, MAX_LENGTH)
-        missing = -ids.shape[1] % self._block
-        inputs: dict[str, Any] = {
-            "ids": np.pad(ids, ((0, 0), (0, missing))),
-            "mask": np.pad(mask, ((0, 0), (0, missing))),
-        }
+        inputs = self._inputs(texts)
         first, second = self._contrastive(inputs), self._t5(inputs)
         joined = self._head(
             {"tokens1": first["tokens"], "pooled1": first["pooled"], "tokens2": second["tokens"]},
         )
         return {"tokens": joined["tokens"], "added": joined["added"]}
+
+    def pooled(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The contrastive encoder's one vector for each text, (B, D): texts that mean the same lie near each other."""
+        return self._contrastive(self._inputs(texts))["pooled"]
+
+    def _inputs(self, texts: Sequence[str]) -> dict[str, Any]:
+        ids, mask = self._vocabulary.encode_batch(texts, MAX_LENGTH)
+        missing = -ids.shape[1] % self._block
+        return {"ids": np.pad(ids, ((0, 0), (0, missing))), "mask": np.pad(mask, ((0, 0), (0, missing)))}
 
     def meter(self, text: str) -> Meter:
         """How many pieces of ``text`` are read; beginning and end take two of the model's places."""
