@@ -20,5 +20,5 @@ def test_one_component_differs_from_the_others_in_any_order() -> None:
 
 @pytest.mark.parametrize("word", ["int4", "judge=int8", "=int8x", "unet="])
 def test_what_does_not_exist_is_refused(word: str) -> None:
-    with pytest.raises(InputError, match="precision: .* is not known; allowed are fp16, int8"):
+    with pytest.raises(InputError, match=r"precision: .* is not known; allowed are fp16, int8"):
         chosen_precision((word,))
