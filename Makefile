@@ -23,7 +23,7 @@ export PROMPT OUT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help draw test test-base test-torch check format promises browser bench train-bundle clean
+.PHONY: help draw test test-base test-torch check format promises browser bench ledger train-bundle clean
 
 help:
 	@echo 'make draw PROMPT="космос внутри чайной чашки"   set up the base install and draw into $(OUT)/ (ARGS="-n 4 --seed 7")'
@@ -32,6 +32,7 @@ help:
 	@echo 'make promises       the slow promises: the clean wheel, offline, torch-free'
 	@echo 'make browser        the browser tests'
 	@echo 'make bench          the figures: cold and warm drawing, import time, install size'
+	@echo 'make ledger         what the package weighs, file by file, into docs/models/ledger.md'
 	@echo 'make train-bundle   pack what training needs on a bare machine into $(BUNDLE)'
 	@echo 'make format         let ruff rewrite what it can'
 	@echo 'make clean          remove environments, caches and build results (not $(OUT)/)'
@@ -108,6 +109,13 @@ bench:
 	@$(BENCH)/bin/python benchmarks/install_size.py
 	@$(BENCH)/bin/python benchmarks/cold_draw.py
 	@$(BENCH)/bin/python benchmarks/warm_draw.py
+
+# The wheel is built anew, so that its size is that of the tree.
+ledger: $(FULL)/.installed
+	@rm -rf build/ledger
+	@$(FULL)/bin/python -m build --wheel --no-isolation --outdir build/ledger . >/dev/null
+	@$(FULL)/bin/chashka models ledger --plans docs/models/planned.toml --wheel build/ledger/*.whl --out docs/models/ledger.md
+	@rm -rf build/ledger
 
 train-bundle: $(FULL)/.installed
 	@mkdir -p "$(dir $(BUNDLE))"

@@ -18,6 +18,7 @@ import chashka
 import chashka.errors
 from chashka import families
 from chashka.cli import EXIT_CODES, doctor, main
+from chashka.engines.components import PRECISIONS
 from chashka.errors import ChashkaError, WeightsError
 from chashka.families.kandinsky import FAMILY, TEACUP
 from toy_model import toy_bundle
@@ -91,6 +92,36 @@ def test_models_says_what_is_missing(call: Call, monkeypatch: pytest.MonkeyPatch
     empty = replace(TEACUP, folder=tmp_path)
     monkeypatch.setattr(families, "models", lambda: iter([("kandinsky-teacup", FAMILY, empty)]))
     assert "12 files missing" in call("models").out
+
+
+def test_models_show_names_every_weight_file(call: Call) -> None:
+    facts = json.loads(call("models", "show", "--json").out)
+    assert {f["name"] for f in facts["files"]} == {n for n in TEACUP.files if n.endswith(".safetensors")}
+    assert all(re.fullmatch("[0-9a-f]{64}", f["sha256"]) and f["precision"] in PRECISIONS for f in facts["files"])
+    shown = call("models", "show").out
+    assert all(f["sha256"] in shown for f in facts["files"])
+
+
+def test_models_card_of_the_embedded_model(call: Call, tmp_path: Path) -> None:
+    shown = call("models", "card").out
+    assert shown.startswith("# kandinsky-teacup\n") and "### Drawings" in shown
+    assert "not in the registry" not in shown and "no registry" not in shown
+    assert call("models", "card", "--out", tmp_path / "card.md").code == 0
+    assert (tmp_path / "card.md").read_text(encoding="utf-8") == shown
+    assert "cannot write" in call("models", "card", "--out", tmp_path / "no" / "card.md").error
+
+
+def test_models_ledger_counts_the_package(call: Call) -> None:
+    assert "`kandinsky/unet.safetensors`" in call("models", "ledger").out
+    assert "does not exist" in call("models", "ledger", "--wheel", "no.whl").error
+
+
+def test_models_register_writes_a_registry(call: Call, project: Path, tmp_path: Path) -> None:
+    registry, recipes = tmp_path / "r.json", project / "docs/models/recipes"
+    words = ("models", "register", "--registry", registry, "--recipes", recipes, "--root", project)
+    assert call(*words).out.startswith("6 files in ")
+    files = {entry["component"]: entry for entry in json.loads(registry.read_text(encoding="utf-8"))["weights"]}
+    assert files["unet"]["recipe"].startswith("docs/models/recipes/unet")
 
 
 # --- doctor -------------------------------------------------------------------------------------------------------------

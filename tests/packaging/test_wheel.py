@@ -26,6 +26,8 @@ WORKS = {
     "doctor": [],
     "models list": [],
     "models show": [],
+    "models card": [],
+    "models ledger": [],
     "evaluate sheet": ["--out", "sheet", "--steps", "2"],
     "evaluate thresholds": ["--steps", "2"],
 }
@@ -137,6 +139,7 @@ def test_wheel_is_small_and_only_the_package(wheel: Path) -> None:
     assert top == {"chashka", "kandinsky2", next(t for t in top if t.endswith(".dist-info"))}
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert any(n.endswith("/ATTRIBUTION.md") for n in names)
+    assert "chashka/teacup/registry.json" in names
     unwanted = (".pyc", ".svg", ".npz", ".npy", ".csv", ".jsonl", ".zip", ".gz", ".log", "conftest.py")
     assert not [n for n in names if n.endswith(unwanted) or "/tests/" in n or "__pycache__" in n]
 

@@ -171,6 +171,32 @@ def curve(logs: tuple[Path, ...], out: Path, title: str | None) -> None:
     click.echo(str(out))
 
 
+@evaluate.command()
+@click.option("--fp16", "reference", help="The reference: a name, or ./FOLDER.  [default: the one in the package]")
+@click.option("--int8", "smaller", required=True, help="The same model in fewer bits: ./FOLDER of chashka export.")
+@click.option("--shards", type=FOLDER, help="Also held-out figures, from this folder of shards: they decide.")
+@click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True)
+@click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
+@_drawing_options
+def precision(
+    reference: str | None, smaller: str, shards: Path | None, engine: str, out: Path | None, **fields: Any
+) -> None:
+    """Whether smaller weights hold: two models on the same seeds, in float32, so that only their weights differ.
+
+    Held-out figures may get worse by 1 %; pictures need not be equal.
+    """
+    from chashka import families
+    from chashka.evaluation.precision import precision_report, told
+    from chashka.evaluation.prompts import PROMPTS
+
+    pair = [families.load(name, engine=engine, precision="f32") for name in (reference or families.DEFAULT, smaller)]
+    with _bar(2 * len(PROMPTS)) as advance:
+        report = precision_report(pair[0], pair[1], shards, on_picture=advance, **fields)
+    _write(report, out)
+    for line in told(report):
+        click.echo(line)
+
+
 def _bundle(given: dict[str, Any]) -> tuple[Bundle, dict[str, Any]]:
     """The opened model, and what is left of the options: fields of the request."""
     from chashka import families

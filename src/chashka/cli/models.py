@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from chashka.errors import FileError
 
+if TYPE_CHECKING:
     from chashka.families import Preset
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group(invoke_without_command=True)
@@ -42,6 +47,7 @@ def list_models(as_json: bool = False) -> None:
 def show(name: str | None, as_json: bool) -> None:
     """Show a model: its files with their metadata, and every field of its requests with what is allowed."""
     from chashka import families
+    from chashka.evaluation.card import weight_facts
 
     chosen = name or families.DEFAULT
     declaration, preset = families.find(chosen)
@@ -54,17 +60,96 @@ def show(name: str | None, as_json: bool) -> None:
         }
         for key, info in declaration.options.model_fields.items()
     ]
-    facts = {"name": chosen, **_facts(preset), "fields": fields}
+    facts = {"name": chosen, **_facts(preset), "files": weight_facts(preset), "fields": fields}
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
     click.echo(f"{chosen}: {preset.summary}\nlicence: {preset.licence}\nfolder: {preset.folder}")
     for missing in facts["missing"]:
         click.echo(f"missing: {missing}")
+    for file in facts["files"]:
+        click.echo(f"{file['name']}  {file['bytes']:,} bytes  {file['precision']}  {file['licence']}  {file['sha256']}")
     click.echo("fields (those without a flag of their own: --set FIELD=VALUE):")
     for row in fields:
         default = "" if row["default"] is None else f" [{row['default']}]"
         click.echo(f"  {row['name']}{default}: {row['about']}; {row['allowed']}")
+
+
+@models.command("card")
+@click.argument("name", required=False)
+@click.option("--registry", type=FILE, help="A registry of weights.  [default: the one that came with the package]")
+@click.option("--out", type=FILE, help="Write into this file instead of printing.")
+def model_card(name: str | None, registry: Path | None, out: Path | None) -> None:
+    """Write a model's card in Markdown: its files, where they came from, what they learnt from, whom to credit."""
+    from chashka import families
+    from chashka.evaluation.card import card
+    from chashka.evaluation.registry import Registry, shipped_registry
+
+    chosen = name or families.DEFAULT
+    _, preset = families.find(chosen)
+    path = registry or shipped_registry()
+    _told(card(chosen, preset, Registry.read(path) if path else None), out)
+
+
+@models.command("datasheet")
+@click.option("--pictures", type=FILE, required=True, help="The manifest of training pictures, manifest.jsonl.gz.")
+@click.option("--registry", type=FILE, help="A registry of weights.  [default: the one that came with the package]")
+@click.option("--out", type=FILE, help="Write into this file instead of printing.")
+def model_datasheet(pictures: Path, registry: Path | None, out: Path | None) -> None:
+    """Write the datasheet of training pictures, with the attribution that their licences ask for."""
+    from chashka.evaluation.datasheet import datasheet
+    from chashka.evaluation.registry import Registry, shipped_registry
+
+    path = registry or shipped_registry()
+    _told(datasheet(pictures, pictures.as_posix(), Registry.read(path) if path else None), out)
+
+
+@models.command("register")
+@click.argument("name", required=False)
+@click.option("--registry", type=FILE, required=True, help="The registry to extend; made if it is not there.")
+@click.option(
+    "--recipes", type=FOLDER, required=True, help="Recipes; each one's log is in the folder logs beside them."
+)
+@click.option(
+    "--root", type=FOLDER, default=Path(), help="Paths are given from this folder.  [default: the current one]"
+)
+def register(name: str | None, registry: Path, recipes: Path, root: Path) -> None:
+    """Enter a model's weight files into the registry: what their metadata say, and what was known of them before."""
+    from chashka import families
+    from chashka.evaluation.registry import Registry, entry_of
+
+    chosen = name or families.DEFAULT
+    _, preset = families.find(chosen)
+    files = [preset.folder / file for file in preset.files if file.endswith(".safetensors")]
+    known = sorted(recipes.glob("*.json"))
+    before = Registry.read(registry) if registry.is_file() else Registry()
+    after = before.joined(entry_of(file, chosen, root, known) for file in files)
+    after.write(registry)
+    click.echo(f"{len(after.weights)} files in {registry}, {len(after.earlier)} earlier ones")
+
+
+@models.command("ledger")
+@click.option("--plans", type=FILE, help="A TOML file of what is planned.")
+@click.option("--wheel", type=FILE, help="The built wheel, to be weighed.")
+@click.option("--out", type=FILE, help="Write into this file instead of printing.")
+def model_ledger(plans: Path | None, wheel: Path | None, out: Path | None) -> None:
+    """Write the ledger of sizes: every file inside the package, what is planned, and what is left of 100 MB."""
+    from chashka.evaluation.ledger import embedded, ledger, read_plans
+
+    if wheel is not None and not wheel.is_file():
+        raise FileError(f"wheel: {str(wheel)!r} does not exist; build it with: python -m build --wheel")
+    weight = wheel.stat().st_size if wheel else None
+    _told(ledger(embedded(), read_plans(plans) if plans else (), weight), out)
+
+
+def _told(text: str, out: Path | None) -> None:
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot write {str(out)!r}: {error.strerror or error}") from error
 
 
 def _facts(preset: Preset) -> dict[str, Any]:

@@ -20,7 +20,10 @@ KEYS = ("data", "hours", "machine", "parents", "revision")
 
 
 def begin(run: Path, shards: Path, start: Path | None, parts: tuple[str, ...], device: str) -> None:
-    """Write ``origin.json`` into the folder of a new run. parts: components that ``start`` may hold. The unknown is left out."""
+    """Write ``origin.json`` into the folder of a new run; what is not known is left out.
+
+    parts: the components that are taken from ``start``.
+    """
     found: dict[str, object] = {"machine": machine(device)}
     if (shards / MANIFEST).is_file():
         found["data"] = sha256(shards / MANIFEST)

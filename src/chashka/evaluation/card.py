@@ -1,0 +1,134 @@
+"""A model's card: what it is, its files, where each came from, what it learnt from. From its own files and the registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from chashka.checkpoints import read_metadata, sha256
+from chashka.evaluation.registry import Entry, Registry
+from chashka.families import Preset
+
+ATTRIBUTION = "ATTRIBUTION.md"
+UNKNOWN = "not known"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """One file of weights as it lies on disk."""
+
+    name: str
+    bytes: int
+    sha256: str
+    precision: str
+    licence: str
+    steps: str
+
+
+def weight_files(preset: Preset) -> list[WeightFile]:
+    """The model's weight files that are here, in the order of the preset. Raises WeightsError for damaged ones."""
+    paths = [preset.folder / name for name in preset.files if name.endswith(".safetensors")]
+    found = []
+    for path in (path for path in paths if path.is_file()):
+        metadata = read_metadata(path)
+        told = (metadata.get("precision", "fp16"), metadata.get("licence", UNKNOWN), metadata.get("steps", "0"))
+        found.append(WeightFile(path.name, path.stat().st_size, sha256(path), *told))
+    return found
+
+
+def card(name: str, preset: Preset, registry: Registry | None) -> str:
+    """Markdown. registry: for the history; without one the card says what the files themselves say."""
+    files = weight_files(preset)
+    parts = [
+        f"# {name}",
+        f"{preset.summary[:1].upper()}{preset.summary[1:]}. Licence: {preset.licence}.",
+        "## Files",
+        "\n".join(_table(files)),
+        f"{sum(file.bytes for file in files):,} bytes of weights in all; the graphs beside them hold none of their own.",
+        "## How it draws",
+        "\n".join(_drawing(preset)),
+        "## Where the weights came from",
+        *_history(files, registry),
+        "## What it is for, and what it is not",
+        "For drawings of single things and simple scenes, for trying out diffusion models, and for tests that need a real one. "
+        "It knows what its training drawings show, and is too small to be relied on for facts. Every picture that is saved "
+        "carries its request in its metadata.",
+    ]
+    learnt = _attribution(preset.folder)
+    if learnt is not None:
+        parts += ["## What it learnt from", learnt]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(files: list[WeightFile]) -> list[str]:
+    rows = [f"| `{f.name}` | {f.bytes:,} | {f.precision} | {f.licence} | `{f.sha256}` |" for f in files]
+    return ["| file | bytes | precision | licence | sha256 |", "|---|---|---|---|---|", *rows]
+
+
+def _drawing(preset: Preset) -> list[str]:
+    """What the files say about sampling, whichever of them says it."""
+    lines = []
+    for path in sorted(preset.folder.glob("*.safetensors")):
+        metadata = read_metadata(path)
+        for key in ("prediction", "data_std", "schedule", "defaults", "latent_scale"):
+            if key in metadata:
+                lines.append(f"- {path.stem}: {key} {metadata[key]}")
+    return lines
+
+
+def _history(files: list[WeightFile], registry: Registry | None) -> list[str]:
+    if registry is None:
+        steps = "\n".join(f"- `{file.name}`: {_steps(file.steps)}" for file in files)
+        return ["There is no registry beside this model. Its files say:", steps]
+    return [_told(file, registry) for file in files]
+
+
+def _steps(steps: str) -> str:
+    return f"{int(steps):,} steps" if steps.isdecimal() and int(steps) else f"steps {UNKNOWN}"
+
+
+def _told(file: WeightFile, registry: Registry) -> str:
+    entry = registry.of(file.sha256)
+    if entry is None:
+        return f"**{file.name}** is not in the registry; {_steps(file.steps)} by its own metadata."
+    facts = {
+        "steps of the last run": None if entry.steps is None else f"{entry.steps:,}",
+        "hours of the last run": None if entry.hours is None else f"{entry.hours:g}",
+        "recipe": _code(entry.recipe),
+        "log": _code(entry.log),
+        "machine": entry.machine,
+        "code": _code(entry.revision),
+        "training pictures (sha256 of their manifest)": _code(entry.data),
+        "began with": _parents(entry, registry),
+    }
+    rows = [f"- {what}: {UNKNOWN if value is None else value}" for what, value in facts.items()]
+    return "\n".join([f"**{file.name}**", "", *rows, *([f"- note: {entry.note}"] if entry.note else [])])
+
+
+def _parents(entry: Entry, registry: Registry) -> str | None:
+    if entry.parents is None:
+        return None
+    known = [(digest, registry.of(digest)) for digest in entry.parents]
+    told = [f"`{digest[:16]}…`" + (f" ({parent.file})" if parent else "") for digest, parent in known]
+    return ", ".join(told) or "random weights"
+
+
+def _code(value: str | None) -> str | None:
+    return None if value is None else f"`{value}`"
+
+
+def _attribution(folder: Path) -> str | None:
+    """The attribution beside the model or in the folder above, its headings one level down."""
+    for place in (folder, folder.parent):
+        if (place / ATTRIBUTION).is_file():
+            lines = (place / ATTRIBUTION).read_text(encoding="utf-8").strip().splitlines()
+            return "\n".join(
+                f"#{line}" if line.startswith("##") else line for line in lines if line[:2] != "# "
+            ).strip()
+    return None
+
+
+def weight_facts(preset: Preset) -> list[dict[str, str | int]]:
+    """``weight_files`` as plain data."""
+    keys = ("name", "bytes", "sha256", "precision", "licence")
+    return [{key: getattr(file, key) for key in keys} for file in weight_files(preset)]
