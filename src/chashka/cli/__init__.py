@@ -19,6 +19,7 @@ from chashka.cli.data import data
 from chashka.cli.doctor import doctor
 from chashka.cli.draw import draw
 from chashka.cli.evaluate import evaluate
+from chashka.cli.evaluate_quality import COMMANDS
 from chashka.cli.export import export
 from chashka.cli.models import models
 from chashka.cli.train import train
@@ -92,5 +93,7 @@ def main() -> None:
     """
 
 
+for command in COMMANDS:
+    evaluate.add_command(command)
 for command in (draw, models, doctor, data, train, export, evaluate):
     main.add_command(command)

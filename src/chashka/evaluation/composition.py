@@ -6,12 +6,11 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import chashka
 from chashka.data.augment import without_spaces
-from chashka.errors import FileError, InputError
+from chashka.errors import InputError
 from chashka.evaluation.cached import DrawnPictures, Order
 from chashka.evaluation.detections import detections
 from chashka.evaluation.detector import About, Detector
@@ -82,7 +81,6 @@ class CompositionReport:
 def composition_report(
     drawn: DrawnPictures,
     judge: Detector,
-    out: Path,
     *,
     second: Detector | None = None,
     which: Which = "report",
@@ -91,7 +89,7 @@ def composition_report(
     limit: int | None = None,
     on_picture: Callable[[], object] | None = None,
 ) -> CompositionReport:
-    """Draw the prompts in every language, ``n`` pictures each, judge them, and write composition.json and .md into ``out``.
+    """Draw the prompts in every language, ``n`` pictures each, and judge them.
 
     Raises InputError for a language without a grammar, and what drawing raises.
     """
@@ -221,11 +219,3 @@ def check_locales(given: str) -> list[str]:
     if wrong or not locales:
         raise InputError(f"languages: {', '.join(wrong) or 'none given'}; the grammar knows {', '.join(MAIN_LOCALES)}")
     return locales
-
-
-def write_text(path: Path, text: str) -> None:
-    """Raises FileError where it cannot be written."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"cannot write {str(path)!r}: {error.strerror or error}") from error

@@ -67,6 +67,10 @@ class Gallery:
         shard, i = self._places[row]
         return as_network(shard.picture(i))[None]
 
+    def licence(self, row: int) -> str:
+        """What the manifest says of a picture; "" without one."""
+        return self._licences.get(self.ids[row], "")
+
     def small(self, rows: slice = slice(None)) -> Float:
         """Pictures as the image tower sees them: float32 (B, 4, 64, 64) in [-1, 1]."""
         return as_network(self._small[rows].reshape(-1, SMALL, SMALL, 4))
@@ -107,7 +111,7 @@ class Gallery:
             latent = self._nearest_latent(pixels, candidates, encode)
         ratio = distance / other if other > 0 else 1.0
         id_ = self.ids[first]
-        return Nearest(id_, self.concepts[first], self._licences.get(id_, ""), distance, ratio, *latent)
+        return Nearest(id_, self.concepts[first], self.licence(first), distance, ratio, *latent)
 
     def _exact(self, small: Float, row: int) -> float:
         """The distance without the rounding errors of ``distances``, which matter for copies."""
@@ -182,6 +186,15 @@ def galleries(folder: Path) -> tuple[Gallery, Gallery]:
         )
     training, held_out = (Gallery(places, _all_small(places), licences) for places in sides)
     return training, held_out
+
+
+def titles(folder: Path, gallery: Gallery) -> list[str]:
+    """What the manifest of a folder calls each picture in English. Raises FileError, and TrainingError for one it does not name."""
+    said = {entry.id: entry.title for entry in Manifest.read(folder / MANIFEST).entries}
+    lacking = [id_ for id_ in gallery.ids if not said.get(id_)]
+    if lacking:
+        raise TrainingError(f"{folder}: {MANIFEST} has no title of {lacking[0]}; build the shards again")
+    return [said[id_] for id_ in gallery.ids]
 
 
 def as_network(pixels: Bytes) -> Float:

@@ -1,0 +1,181 @@
+"""``chashka evaluate teacup`` and its neighbours: what needs a judge, sets of pictures or the text encoder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chashka.cli.evaluate import FILE, FOLDER, _bar, _bundle, _drawing_options, _model_options, _write
+
+if TYPE_CHECKING:
+    from chashka.evaluation.distribution import Features, PictureTower
+
+SHARDS = click.option("--shards", type=FOLDER, required=True, help="Folder of shards that the model was trained with.")
+JUDGE = click.option("--judge", type=FILE, help="Also compare by the features of this judge (needs [torch]).")
+TOWER = click.option(
+    "--tower", type=FILE, help="Also compare by this picture tower: its average.safetensors or component."
+)
+
+
+@click.command()
+@click.option(
+    "--judge", type=FILE, required=True, help="average.safetensors of a run of chashka train judge (needs [torch])."
+)
+@click.option("--second-judge", type=FILE, help="Another judge's word beside the first one's.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for composition.md, composition.json and the pictures.")
+@click.option(
+    "--prompts", "which", type=click.Choice(["dev", "report"]), default="report", show_default=True,
+    help="The 200 prompts to tune on, or the 600 others.",
+)  # fmt: skip
+@click.option("--languages", default="en", show_default=True, help="Languages of the grammar, such as en,ru,de.")
+@click.option("-n", "n", type=click.IntRange(1, 64), default=1, show_default=True, help="Pictures of each prompt.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many prompts, of every task alike.")
+@_drawing_options
+@_model_options
+def teacup(
+    judge: Path,
+    second_judge: Path | None,
+    out: Path,
+    which: Any,
+    languages: str,
+    n: int,
+    limit: int | None,
+    **given: Any,
+) -> None:
+    """Draw composed prompts and let a trained judge say how many are right: one object to attributes and relations.
+
+    Pictures stay in OUT/pictures, and the same call goes on where it was stopped.
+    """
+    from chashka.evaluation.cached import DrawnPictures
+    from chashka.evaluation.composition import check_locales, composition_report
+    from chashka.evaluation.composition_pages import write_composition
+    from chashka.evaluation.detector import TrainedDetector
+    from chashka.evaluation.scene_prompts import scene_prompts
+
+    locales = check_locales(languages)
+    judges = [TrainedDetector(file) for file in (judge, second_judge) if file is not None]
+    bundle, fields = _bundle(given)
+    drawn = DrawnPictures(bundle, out / "pictures", **fields)
+    with _bar(len(scene_prompts(which, limit)) * len(locales) * n) as advance:
+        report = composition_report(
+            drawn,
+            judges[0],
+            second=judges[1] if len(judges) > 1 else None,
+            which=which,
+            locales=locales,
+            n=n,
+            limit=limit,
+            on_picture=advance,
+        )
+    click.echo(str(write_composition(report, out)))
+    for table in report.tables:
+        tasks = ", ".join(f"{task} {share.share:.1%}" for task, share in table.tasks.items())
+        click.echo(f"{table.locale}: {table.overall} ({tasks})")
+
+
+@click.command()
+@SHARDS
+@JUDGE
+@TOWER
+@click.option("--out", type=FOLDER, required=True, help="Folder for distribution.json and the pictures.")
+@click.option("--limit", type=click.IntRange(4), help="At most so many held-out pictures, spread evenly.")
+@_drawing_options
+@_model_options
+def distribution(
+    shards: Path, judge: Path | None, tower: Path | None, out: Path, limit: int | None, **given: Any
+) -> None:
+    """FID and KID between held-out pictures and what is drawn by their names; with --tower the CLIP score too."""
+    from chashka.evaluation.cached import DrawnPictures
+    from chashka.evaluation.distribution import EncoderFeatures, distribution_report
+    from chashka.evaluation.gallery import galleries, titles
+
+    training, held_out = galleries(shards)
+    held_out = held_out if limit is None else held_out.spread(limit)
+    names = titles(shards, held_out)
+    bundle, fields = _bundle(given)
+    opened = _tower(tower)
+    spaces = [EncoderFeatures(bundle), *_spaces(judge, opened)]
+    drawn = DrawnPictures(bundle, out / "pictures", **fields)
+    with _bar(len(names)) as advance:
+        report = distribution_report(drawn, training, held_out, names, spaces, tower=opened, on_picture=advance)
+    _write(report, out / "distribution.json")
+    for what in ("drawn", "training"):
+        for found in getattr(report, what):
+            click.echo(
+                f"{what}, by {found.features}: FID {found.fid:.2f}, KID {found.kid:.2f} ± {found.kid_error:.2f} (x 1000), "
+                f"{found.pictures} pictures against {report.held_out} held-out ones"
+            )
+    if report.clip_score is not None:
+        click.echo(f"CLIP score: {report.clip_score:.4f}, with other texts {report.clip_others:.4f}")
+
+
+@click.command()
+@SHARDS
+@JUDGE
+@TOWER
+@click.option(
+    "--out", type=FOLDER, required=True, help="Folder for memory.png, memory.md, memory.json and the pictures."
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="So many training pictures' names are drawn.",
+)
+@_drawing_options
+@_model_options
+def memory(shards: Path, judge: Path | None, tower: Path | None, out: Path, samples: int, **given: Any) -> None:
+    """Whether the model repeats training pictures: the nearest one to each drawing, and the ten closest pairs on a sheet."""
+    from chashka.evaluation.cached import DrawnPictures
+    from chashka.evaluation.gallery import galleries, titles
+    from chashka.evaluation.memory import memory_report
+
+    training, held_out = galleries(shards)
+    asked = training.spread(samples)
+    names = titles(shards, asked)
+    bundle, fields = _bundle(given)
+    spaces = _spaces(judge, _tower(tower))
+    drawn = DrawnPictures(bundle, out / "pictures", **fields)
+    with _bar(len(names)) as advance:
+        report = memory_report(drawn, training, held_out, names, spaces, out, on_picture=advance)
+    click.echo(str(out / "memory.png"))
+    for found in report.spaces:
+        click.echo(
+            f"by {found.space}: {found.drawn.copied:.1%} of {found.drawn.pictures} drawings stand out (ratio below 1/3), "
+            f"{found.held_out.copied:.1%} of held-out pictures: excess {found.excess:+.1%}"
+        )
+
+
+@click.command()
+@click.option("--out", type=FOLDER, required=True, help="Folder for languages.svg, languages.md and languages.json.")
+@click.option("--languages", "chosen", help="Some of the sixteen languages only, such as ru,de.")
+@_model_options
+def languages(out: Path, chosen: str | None, **given: Any) -> None:
+    """How often a sentence's English twin is the nearest of 200, in sixteen languages, by the text encoder alone."""
+    from chashka.evaluation.languages import languages_report, write_languages
+
+    bundle, _ = _bundle(given)
+    report = languages_report(bundle, chosen.split(",") if chosen else None)
+    click.echo(str(write_languages(report, out)))
+    for row in report.rows:
+        click.echo(f"{row.locale}: {row.found} (without spaces {row.unspaced or 'not asked'})")
+
+
+def _tower(file: Path | None) -> PictureTower | None:
+    from chashka.evaluation.tower import TrainedTower
+
+    return None if file is None else TrainedTower(file)
+
+
+def _spaces(judge: Path | None, tower: PictureTower | None) -> list[Features]:
+    from chashka.evaluation.detector import TrainedDetector
+    from chashka.evaluation.distribution import TowerFeatures
+
+    spaces: list[Features] = [] if judge is None else [TrainedDetector(judge)]
+    return [*spaces, TowerFeatures(tower)] if tower is not None else spaces
+
+
+COMMANDS = (teacup, distribution, memory, languages)

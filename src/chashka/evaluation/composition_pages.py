@@ -1,0 +1,78 @@
+"""The composition test on paper: its report as JSON and as a page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from chashka.errors import FileError
+from chashka.evaluation.composition import CompositionReport, Table
+from chashka.evaluation.detector import About
+from chashka.evaluation.retrieval import Share
+from chashka.evaluation.scene_prompts import TASKS
+
+SEEN = "The model's recipe left the judge's drawings out: it never saw them."
+NOT_LEFT_OUT = (
+    "**The model was trained on the drawings that the judge learnt from too** (its recipe leaves none of them out), so that "
+    "repeated drawings score: read these figures as an upper bound."
+)
+
+
+def write_composition(report: CompositionReport, out: Path) -> Path:
+    """Write composition.json and composition.md into ``out``; the page's path. Raises FileError."""
+    page = out / "composition.md"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(report), ensure_ascii=False, indent=1) + "\n"
+        (out / "composition.json").write_text(text, encoding="utf-8")
+        page.write_text(as_markdown(report), encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot write the report into {str(out)!r}: {error.strerror or error}") from error
+    return page
+
+
+def as_markdown(report: CompositionReport) -> str:
+    """The judge's own accuracy first, then one row for each language."""
+    drawn_with = ", ".join(f"{name} {value}" for name, value in report.settings.items() if value != "")
+    lines = [
+        f"# Composition test of {report.model}",
+        "",
+        f"GenEval-style, emoji domain: its own prompts and its own judge, not comparable with GenEval's figures. {report.count} "
+        f"{'report' if report.prompts == 'report' else 'tuning'} prompts, {report.pictures} pictures, drawn by chashka "
+        f"{report.version} ({report.engine}): {drawn_with}. ± is one standard error over prompts.",
+        "",
+        *_judge("Judge", report.judge),
+        *(_judge("Second judge", report.second_judge) if report.second_judge else []),
+        SEEN if report.judge_unseen else NOT_LEFT_OUT,
+        "",
+        f"| language | overall | {' | '.join(TASKS)} |",
+        "|" + "---|" * (len(TASKS) + 2),
+    ]
+    for table in report.tables:
+        cells = [_cell(table.tasks.get(task)) for task in TASKS]
+        lines.append(f"| {table.locale} | **{table.overall}** | {' | '.join(cells)} |")
+    head = ["language", "seen triples", "unseen triples", "things kept for compositions", "without spaces, retrieved"]
+    head += ["second judge"] * (report.second_judge is not None)
+    lines += ["", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    lines += [f"| {' | '.join(_apart(table, report.second_judge is not None))} |" for table in report.tables]
+    lines += ["", "Weights (sha256):", "", *(f"- `{name}` `{digest}`" for name, digest in report.weights.items())]
+    return "\n".join(lines if report.weights else lines[:-3]) + "\n"
+
+
+def _apart(table: Table, second: bool) -> list[str]:
+    shares = [table.triples.get("seen"), table.triples.get("unseen"), table.composed, table.unspaced]
+    return [table.locale, *map(_cell, [*shares, table.second] if second else shares)]
+
+
+def _cell(share: Share | None) -> str:
+    return "" if share is None else str(share)
+
+
+def _judge(name: str, about: About) -> list[str]:
+    return [
+        f"{name}: `{about.file}`, trained on drawings of {', '.join(about.sources)}. Of {about.tested} perfect scenes of all "
+        f"other sources' drawings it gets {about.scenes:.1%} right (counts {about.counts:.1%}; precision {about.precision:.1%} and "
+        f"recall {about.recall:.1%} of things): no model can be expected to score more.",
+        "",
+    ]
