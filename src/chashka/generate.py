@@ -95,14 +95,13 @@ def generate(
     assert request.steps is not None and request.seed is not None and request.sampler is not None
     sigmas = bundle.denoiser.schedule.spaced(request.steps, request.spacing)
     first_step = 0 if start is None else _first_step(len(sigmas) - 1, request.strength)
-    plan = (
-        Plan(sigmas) if start is None else Plan(sigmas, start.x if start.mask is not None else None, start.latent_mask)
-    )
+    shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
+    repainted = start is not None and start.mask is not None
+    plan = Plan(sigmas, shape, start.x, start.latent_mask) if start is not None and repainted else Plan(sigmas, shape)
     denoise = bundle.family.denoise(bundle, request, plan)
     options = _sampler_options(request, notes)
     batches = [(i, min(bundle.rows, request.n - i)) for i in range(0, request.n, bundle.rows)]
     total = len(batches) * (len(sigmas) - 1 - first_step)
-    shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
     pictures: list[Picture] = []
     done = 0
     for offset, count in batches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,6 +212,57 @@ def test_scenes_join_the_training_of_the_unet(runs: Path, shards: Path, tmp_path
     assert bool(known.any(0).all())
     right = torch.where(known[0], (said >= rows) & (said < rows + 2), said == rows + 2)
     assert bool((right | (said == 0)).all())
+
+
+MASKED = replace(UNET, network=replace(UNET.network, in_channels=33), mask_share=0.5)
+
+
+def test_a_network_learns_masks_from_weights_that_know_none(runs: Path, shards: Path, tmp_path: Path) -> None:
+    folder, start = tmp_path / "run", runs / "unet" / stages.AVERAGE
+    stages.train(MASKED, shards, folder, frozen=frozen(runs), start=start, minutes=0.0)
+    begun = load_file(folder / stages.AVERAGE)
+    old, stem = load_file(start), "unet/input_blocks.0.0.weight"
+    assert begun[stem].shape[1] == 33 and not begun[stem][:, 16:].any()
+    assert all(torch.equal(begun[key], old[key]) for key in old if key != stem)
+    stages.train(MASKED, shards, folder, frozen=frozen(runs))
+    after = load_file(folder / stages.AVERAGE)
+    assert bool(after[stem][:, 16:].any()), "the mask is listened to"
+    task = stages._unet_task(MASKED, shards, folder, "cpu", frozen(runs))
+    x0 = task.features.latents[0, :40].float()
+    nothing = task._known(x0)["concat"]
+    assert bool((nothing[:, 0] == 1).all()) and not nothing[:, 1:].any()
+    seen = task._known(x0, generator(0, 0))["concat"]
+    assert 5 < int((seen[:, 0] == 0).flatten(1).any(1).sum()) < 35
+    assert torch.equal(seen[:, 1:], x0 * (1 - seen[:, :1]))
+    # and it can be tuned to few steps
+    recipe = DistilRecipe(run=RUN, network=MASKED.network, head=MASKED.head, mask_share=0.5)
+    weights = frozen(runs) | {"unet": folder / stages.AVERAGE}
+    stages.train(recipe, shards, tmp_path / "distil", frozen=weights)
+    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "distil" / stages.AVERAGE).values())
+
+
+def test_a_run_goes_on_when_recipes_have_learnt_new_fields(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = replace(UNET, run=replace(RUN, steps=2))
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    stored = json.loads((tmp_path / "recipe.json").read_text())
+    del stored["mask_share"]
+    (tmp_path / "recipe.json").write_text(json.dumps(stored))
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    with pytest.raises(TrainingError, match="another recipe"):
+        stages.train(replace(recipe, drop_text=0.5), shards, tmp_path, frozen=frozen(runs))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mask_share": 0.5}, "set network.in_channels to 33"),
+        ({"network": MASKED.network, "mask_share": 1.5}, "mask_share is 1.5"),
+        ({"network": replace(UNET.network, in_channels=20)}, "network.in_channels is 20"),
+    ],
+)
+def test_recipes_with_impossible_masks_are_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        replace(UNET, **fields)
 
 
 def unit(rows: torch.Tensor) -> torch.Tensor:

@@ -90,11 +90,12 @@ class EngineChoice:
 class Plan:
     """One call's worth of a run, as ``generate`` hands it to a family.
 
-    sigmas: noise levels of the whole schedule, whatever part of it is run: fractions of steps refer to it. known and mask:
-    set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
+    sigmas: noise levels of the whole schedule, whatever part of it is run: fractions of steps refer to it. shape: (C, h, w)
+    of what is sampled. known and mask: set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
     """
 
     sigmas: tuple[float, ...]
+    shape: tuple[int, int, int]
     known: Array = None
     mask: Array = None
 
@@ -115,6 +116,7 @@ class Bundle:
     """What is loaded.
 
     defaults: fields that requests leave open, the model's own. rows: how many pictures are drawn in one call at most.
+    masked: the network takes the mask and what is kept as channels (an inpainting network).
     """
 
     family: Family
@@ -125,6 +127,7 @@ class Bundle:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     rows: int = 4
     engine: str = ""
+    masked: bool = False
 
     @property
     def model(self) -> str:

@@ -79,6 +79,9 @@ class UNetConfig:
     time embedding scales and shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and
     keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks;
     ``places`` waves along each axis join the input, so that the network knows where it is.
+
+    ``in_channels`` of 2·C + 1, where C are the data's channels, makes it an inpainting network: x, the mask and the masked
+    data come in, in this order, as in latent diffusion's (CompVis ``ddpm.py``, ``LatentInpaintDiffusion``).
     """
 
     in_channels: int

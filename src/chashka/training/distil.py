@@ -40,7 +40,8 @@ class DistilTask(UNetTask):
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe = self.recipe
         x0, rows = self._batch(generator)
-        text, empty = self._text(rows), self._text(torch.zeros_like(rows))
+        known = self._known(x0, generator)
+        text, empty = self._text(rows) | known, self._text(torch.zeros_like(rows)) | known
         b, device = len(x0), x0.device
         u = torch.rand(2, b, generator=generator, device=device)
         segment = (u[0] * recipe.segments).long()

@@ -151,6 +151,8 @@ class UNetRecipe:
     text_block            text features are padded to so many rows or cut, and inference pads to a multiple of it
     scenes, scene_pool    share of composed scenes, out of so many first ones of the table of ``chashka data scenes``
     groups                relative shares of the groups of concepts
+    mask_share            share of presentations with a random mask (masks.py), for a network of 2·C + 1 input channels; the
+                          others have a mask of ones, which is what a text alone means to such a network
     shift, draw_*         how the model is meant to draw: in sample grids, and the defaults of what is exported
     """
 
@@ -183,11 +185,30 @@ class UNetRecipe:
         ("people", 0.05),
         ("clipart", 0.2),
     )
+    mask_share: float = 0.0
     compile: bool = False
     shift: float = 0.5
     draw_steps: int = 20
     draw_guidance: float = 3.0
     draw_sampler: str = "dpmpp_2m"
+
+    def __post_init__(self) -> None:
+        channels = self.network.out_channels
+        if self.network.in_channels not in (channels, 2 * channels + 1):
+            raise TrainingError(
+                f"network.in_channels is {self.network.in_channels}; allowed: {channels}, or {2 * channels + 1} with a mask"
+            )
+        if not 0 <= self.mask_share <= 1:
+            raise TrainingError(f"mask_share is {self.mask_share}; allowed: 0 to 1")
+        if self.mask_share and not self.masked:
+            raise TrainingError(
+                f"mask_share needs a network that takes masks: set network.in_channels to {2 * channels + 1}"
+            )
+
+    @property
+    def masked(self) -> bool:
+        """Whether the network takes a mask and what is kept."""
+        return self.network.in_channels != self.network.out_channels
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
 from chashka.training.features import load_features, load_latents, write_latents, write_scenes, write_text
 from chashka.training.loop import Slice, Task, Trainer
+from chashka.training.masks import with_mask_channels
 from chashka.training.pictures import load_pictures
 from chashka.training.recipes import (
     AutoencoderRecipe,
@@ -80,7 +82,11 @@ def load_component(module: nn.Module, path: Path, part: str) -> nn.Module:
     """Load component ``part`` of an ``average.safetensors``, or of a folder of exported components, strictly."""
     if not path.exists():
         raise TrainingError(f"{path}: no such file; train the stage that writes it first")
-    weights = _components(path, part).get(part, {})
+    return load_weights(module, _components(path, part).get(part, {}), path, part)
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, part: str) -> nn.Module:
+    """Give ``module`` exactly its weights; ``path`` and ``part`` are where they come from, for the message."""
     have, wanted = ({key: tuple(v.shape) for key, v in state.items()} for state in (weights, module.state_dict()))
     if have != wanted:
         differs = sorted(key for key in have.keys() | wanted.keys() if have.get(key) != wanted.get(key))
@@ -201,8 +207,10 @@ def _begin_with(task: Task, start: Path) -> None:
     parts = _components(start, *task.modules)
     if not parts.keys() & task.modules.keys():
         raise TrainingError(f"{start}: holds none of {', '.join(task.modules)}; give weights of this stage")
+    if isinstance(task, UNetTask) and task.recipe.masked and "unet" in parts:
+        parts["unet"] = with_mask_channels(parts["unet"], task.recipe.network)
     for name, module in task.modules.items():
         if name in parts:
-            load_component(module, start, name)
+            load_weights(module, parts[name], start, name)
     if isinstance(task, ContrastiveTask) and "prototypes" not in parts:
         task.prototypes_from_names()

@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from chashka.diffusion.denoiser import Conditioning, Denoiser
-from chashka.diffusion.guidance import cfg
+from chashka.diffusion.guidance import cfg, mask_channels
 from chashka.diffusion.samplers import SAMPLERS
 from chashka.diffusion.schedule import Flow
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training.captions import Draw
 from chashka.training.features import Features
+from chashka.training.masks import random_masks
 from chashka.training.pictures import sheet
 from chashka.training.recipes import UNetRecipe
 
@@ -92,11 +93,10 @@ class UNetTask:
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe, b = self.recipe, self.recipe.run.batch
         x0, rows = self._batch(generator)
-        text = self._text(rows)
         normal = torch.randn(b, generator=generator, device=x0.device)
         t = torch.sigmoid(recipe.time_mean + recipe.time_std * normal).clamp(1e-3, 0.999)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
-        value, direction = self._flow_loss(x0, t, noise, text)
+        value, direction = self._flow_loss(x0, t, noise, self._text(rows) | self._known(x0, generator))
         loss = value.mean() + recipe.cosine * direction.mean()
         with torch.no_grad():
             low = (value * (t < 0.2)).sum() / (t < 0.2).sum().clamp(min=1)
@@ -122,7 +122,7 @@ class UNetTask:
                 noise = torch.randn(x0.shape, generator=chance, device=x0.device)
                 times = torch.full((len(rows),), t, device=x0.device)
                 captions = self._captions(rows, chance, drop=0.0)
-                values.append(self._flow_loss(x0, times, noise, self._text(captions))[0])
+                values.append(self._flow_loss(x0, times, noise, self._text(captions) | self._known(x0))[0])
             figures[f"held_{t}"] = float(torch.cat(values).mean())
         sheet(self._draw(self._look_rows(), chance), 8, folder / f"look-{step:07d}.png")
         return figures
@@ -192,6 +192,15 @@ class UNetTask:
             "tokens2": f.tokens2[index].float() * inside,
         }
 
+    def _known(self, x0: torch.Tensor, generator: torch.Generator | None = None) -> Conditioning:
+        """The mask and what is kept of x0, if the network takes them: with a generator for a share of the rows, else nothing."""
+        if not self.recipe.masked:
+            return {}
+        mask = torch.ones_like(x0[:, :1])
+        if generator is not None and self.recipe.mask_share:
+            mask = random_masks(x0, self.recipe.mask_share, generator)
+        return {"concat": mask_channels(x0, mask)}
+
     def _look_rows(self) -> torch.Tensor:
         wanted = [f"emoji:{code}" for code in LOOK_CONCEPTS]
         number = {name: i for i, name in enumerate(self.features.concepts)}
@@ -203,10 +212,11 @@ class UNetTask:
         """Captions as a user would draw them: at the recipe's own number of steps, guidance and sampler."""
         recipe = self.recipe
         schedule = Flow(shift=recipe.shift)
-        cond, uncond = self._text(rows), self._text(torch.zeros_like(rows))
+        shape = (len(rows), *self.features.latents.shape[2:])
+        nothing = self._known(torch.zeros(shape, device=rows.device))
+        cond, uncond = self._text(rows) | nothing, self._text(torch.zeros_like(rows)) | nothing
         denoise = cfg(self._denoiser(schedule), cond, uncond, recipe.draw_guidance)
         sigmas = schedule.spaced(recipe.draw_steps)
-        shape = (len(rows), *self.features.latents.shape[2:])
         x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])
         for step in SAMPLERS[recipe.draw_sampler](denoise, x, sigmas):
             x = step.x

@@ -39,7 +39,8 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         )
     schedule = stored_schedule(json.loads(_stored(unet, "schedule", preset.folder)), preset.folder)
     prediction = _stored(unet, "prediction", preset.folder)
-    channels = int(json.loads(_stored(unet, "config", preset.folder))["in_channels"])
+    channels = int(json.loads(_stored(decoder, "config", preset.folder))["z_channels"])
+    masked = _takes_mask(unet, channels, preset.folder)
     contrastive, t5, head = (_by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
     own = preset.folder / VOCABULARY.name
     vocabulary = Vocabulary.load(own if own.is_file() else VOCABULARY)
@@ -57,6 +58,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         text=JoinedText(vocabulary, contrastive, t5, head, int(graphs["text_head"].metadata.get("text_block", BLOCK))),
         defaults=json.loads(_stored(unet, "defaults", preset.folder)),
         engine=engine.name,
+        masked=masked,
     )
 
 
@@ -75,6 +77,17 @@ def stored_schedule(values: Mapping[str, Any], where: Path) -> NoiseSchedule:
             raise WeightsError(
                 f"{where}: the schedule {kind!r} is unknown; the files belong to another version of chashka"
             )
+
+
+def _takes_mask(unet: Graph, channels: int, where: Path) -> bool:
+    """Whether the network takes the mask and the masked latents beside x, told by its input channels."""
+    given = int(json.loads(_stored(unet, "config", where))["in_channels"])
+    if given not in (channels, 2 * channels + 1):
+        raise WeightsError(
+            f"{where}: unet takes {given} channels, the decoder {channels}; expected {channels}, or {2 * channels + 1} "
+            "with a mask: they are not of one release"
+        )
+    return given != channels
 
 
 def _by_mapping(graph: Graph) -> Any:
