@@ -18,6 +18,7 @@ WEIGHTS = click.Path(path_type=Path)
 @click.option("--clip", type=WEIGHTS, required=True, help="Weights of the contrastive encoder's run.")
 @click.option("--t5", type=WEIGHTS, required=True, help="Weights of the T5-style encoder's run.")
 @click.option("--unet", type=WEIGHTS, required=True, help="Weights of the U-Net's run.")
+@click.option("--picture", type=WEIGHTS, help="Weights of the picture encoder's run, for chashka vary and mix.")
 @click.option(
     "--latents",
     type=FILE,
@@ -26,7 +27,9 @@ WEIGHTS = click.Path(path_type=Path)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the components."
 )
-def export(autoencoder: Path, clip: Path, t5: Path, unet: Path, latents: Path | None, out: Path) -> None:
+def export(
+    autoencoder: Path, clip: Path, t5: Path, unet: Path, picture: Path | None, latents: Path | None, out: Path
+) -> None:
     """Write the Kandinsky teacup's components: one safetensors file and one graph each, every weight once.
 
     Weights are a run's average.safetensors, or a folder of exported components: what was not trained anew goes through as it is.
@@ -35,5 +38,5 @@ def export(autoencoder: Path, clip: Path, t5: Path, unet: Path, latents: Path | 
         raise MissingExtraError("torch", "chashka export")
     from chashka.training.ship import Finished, ship
 
-    for written in ship(Finished(autoencoder, clip, t5, unet, latents), out):
+    for written in ship(Finished(autoencoder, clip, t5, unet, latents, picture), out):
         click.echo(f"{written.weights}  {written.weights.stat().st_size / 1e6:.1f} MB  {written.sha256[:16]}")

@@ -14,7 +14,7 @@ WEIGHTS = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("stage", type=click.Choice(["autoencoder", "clip", "t5", "unet", "distil"]))
+@click.argument("stage", type=click.Choice(["autoencoder", "clip", "t5", "picture", "unet", "distil"]))
 @click.option("--recipe", help="A recipe's name or JSON file. Default: the stage's own recipe.")
 @click.option("--shards", type=FOLDER, help="Folder made by chashka data build.")
 @click.option("--run", type=FOLDER, help="Folder of the run; the same folder again goes on where it stopped.")
@@ -22,7 +22,10 @@ WEIGHTS = click.Path(path_type=Path)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--start", type=WEIGHTS, help="Begin with these weights.")
 @click.option(
-    "--frozen", multiple=True, metavar="STAGE=WEIGHTS", help="Weights of earlier stages, for clip, unet and distil."
+    "--frozen",
+    multiple=True,
+    metavar="STAGE=WEIGHTS",
+    help="Weights of earlier stages, for clip, picture, unet and distil.",
 )
 @click.option("--show-recipe", is_flag=True, help="Print the recipe as JSON and stop: a start for your own.")
 def train(
@@ -36,7 +39,7 @@ def train(
     frozen: tuple[str, ...],
     show_recipe: bool,
 ) -> None:
-    """Train a stage of the embedded models: autoencoder, clip, t5, unet, then distil.
+    """Train a stage of the embedded models: autoencoder, clip, t5, unet, then distil; picture on top of clip.
 
     \b
     chashka train autoencoder --shards data/shards --run runs/autoencoder --minutes 60

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="STAGE=WEIGHTS",
-        help="weights of earlier stages (clip, unet, distil)",
+        help="weights of earlier stages (clip, picture, unet, distil)",
     )
     return made
 

@@ -17,18 +17,24 @@ from torch import nn
 from chashka.engines.export import Exported, export_component
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
-from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, T5Recipe, UNetRecipe
+from chashka.training.picture import anchor
+from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, PictureRecipe, T5Recipe, UNetRecipe
 from chashka.training.stages import load_component, metadata_of, recipe_of
+
+SAME = 0.99
+"""Cosine of one text's pooled vectors above which two text encoders are the same one, stored with other roundings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The weights of the four stages: an ``average.safetensors`` or a folder of exported components each.
+    """The weights of the stages: an ``average.safetensors`` or a folder of exported components each.
 
-    ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale.
+    ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale. ``picture``: the
+    picture encoder, which a model may have or not.
     """
 
     autoencoder: Path
@@ -36,10 +42,14 @@ class Finished:
     t5: Path
     unet: Path
     latents: Path | None = None
+    picture: Path | None = None
 
 
 def ship(runs: Finished, out: Path) -> list[Exported]:
-    """Write the six components of the Kandinsky teacup into ``out``; the same runs give the same bytes."""
+    """Write the components of the Kandinsky teacup into ``out``: six, and ``picture`` if there is one.
+
+    The same runs give the same bytes.
+    """
     autoencoder, clip = recipe_of(runs.autoencoder, "encoder"), recipe_of(runs.clip, "text_contrastive")
     t5, unet = recipe_of(runs.t5, "text_t5"), recipe_of(runs.unet, "unet")
     if not (
@@ -86,10 +96,31 @@ def ship(runs: Finished, out: Path) -> list[Exported]:
         (head, "text_head", head_in, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
         (body, "unet", body_in, ["out"], sampling, runs.unet),
     ]
+    if runs.picture is not None:
+        tower, stored = picture_encoder(runs.picture, text)
+        small = {"pixels": torch.zeros(2, tower.cfg.in_channels, 64, 64)}
+        parts.append((tower, "picture", small, ["pooled"], stored, runs.picture))
     return [
         export_component(module, name, inputs, list(inputs), outputs, out, extra | provenance(source, name))
         for module, name, inputs, outputs, extra, source in parts
     ]
+
+
+def picture_encoder(path: Path, text: nn.Module) -> tuple[ImageTower, dict[str, str]]:
+    """The picture encoder and its metadata. Raises TrainingError where it was trained beside another text encoder."""
+    recipe, exported = recipe_of(path, "picture"), path.is_dir()
+    if not isinstance(recipe, PictureRecipe):
+        raise TrainingError(f"{path}: not of the stage picture")
+    tower = ImageTower(recipe.network)
+    ready(tower, path, "picture")
+    if exported:
+        known = torch.tensor(json.loads(metadata_of(path, "picture")["anchor"]))
+    else:
+        with safe_open(path, framework="pt") as file:
+            known = file.get_tensor("prototypes/anchor").float()
+    if len(known) != recipe.network.pooled or float(known @ anchor(text)) < SAME:
+        raise TrainingError(f"{path}: trained beside another text encoder; train it again: chashka train picture")
+    return tower, {"anchor": json.dumps([round(float(value), 5) for value in known])}
 
 
 def ready(module: nn.Module, path: Path, part: str) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import nn
 from chashka.checkpoints.safetensors_file import GRAPH_TENSOR
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
@@ -21,14 +22,23 @@ from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
 from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
-from chashka.training.features import load_features, load_latents, write_latents, write_scenes, write_text
+from chashka.training.features import (
+    load_features,
+    load_latents,
+    write_embeddings,
+    write_latents,
+    write_scenes,
+    write_text,
+)
 from chashka.training.loop import Slice, Task, Trainer
 from chashka.training.masks import with_mask_channels
+from chashka.training.picture import PictureTask, prototypes
 from chashka.training.pictures import load_pictures
 from chashka.training.recipes import (
     AutoencoderRecipe,
     ContrastiveRecipe,
     DistilRecipe,
+    PictureRecipe,
     Recipe,
     T5Recipe,
     UNetRecipe,
@@ -136,6 +146,8 @@ def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str
             captions = load_captions(shards / "captions.safetensors")
             weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
             return T5Task(recipe, captions, weights, device)
+        case PictureRecipe():
+            return _picture_task(recipe, shards, run, device, frozen)
         case UNetRecipe():
             return _unet_task(recipe, shards, run, device, frozen)
 
@@ -156,6 +168,24 @@ def _contrastive_task(
         shape = len(captions.concepts), len(pictures.styles)
         looks = appearance(seen.latents[0], seen.concept, seen.style, seen.weight, shape, recipe.appearance)
     return ContrastiveTask(recipe, pictures, captions, device, looks)
+
+
+def _picture_task(recipe: PictureRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> PictureTask:
+    if "clip" not in frozen:
+        raise TrainingError("the picture encoder learns what the text encoder says: give --frozen clip=WEIGHTS")
+    clip = recipe_of(frozen["clip"], "text_contrastive")
+    assert isinstance(clip, ContrastiveRecipe)
+    if clip.text.pooled != recipe.network.pooled:
+        raise TrainingError(f"network.pooled is {recipe.network.pooled}; the text encoder's is {clip.text.pooled}")
+    pictures, file = load_pictures(shards, 64), run / "features" / "prototypes.safetensors"
+    if not file.exists():
+        captions = load_captions(shards / "captions.safetensors")
+        text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
+        known = {k: v.cpu() for k, v in prototypes(text, captions.to(device), len(pictures.styles)).items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(known, file.with_suffix(".part"))
+        file.with_suffix(".part").replace(file)
+    return PictureTask(recipe, pictures, load_file(file), device)
 
 
 def _latents(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
@@ -182,6 +212,8 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     assert isinstance(t5, T5Recipe)
     folder = run / "features"
     _latents(folder, frozen["autoencoder"], shards, recipe, device)
+    if recipe.picture_share:
+        _embeddings(folder, frozen, shards, recipe, device)
     needed = ["text"] + ["scenes"] * (recipe.scenes > 0)
     if not all((folder / f"{name}.safetensors").exists() for name in needed):
         text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
@@ -201,6 +233,19 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     load_component(unet, frozen["unet"], "unet")
     load_component(head, frozen["unet"], "text_head")
     return DistilTask(recipe, load_features(folder, device), decoder, device, (unet, head))
+
+
+def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNetRecipe, device: str) -> None:
+    """Write the embeddings of all pictures into ``folder`` unless they are there."""
+    if "picture" not in frozen:
+        raise TrainingError("this recipe shows pictures (picture_share): give --frozen picture=WEIGHTS")
+    if (folder / "picture.safetensors").exists():
+        return
+    found = recipe_of(frozen["picture"], "picture")
+    assert isinstance(found, PictureRecipe)
+    tower = load_component(ImageTower(found.network), frozen["picture"], "picture").to(device).eval()
+    write_embeddings(folder / "part", tower, load_pictures(shards, 64), recipe, device)
+    (folder / "part").replace(folder / "picture.safetensors")
 
 
 def _begin_with(task: Task, start: Path) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 
 import chashka
 from chashka.diffusion import Array, Denoise, cfg, dynamic_threshold, inpaint, mask_channels, static_threshold
+from chashka.errors import InputError
 from chashka.families.family import Bundle, Family, Plan, Preset
 from chashka.families.kandinsky.opening import COMPONENTS, open_teacup
 from chashka.families.kandinsky.options import Options
+from chashka.families.kandinsky.picture import mixture
 
 TEACUP = Preset(
     name="teacup",
@@ -29,14 +31,17 @@ TEACUP = Preset(
 
 
 def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
-    """Text → guidance → threshold → inpainting, in this order; the negative prompt stands where the empty text would.
+    """Text or mixture → guidance → threshold → inpainting, in this order; the negative prompt stands where the empty text would.
 
     A network that was trained with masks sees the mask and what is kept; around any other, what is kept is blended in.
     """
     guided = request.guidance_scale is not None and request.guidance_scale != 1
     interval = guidance_interval(request, plan.sigmas)
     scale = request.guidance_scale if guided and interval is not None else 1.0
-    texts = bundle.text.encode([request.prompt, request.negative_prompt])
+    if request.mix is None and plan.pictures:
+        raise InputError("pictures: given, but the request mixes none of them; say how with mix")
+    mixed = {} if request.mix is None else {0: mixture(bundle, request.mix, plan.pictures)}
+    texts = bundle.text.encode([request.prompt, request.negative_prompt], mixed)
     seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
     cond = {name: value[:1] for name, value in texts.items()} | seen
     uncond = {name: value[1:] for name, value in texts.items()} | seen

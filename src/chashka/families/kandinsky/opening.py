@@ -1,4 +1,4 @@
-"""Opens the teacup's six components with the chosen engine."""
+"""Opens the teacup's components with the chosen engine: six, and the picture encoder where there is one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chashka.diffusion import Denoiser, Flow, NoiseSchedule, Table
 from chashka.engines import Graph, as_network, open_engine
 from chashka.errors import WeightsError
 from chashka.families.kandinsky.codec import LatentCodec, stored_preview
+from chashka.families.kandinsky.picture import PictureEncoder
 from chashka.families.kandinsky.text import BLOCK, JoinedText
 from chashka.prompts.vocabulary import Vocabulary
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from chashka.families.family import Bundle, EngineChoice, Preset
 
 COMPONENTS = ("encoder", "decoder", "text_contrastive", "text_t5", "text_head", "unet")
+PICTURE = "picture"
+"""The component that a model may lack: it then draws from text, and says so where a picture is to be varied or mixed."""
 VOCABULARY = Path(chashka.__file__).parent / "teacup" / "vocabulary.tsv"
 """Every teacup reads the same words; a folder of exported components may bring others in a file of this name."""
 
@@ -42,6 +45,8 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     channels = int(json.loads(_stored(decoder, "config", preset.folder))["z_channels"])
     masked = _takes_mask(unet, channels, preset.folder)
     contrastive, t5, head = (_by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
+    there = any((preset.folder / f"{PICTURE}{suffix}").is_file() for suffix in (".safetensors", ".xml"))
+    picture = PictureEncoder(_by_mapping(engine.open(preset.folder, PICTURE))) if there else None
     own = preset.folder / VOCABULARY.name
     vocabulary = Vocabulary.load(own if own.is_file() else VOCABULARY)
     return Bundle(
@@ -59,6 +64,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         defaults=json.loads(_stored(unet, "defaults", preset.folder)),
         engine=engine.name,
         masked=masked,
+        picture=picture,
     )
 
 
