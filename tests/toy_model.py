@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chashka import images
 from chashka.diffusion import Conditioning, Denoise, Denoiser, Flow
 from chashka.families.family import Bundle, Family, Meter, Plan, Preset
 from chashka.families.kandinsky import denoise as kandinsky_denoise
@@ -22,12 +23,25 @@ SPREAD = 0.05
 class ToyText:
     """A word more, a token more; the colour is a hash of the text, the empty text is the middle of all colours."""
 
-    def encode(self, texts: Sequence[str]) -> Conditioning:
-        return {"added": np.stack([colour(text) for text in texts])}
+    def encode(self, texts: Sequence[str], pooled: Mapping[int, Float] | None = None) -> Conditioning:
+        rows = self.pooled(texts)
+        for row, value in (pooled or {}).items():
+            rows[row] = value[0]
+        return {"added": rows}
+
+    def pooled(self, texts: Sequence[str]) -> Float:
+        return np.stack([colour(text) for text in texts])
 
     def meter(self, text: str) -> Meter:
         words = len(text.split())
         return Meter(min(words, 8), max(words - 8, 0), 8)
+
+
+class ToyPicture:
+    """A picture's point is its mean colour."""
+
+    def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> Float:
+        return np.stack([images.to_network(p).mean(axis=(1, 2)) for p in pictures])
 
 
 class ToyCodec:
@@ -75,7 +89,7 @@ def toy_bundle(folder: Path | None = None, rows: int = 4) -> Bundle:
     declaration = Family("toy", {"plain": preset}, Options, lambda *_: toy_bundle(), _denoise)
     defaults = {"steps": 8, "guidance_scale": 1.0, "sampler": "ddim"}
     denoiser = Denoiser(ToyNetwork(), Flow(), "x0")
-    return Bundle(declaration, preset, denoiser, ToyCodec(), ToyText(), defaults, rows, "numpy")
+    return Bundle(declaration, preset, denoiser, ToyCodec(), ToyText(), defaults, rows, "numpy", picture=ToyPicture())
 
 
 def _denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from chashka.families import load
     from chashka.generate import draw
-    from chashka.images import read, read_mask, read_metadata, save
+    from chashka.images import extend, read, read_mask, read_metadata, save
     from chashka.request import Inputs, Picture, Request
 
 __version__ = "0.1.0"
@@ -41,6 +41,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "draw",
+    "extend",
     "load",
     "read",
     "read_mask",
@@ -62,7 +63,7 @@ _WHERE = {
         "chashka.errors",
     ),
     **dict.fromkeys(["Inputs", "Picture", "Request"], "chashka.request"),
-    **dict.fromkeys(["read", "read_mask", "read_metadata", "save"], "chashka.images"),
+    **dict.fromkeys(["extend", "read", "read_mask", "read_metadata", "save"], "chashka.images"),
     "draw": "chashka.generate",
     "load": "chashka.families",
 }

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 from collections.abc import Callable, Generator
@@ -19,7 +20,7 @@ from chashka import images
 from chashka.diffusion import SAMPLERS, Array, PictureNoise, Step, sampler_name
 from chashka.errors import EngineError, InputError
 from chashka.families.family import Bundle, Plan
-from chashka.request import Inputs, Picture, Request
+from chashka.request import Inputs, Picture, Request, Source
 
 LONGEST_SIDE = 2048
 SHORTEST_SIDE = 64
@@ -95,16 +96,16 @@ def generate(
     assert request.steps is not None and request.seed is not None and request.sampler is not None
     sigmas = bundle.denoiser.schedule.spaced(request.steps, request.spacing)
     first_step = 0 if start is None else _first_step(len(sigmas) - 1, request.strength)
-    plan = (
-        Plan(sigmas) if start is None else Plan(sigmas, start.x if start.mask is not None else None, start.latent_mask)
-    )
+    shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
+    repainted = start is not None and start.mask is not None
+    known = (start.x, start.latent_mask) if start is not None and repainted else (None, None)
+    plan = Plan(sigmas, shape, *known, given.pictures)
     denoise = bundle.family.denoise(bundle, request, plan)
     options = _sampler_options(request, notes)
     batches = [(i, min(bundle.rows, request.n - i)) for i in range(0, request.n, bundle.rows)]
     total = len(batches) * (len(sigmas) - 1 - first_step)
-    shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
     pictures: list[Picture] = []
-    done = 0
+    sources, done = _sources(given), 0
     for offset, count in batches:
         first = request.first + offset
         noise = PictureNoise([request.seed] * count, shape, first)
@@ -124,7 +125,8 @@ def generate(
                     tuple(notes),
                     bundle.model,
                     bundle.family.name,
-                    start is not None,
+                    bool(sources),
+                    sources,
                 )
             )
     return pictures
@@ -209,6 +211,17 @@ def _prepare(bundle: Bundle, inputs: Inputs, frame: Frame, notes: list[str]) -> 
     # a latent is drawn anew if any of its pixels is: what is kept is pasted back in pixels anyway
     cells = drawn_mask.reshape(height // factor, factor, width // factor, factor).max(axis=(1, 3))
     return _Start(pixels, mask, x, np.ascontiguousarray(cells[None, None], dtype=np.float32))
+
+
+def _sources(inputs: Inputs) -> tuple[Source, ...]:
+    """What the pictures are made from, for their metadata: sums, never names of files."""
+    named = [
+        ("init", inputs.init),
+        ("mask", inputs.mask),
+        *((f"picture {i}", p) for i, p in enumerate(inputs.pictures)),
+    ]
+    there = [(use, np.ascontiguousarray(array)) for use, array in named if array is not None]
+    return tuple(Source(use, a.shape[1], a.shape[0], hashlib.sha256(a.tobytes()).hexdigest()) for use, a in there)
 
 
 def _mask_for(inputs: Inputs, frame: Frame) -> tuple[NDArray[np.float32], str | None]:

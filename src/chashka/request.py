@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from chashka.errors import InputError
 
@@ -91,8 +91,6 @@ class Request(BaseModel):
     @classmethod
     def _text(cls, value: str, info: Any) -> str:
         text = value.strip()
-        if not text and info.field_name == "prompt":
-            raise ValueError("empty")
         if len(text) > LONGEST_PROMPT:
             raise ValueError(f"{len(text)} characters")
         try:
@@ -100,6 +98,12 @@ class Request(BaseModel):
         except UnicodeEncodeError:
             raise ValueError("not valid Unicode text") from None
         return text
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.prompt and not self.wordless():
+            raise InputError(f"prompt: '' is not possible; allowed: text of 1 to {LONGEST_PROMPT} characters")
+        return self
 
     @field_validator("background")
     @classmethod
@@ -124,6 +128,10 @@ class Request(BaseModel):
         missing = {k: v for k, v in defaults.items() if k in mine and mine[k] is None}
         return self.with_fields(**missing) if missing else self
 
+    def wordless(self) -> bool:
+        """Whether something else than the prompt says what to draw, so that the prompt is empty."""
+        return False
+
     def sampler_options(self) -> dict[str, float]:
         """What this request sets for its sampler, by argument name; those that a sampler lacks are left out with a note."""
         return {}
@@ -133,11 +141,27 @@ class Request(BaseModel):
 class Inputs:
     """Pictures that a request starts from.
 
-    init: uint8 (H, W, 4), straight alpha. mask: float32 (h, w) in [0, 1], 1 (white) = repaint, of any size.
+    init: uint8 (H, W, 4), straight alpha. mask: float32 (h, w) in [0, 1], 1 (white) = repaint, of any size. pictures: like
+    ``init``, what a family's request refers to by number (Kandinsky's ``mix``).
     """
 
     init: Array = None
     mask: Array = None
+    pictures: tuple[Array, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture that another one was made from: its use ("init", "mask", "picture 0", …), size in pixels, and ``sha256``.
+
+    The sum is that of its pixels, uint8 (H, W, 4) row by row (a mask's: float32 (h, w)), so that it does not depend on the
+    file's format or name.
+    """
+
+    use: str
+    width: int
+    height: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +170,7 @@ class Picture:
 
     pixels: uint8 (H, W, 4) with straight alpha, or (H, W, 3) on a background colour. seed and index identify its noise.
     request: as it was really drawn, defaults filled in. notes: what differs from what was asked, one sentence each.
-    edited: made from a given picture, which is declared differently in the file (IPTC digital source type).
+    edited: made from a given picture, which is declared differently in the file (IPTC digital source type). sources: which.
     """
 
     pixels: Array = field(repr=False)
@@ -157,6 +181,7 @@ class Picture:
     model: str = ""
     family: str = ""
     edited: bool = False
+    sources: tuple[Source, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:

@@ -28,26 +28,25 @@ TINY = {"in_channels": 4, "width": 16, "blocks": 1, "pooled": 8, "norm_groups": 
 def average(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     tower = ImageTower(ImageTowerConfig(**TINY))
-    tensors = {f"image_tower/{key}": value for key, value in tower.state_dict().items()}
-    tensors |= {"prototypes/concept": torch.randn(6, 5), "prototypes/codes": F.normalize(torch.randn(6, 3), dim=-1)}
-    tensors |= {"prototypes/style.weight": torch.zeros(3, 8), "prototypes/style.bias": torch.zeros(3)}
-    tensors |= {"text_contrastive/embed.weight": torch.zeros(4, 8)}
-    path = tmp_path_factory.mktemp("clip") / "average.safetensors"
-    save_file(tensors, path, {"recipe": json.dumps({"stage": "clip", "image": TINY}), "step": "1"})
+    tensors = {f"picture/{key}": value for key, value in tower.state_dict().items()}
+    tensors |= {"prototypes/concept": F.normalize(torch.randn(6, 8), dim=-1)}
+    tensors |= {"prototypes/styled": torch.zeros(6, 2, 8), "prototypes/anchor": torch.zeros(8)}
+    path = tmp_path_factory.mktemp("picture") / "average.safetensors"
+    save_file(tensors, path, {"recipe": json.dumps({"stage": "picture", "network": TINY}), "step": "1"})
     return path
 
 
 def test_scores_are_the_cosines_that_training_computes(average: Path) -> None:
     torch.set_num_threads(1)
-    from chashka.training.contrastive import Prototypes
+    from chashka.training.picture import Said
     from chashka.training.stages import load_component
 
     judge = PrototypeJudge(average, CONCEPTS)
-    tower = load_component(ImageTower(ImageTowerConfig(**TINY)), average, "image_tower").eval()
-    prototypes = load_component(Prototypes(torch.zeros(6, 3), 2, 8), average, "prototypes")
+    tower = load_component(ImageTower(ImageTowerConfig(**TINY)), average, "picture").eval()
+    said = load_component(Said(6, 2, 8), average, "prototypes")
     small = np.random.default_rng(0).uniform(-1, 1, (70, 4, 64, 64)).astype(np.float32)
     with torch.inference_mode():
-        wanted = prototypes(tower(torch.from_numpy(small)))[0].numpy()
+        wanted = (F.normalize(tower(torch.from_numpy(small)), dim=-1) @ said.concept.T).numpy()
     found = judge.scores(small)
     assert found.shape == (70, 6)
     assert np.abs(found - wanted).max() < 1e-5
@@ -66,7 +65,7 @@ def test_other_files_are_refused(average: Path, tmp_path: Path) -> None:
         PrototypeJudge(tmp_path / "absent.safetensors", CONCEPTS)
     other = tmp_path / "other.safetensors"
     save_file({"unet/x": torch.zeros(1)}, other, {"recipe": "{}"})
-    with pytest.raises(TrainingError, match="not the averaged weights of the stage 'clip'"):
+    with pytest.raises(TrainingError, match="not the averaged weights of the stage 'picture'"):
         PrototypeJudge(other, CONCEPTS)
     with pytest.raises(TrainingError, match="knows 6 concepts, the shards 2"):
         PrototypeJudge(average, CONCEPTS[:2])

@@ -21,7 +21,7 @@ PORTS = {
 }
 METADATA: dict[str, dict[str, str]] = {
     "encoder": {"latent_scale": "0.5"},
-    "decoder": {"latent_scale": "0.5"},
+    "decoder": {"latent_scale": "0.5", "config": json.dumps({"z_channels": CHANNELS})},
     "unet": {
         "config": json.dumps({"in_channels": CHANNELS}),
         "prediction": "flow",
@@ -79,7 +79,7 @@ class FakeGraph:
     def _unet(self, x: Any, t: Any, tokens: Any, added: Any) -> tuple[Any]:
         """ε - x0 of data that are one constant, decided by the text: v = (x - x0) / t."""
         constant = (added.mean(axis=1) % 1 - 0.5).reshape(-1, 1, 1, 1).astype(np.float32)
-        return ((x - constant) / (t.reshape(-1, 1, 1, 1) / 1000),)
+        return ((x[:, :CHANNELS] - constant) / (t.reshape(-1, 1, 1, 1) / 1000),)
 
 
 class FakeEngine:

@@ -123,9 +123,56 @@ def test_inpainting_keeps_latents_outside_the_mask(bundle: families.Bundle) -> N
     assert not np.allclose(seen[-1][..., 8:], known[..., 8:])
 
 
+def inpainting_engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    metadata = {name: dict(values) for name, values in METADATA.items()}
+    metadata["unet"]["config"] = json.dumps({"in_channels": 2 * CHANNELS + 1})
+    made = FakeEngine(metadata)
+    monkeypatch.setattr(opening, "open_engine", lambda *_: made)
+    return made
+
+
+def test_an_inpainting_network_sees_the_mask_and_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = inpainting_engine(monkeypatch)
+    bundle = open_teacup(TEACUP, EngineChoice())
+    assert bundle.masked and bundle.codec.channels == CHANNELS
+    init = np.random.default_rng(0).integers(0, 256, (256, 256, 4), dtype=np.uint8)
+    mask = np.zeros((256, 256), np.float32)
+    mask[:, 120:] = 0.5
+    (picture,) = draw(bundle, bundle.request(prompt="кот", seed=1), Inputs(init, mask))
+    known = bundle.codec.encode(images.to_network(init)[None])
+    calls = engine.graphs["unet"].calls
+    assert len(calls) == 6
+    for call in calls:
+        x, seen, kept = np.split(call["x"], [CHANNELS, CHANNELS + 1], axis=1)
+        assert x.shape == kept.shape == (2, CHANNELS, 16, 16)
+        # a cell is drawn anew as a whole if any of its pixels is, however faintly
+        assert np.array_equal(seen, np.broadcast_to(np.arange(16) >= 7, (2, 1, 16, 16)))
+        assert np.allclose(kept[..., :7], known[..., :7]) and not kept[..., 7:].any()
+    assert np.array_equal(picture.pixels[:, :120], init[:, :120]), "what is kept is kept exactly"
+    assert not np.array_equal(picture.pixels[:, 120:], init[:, 120:])
+
+
+def test_an_inpainting_network_draws_from_text_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = inpainting_engine(monkeypatch)
+    bundle = open_teacup(TEACUP, EngineChoice())
+    plain = families.Bundle(**{f: getattr(bundle, f) for f in bundle.__dataclass_fields__} | {"masked": False})
+    fields = {"prompt": "кот", "seed": 1, "n": 2, "width": 384, "height": 192}
+    alone = draw(plain, bundle.request(**fields))
+    engine.graphs["unet"].calls.clear()
+    pictures = draw(bundle, bundle.request(**fields))
+    for call in engine.graphs["unet"].calls:
+        assert call["x"].shape[1:] == (2 * CHANNELS + 1, 12, 24)
+        assert (call["x"][:, CHANNELS] == 1).all() and not call["x"][:, CHANNELS + 1 :].any()
+    # the fake looks at x alone: nothing else may differ
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(alone, pictures, strict=True))
+    (started,) = draw(bundle, bundle.request(prompt="кот", seed=1), Inputs(np.zeros((256, 256, 4), np.uint8)))
+    assert started.edited and (engine.graphs["unet"].calls[-1]["x"][:, CHANNELS] == 1).all()
+
+
 @pytest.mark.parametrize(
     ("part", "key", "value", "words"),
     [
+        ("unet", "config", '{"in_channels": 17}', "unet takes 17 channels, the decoder 16; expected 16, or 33"),
         ("decoder", "latent_scale", "0.25", "different latent scales"),
         ("encoder", "latent_scale", None, "encoder says nothing about its latent_scale"),
         ("unet", "prediction", None, "unet says nothing about its prediction"),

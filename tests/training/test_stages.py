@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,13 +29,14 @@ from chashka.nets.configs import (
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder
 from chashka.nets.unet import UNet
-from chashka.training import stages
+from chashka.training import recipes, stages
 from chashka.training.appearance import Appearance, appearance
 from chashka.training.captions import Draw, balanced, load_captions
 from chashka.training.contrastive import ContrastiveTask, name_centres
 from chashka.training.distil import DistilTask, rows_of, velocity
 from chashka.training.features import clarity, load_features
 from chashka.training.loop import generator
+from chashka.training.picture import grounded
 from chashka.training.pictures import load_pictures, to_network
 from chashka.training.recipes import (
     RECIPES,
@@ -42,6 +44,7 @@ from chashka.training.recipes import (
     ContrastiveRecipe,
     DistilRecipe,
     Optimiser,
+    PictureRecipe,
     Recipe,
     Run,
     T5Recipe,
@@ -64,10 +67,9 @@ AUTOENCODER = AutoencoderRecipe(
 CLIP = ContrastiveRecipe(
     run=RUN,
     text=TextEncoderConfig(vocab=300, embed=8, width=16, layers=1, heads=2, pooled=16),
-    image=ImageTowerConfig(width=16, blocks=1, pooled=16, norm_groups=4),
-    images=2,
     appearance=4,
 )
+PICTURE = PictureRecipe(run=RUN, network=ImageTowerConfig(width=16, hidden=24, pooled=16, norm_groups=4))
 T5 = T5Recipe(run=RUN, text=T5Config(vocab=300, embed=8, width=16, layers=1, heads=2, ff=16), decoder_layers=1)
 UNET = UNetRecipe(
     run=RUN,
@@ -109,9 +111,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All four stages, one after the other."""
+    """All stages, one after the other."""
     folder = tmp_path_factory.mktemp("runs")
-    for recipe in (AUTOENCODER, CLIP, T5):
+    for recipe in (AUTOENCODER, CLIP, T5, PICTURE):
         stages.train(recipe, shards, folder / recipe.stage, frozen=frozen(folder))
     stages.train(UNET, shards, folder / "unet", frozen=frozen(folder))
     return folder
@@ -121,7 +123,7 @@ def frozen(runs: Path) -> dict[str, Path]:
     return {stage: runs / stage / stages.AVERAGE for stage in ("autoencoder", "clip", "t5")}
 
 
-@pytest.mark.parametrize("recipe", [AUTOENCODER, CLIP, T5, UNET], ids=lambda r: r.stage)
+@pytest.mark.parametrize("recipe", [AUTOENCODER, CLIP, T5, PICTURE, UNET], ids=lambda r: r.stage)
 def test_a_stage_leaves_weights_log_and_recipe(runs: Path, recipe: Recipe) -> None:
     folder = runs / recipe.stage
     assert stages.recipe_of(folder / stages.AVERAGE, "any") == recipe
@@ -206,11 +208,138 @@ def test_scenes_join_the_training_of_the_unet(runs: Path, shards: Path, tmp_path
     assert int(rows) == int((features.row_weight > 0).sum()) + 1 and len(features.offsets) == int(rows) + 4
     assert features.offsets[-1] == len(features.tokens1) == len(features.tokens2)
     task = stages._unet_task(replace(recipe, scenes=1.0), shards, tmp_path, "cpu", frozen(runs))
-    x0, said = task._with_scenes(features.latents[0, :6].float(), torch.zeros(6, dtype=torch.int64), generator(0, 0))
+    x0, said, composed = task._with_scenes(
+        features.latents[0, :6].float(), torch.zeros(6, dtype=torch.int64), generator(0, 0)
+    )
     known = torch.stack([(x0 == scene.float()).flatten(1).all(1) for scene in features.scene_latents])
     assert bool(known.any(0).all())
     right = torch.where(known[0], (said >= rows) & (said < rows + 2), said == rows + 2)
-    assert bool((right | (said == 0)).all())
+    assert bool((right | (said == 0)).all()) and bool(composed.all())
+
+
+MASKED = replace(UNET, network=replace(UNET.network, in_channels=33), mask_share=0.5)
+
+
+def test_a_network_learns_masks_from_weights_that_know_none(runs: Path, shards: Path, tmp_path: Path) -> None:
+    folder, start = tmp_path / "run", runs / "unet" / stages.AVERAGE
+    stages.train(MASKED, shards, folder, frozen=frozen(runs), start=start, minutes=0.0)
+    begun = load_file(folder / stages.AVERAGE)
+    old, stem = load_file(start), "unet/input_blocks.0.0.weight"
+    assert begun[stem].shape[1] == 33 and not begun[stem][:, 16:].any()
+    assert all(torch.equal(begun[key], old[key]) for key in old if key != stem)
+    stages.train(MASKED, shards, folder, frozen=frozen(runs))
+    after = load_file(folder / stages.AVERAGE)
+    assert bool(after[stem][:, 16:].any()), "the mask is listened to"
+    task = stages._unet_task(MASKED, shards, folder, "cpu", frozen(runs))
+    x0 = task.features.latents[0, :40].float()
+    nothing = task._known(x0)["concat"]
+    assert bool((nothing[:, 0] == 1).all()) and not nothing[:, 1:].any()
+    seen = task._known(x0, generator(0, 0))["concat"]
+    assert 5 < int((seen[:, 0] == 0).flatten(1).any(1).sum()) < 35
+    assert torch.equal(seen[:, 1:], x0 * (1 - seen[:, :1]))
+    # and it can be tuned to few steps
+    recipe = DistilRecipe(run=RUN, network=MASKED.network, head=MASKED.head, mask_share=0.5)
+    weights = frozen(runs) | {"unet": folder / stages.AVERAGE}
+    stages.train(recipe, shards, tmp_path / "distil", frozen=weights)
+    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "distil" / stages.AVERAGE).values())
+
+
+def test_a_run_goes_on_when_recipes_have_learnt_new_fields(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = replace(UNET, run=replace(RUN, steps=2))
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    stored = json.loads((tmp_path / "recipe.json").read_text())
+    del stored["mask_share"]
+    (tmp_path / "recipe.json").write_text(json.dumps(stored))
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    with pytest.raises(TrainingError, match="another recipe"):
+        stages.train(replace(recipe, drop_text=0.5), shards, tmp_path, frozen=frozen(runs))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mask_share": 0.5}, "set network.in_channels to 33"),
+        ({"network": MASKED.network, "mask_share": 1.5}, "mask_share is 1.5"),
+        ({"network": replace(UNET.network, in_channels=20)}, "network.in_channels is 20"),
+    ],
+)
+def test_recipes_with_impossible_masks_are_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        replace(UNET, **fields)
+
+
+def test_pictures_find_their_concepts(shards: Path, runs: Path, tmp_path: Path) -> None:
+    """Discs of three colours: seconds of training are enough to tell them apart, also those that were held out."""
+    with pytest.raises(TrainingError, match="--frozen clip"):
+        stages.train(PICTURE, shards, tmp_path)
+    run = replace(RUN, batch=24, steps=60, log_every=10, optimiser=Optimiser(lr=4e-3, warmup_steps=5, ema_rel=0.05))
+    recipe = replace(PICTURE, run=run)
+    apart = {"concept": torch.eye(16)[:3], "styled": torch.eye(16)[:3, None].repeat(1, 2, 1), "anchor": torch.zeros(16)}
+    (tmp_path / "features").mkdir()
+    save_file({k: v.contiguous() for k, v in apart.items()}, tmp_path / "features" / "prototypes.safetensors")
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["held_out"]["found_first"] > 0.9 and lines[-1]["held_out"]["cosine"] > 0.8
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_what_pictures_aim_at_is_what_captions_say(shards: Path, runs: Path) -> None:
+    known = load_file(runs / "picture" / "features" / "prototypes.safetensors")
+    text = stages.load_component(ContrastiveTextEncoder(CLIP.text), frozen(runs)["clip"], "text_contrastive").eval()
+    ids = torch.tensor([[1, 271, 283, 291, 2]])  # concept 1 in style 1
+    with torch.no_grad():
+        said = text(ids, torch.ones(1, 5))[1][0]
+    assert torch.allclose(known["styled"][1, 1], unit(said), atol=1e-5)
+    assert torch.allclose(known["concept"].norm(dim=-1), torch.ones(3), atol=1e-5)
+
+
+def test_grounds_and_light_keep_pictures_possible() -> None:
+    pixels = torch.full((64, 4, 8, 8), -1.0)
+    pixels[:, 3, 2:6, 2:6] = 1.0
+    pixels[:, 0, 2:6, 2:6] = 0.5
+    seen = grounded(pixels, 0.5, generator(0, 0))
+    assert bool((seen[:, :3] <= seen[:, 3:]).all()) and float(seen.min()) >= -1
+    opaque = (seen[:, 3] == 1).flatten(1).all(1)
+    assert 15 < int(opaque.sum()) < 50
+    assert torch.equal(seen[~opaque][:, 3], pixels[~opaque][:, 3])
+
+
+SHOWN = replace(UNET, picture_share=0.5, picture_copies=3)
+
+
+def test_a_network_learns_to_see_pictures_in_place_of_texts(runs: Path, shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--frozen picture"):
+        stages.train(SHOWN, shards, tmp_path / "none", frozen=frozen(runs))
+    weights = frozen(runs) | {"picture": runs / "picture" / stages.AVERAGE}
+    stages.train(SHOWN, shards, tmp_path, frozen=weights)
+    task = stages._unet_task(SHOWN, shards, tmp_path, "cpu", weights)
+    f = task.features
+    assert f.picture_pooled is not None and f.picture_pooled.shape == (3, len(f.concept), 16)
+    assert torch.allclose(f.picture_pooled.float().norm(dim=-1), torch.tensor(4.0), atol=0.01)
+    rows, seen = torch.arange(1, 13).repeat(50), torch.arange(12).repeat(50)
+    rows[:100], seen[100:200] = 0, -1  # no text; a composed scene
+    text, empty = task._text(rows), task._text(torch.zeros_like(rows))
+    shown = task._with_pictures(text, rows, seen, generator(0, 0))
+    changed = (shown["pooled1"] != text["pooled1"]).any(1)
+    assert not changed[:200].any() and 0.4 < float(changed[200:].float().mean()) < 0.6
+    for name in ("tokens1", "tokens2"):
+        assert torch.equal(shown[name][changed], empty[name][changed])
+        assert torch.equal(shown[name][~changed], text[name][~changed])
+    alone = (shown["pooled1"][:, None] == f.picture_pooled[:, seen.clamp(min=0)].float().transpose(0, 1)).all(2).any(1)
+    near = (unit(shown["pooled1"])[:, None] * unit(f.picture_pooled[:, seen.clamp(min=0)].float().transpose(0, 1))).sum(
+        -1
+    )
+    assert 0.4 < float((near.amax(1) > 0.9999)[changed].float().mean()) < 0.85 and not alone[~changed].any()
+
+
+def test_recipes_of_before_are_read_and_mean_the_same(runs: Path, shards: Path) -> None:
+    old = json.loads(to_json(CLIP)) | {"images": 8, "image": {"width": 192, "blocks": 2}}
+    assert recipes.from_json(json.dumps(old)) == CLIP
+    task = stages._unet_task(UNET, shards, runs / "unet", "cpu", frozen(runs))
+    x0, rows, seen = task._batch(generator(0, 0))
+    text = task._text(rows)
+    assert task._with_pictures(text, rows, seen, generator(0, 0)) is text and task._known(x0, generator(0, 0)) == {}
 
 
 def unit(rows: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The command line: ``chashka draw``, ``models``, ``doctor``, ``data``, ``train``, ``export``, ``evaluate``.
+"""The command line: one file per group of commands (``draw``; ``vary``, ``mix``, ``extend``; ``models``; ``train`` …).
 
 ``main`` is the click group and the program: what people can act on is printed in one line on stderr, with the exit code of
 its error; anything else is a bug and keeps its traceback.
@@ -18,6 +18,7 @@ from chashka import __version__
 from chashka.cli.data import data
 from chashka.cli.doctor import doctor
 from chashka.cli.draw import draw
+from chashka.cli.edit import extend, mix, vary
 from chashka.cli.evaluate import evaluate
 from chashka.cli.evaluate_quality import COMMANDS
 from chashka.cli.export import export
@@ -95,5 +96,5 @@ def main() -> None:
 
 for command in COMMANDS:
     evaluate.add_command(command)
-for command in (draw, models, doctor, data, train, export, evaluate):
+for command in (draw, vary, mix, extend, models, doctor, data, train, export, evaluate):
     main.add_command(command)

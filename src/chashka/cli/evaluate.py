@@ -99,7 +99,7 @@ def autoencoder(shards: Path, limit: int | None, out: Path | None, **given: Any)
 @evaluate.command()
 @click.option("--shards", type=FOLDER, required=True, help="Folder of shards that the model was trained with.")
 @click.option(
-    "--clip", type=FILE, help="Judge by the image tower in this average.safetensors, not by the nearest picture."
+    "--picture", type=FILE, help="Judge by the picture encoder in this average.safetensors, not by the nearest picture."
 )
 @click.option(
     "-n", "n", type=click.IntRange(1, 64), default=1, show_default=True, help="How many pictures of each prompt."
@@ -107,10 +107,10 @@ def autoencoder(shards: Path, limit: int | None, out: Path | None, **given: Any)
 @click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
 @_drawing_options
 @_model_options
-def recognition(shards: Path, clip: Path | None, n: int, out: Path | None, **given: Any) -> None:
+def recognition(shards: Path, picture: Path | None, n: int, out: Path | None, **given: Any) -> None:
     """How often a judge recognises what was drawn, over the prompts that ask for one thing.
 
-    The judge is the nearest training picture of all; with --clip, an image tower that learnt from them (needs [torch]).
+    The judge is the nearest training picture of all; with --picture, an encoder that learnt from them (needs [torch]).
     """
     from chashka.evaluation.gallery import galleries
     from chashka.evaluation.metrics import recognition_report
@@ -118,7 +118,7 @@ def recognition(shards: Path, clip: Path | None, n: int, out: Path | None, **giv
 
     bundle, fields = _bundle(given)
     training, held_out = galleries(shards)
-    judge = _judge(training, clip)
+    judge = _judge(training, picture)
     with _bar(len(SINGLE) * n) as advance:
         report = recognition_report(bundle, judge, held_out=held_out, on_picture=advance, n=n, **fields)
     _write(report, out)
@@ -131,21 +131,21 @@ def recognition(shards: Path, clip: Path | None, n: int, out: Path | None, **giv
 @evaluate.command()
 @click.option("--shards", type=FOLDER, help="Also judge what is recognised, by this folder of shards.")
 @click.option(
-    "--clip", type=FILE, help="Judge by the image tower in this average.safetensors, not by the nearest picture."
+    "--picture", type=FILE, help="Judge by the picture encoder in this average.safetensors, not by the nearest picture."
 )
 @click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
 @click.option("--steps", type=int, help="Sampling steps.  [default: 75, as in the paper's listing]")
 @_model_options
-def thresholds(shards: Path | None, clip: Path | None, out: Path | None, **given: Any) -> None:
+def thresholds(shards: Path | None, picture: Path | None, out: Path | None, **given: Any) -> None:
     """The paper's listing with dynamic_threshold, clip_denoised and none on the same seeds."""
     from chashka.evaluation.gallery import galleries
     from chashka.evaluation.metrics import THRESHOLDS, threshold_report
     from chashka.evaluation.prompts import SINGLE
 
-    if clip is not None and shards is None:
-        raise InputError("clip: given without shards, whose list of concepts it needs; give --shards too")
+    if picture is not None and shards is None:
+        raise InputError("picture: given without shards, whose list of concepts it needs; give --shards too")
     bundle, fields = _bundle(given)
-    judge = None if shards is None else _judge(galleries(shards)[0], clip)
+    judge = None if shards is None else _judge(galleries(shards)[0], picture)
     with _bar(len(SINGLE) * len(THRESHOLDS)) as advance:
         report = threshold_report(bundle, judge, on_picture=advance, **fields)
     _write(report, out)
@@ -209,10 +209,10 @@ def _bundle(given: dict[str, Any]) -> tuple[Bundle, dict[str, Any]]:
     return families.load(name, engine=engine, device=device, cache_dir=cache_dir()), fields
 
 
-def _judge(training: Gallery, clip: Path | None) -> Judge:
+def _judge(training: Gallery, picture: Path | None) -> Judge:
     from chashka.evaluation.judge import NearestJudge, PrototypeJudge
 
-    return NearestJudge(training) if clip is None else PrototypeJudge(clip, training.names)
+    return NearestJudge(training) if picture is None else PrototypeJudge(picture, training.names)
 
 
 def _shares(figures: Recognition | None) -> str:

@@ -10,6 +10,7 @@ from chashka.diffusion.guidance import (
     dynamic_threshold,
     gradient,
     inpaint,
+    mask_channels,
     static_threshold,
 )
 from chashka.diffusion.noise import START, Noise, PictureNoise, picture_noise
@@ -44,6 +45,7 @@ __all__ = [
     "gradient",
     "inpaint",
     "levels",
+    "mask_channels",
     "namespace",
     "picture_noise",
     "quantile",

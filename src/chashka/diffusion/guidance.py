@@ -118,6 +118,15 @@ def inpaint(denoise: Denoise, known: Array, mask: Array) -> Denoise:
     return lambda x, sigma: denoise(x, sigma) * mask + known * (1.0 - mask)
 
 
+def mask_channels(known: Array, mask: Array) -> Array:
+    """What inpainting networks take beside x (``concat``): the mask, then the data outside of it, (B, 1 + C, H, W).
+
+    known: data, (B, C, H, W). mask: (B, 1, H, W), 1 = repaint. The order is that of latent diffusion's nine channels
+    (x, mask, masked latents); a mask of ones says that nothing is known.
+    """
+    return concat([mask, known * (1.0 - mask)], axis=1)
+
+
 def repeat_rows(cond: Conditioning, rows: int) -> Conditioning:
     """``cond`` with one row repeated ``rows`` times; already ``rows`` long: itself. Raises InputError otherwise."""
     repeated: Conditioning = {}

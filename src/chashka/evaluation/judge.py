@@ -1,7 +1,7 @@
 """Who says what a picture shows. Two judges, both of which know the pictures that the models learnt from.
 
-``NearestJudge`` compares with every training picture and takes the nearest one's concept. ``PrototypeJudge`` is the image
-tower of the contrastive training stage, which is as good as that stage was trained. Reports state how often a judge is
+``NearestJudge`` compares with every training picture and takes the nearest one's concept. ``PrototypeJudge`` is the picture
+encoder of the training stage 'picture', which is as good as that stage was trained. Reports state how often a judge is
 right about held-out pictures: its word on drawings is worth no more than that.
 """
 
@@ -22,7 +22,7 @@ CAVEAT = (
     "The judge knows the same pictures as the model: its figures compare models with each other and with held-out "
     "pictures, and are no measure of what people recognise."
 )
-_TOWER, _PROTOTYPES, _CODES = "image_tower/", "prototypes/concept", "prototypes/codes"
+_TOWER, _PROTOTYPES = "picture/", "prototypes/concept"
 
 
 class Judge(Protocol):
@@ -62,12 +62,12 @@ class NearestJudge:
 
 
 class PrototypeJudge:
-    """Cosines between the image tower's vectors and the concepts' prototypes. Needs the extra [torch]."""
+    """Cosines between the picture encoder's vectors and those of the concepts' names. Needs the extra [torch]."""
 
-    name = "image tower"
+    name = "picture encoder"
 
     def __init__(self, average: Path, concepts: Sequence[str]) -> None:
-        """``average``: the averaged weights of a run of the stage 'clip'. ``concepts``: the list that the run was trained with.
+        """``average``: the averaged weights of a run of the stage 'picture'. ``concepts``: the list that the run was trained with.
 
         Raises MissingExtraError, FileError and TrainingError (another stage's weights, or of other concepts).
         """
@@ -75,22 +75,20 @@ class PrototypeJudge:
             import torch
             from safetensors import SafetensorError, safe_open
         except ImportError:
-            raise MissingExtraError("torch", "the image tower") from None
+            raise MissingExtraError("torch", "the picture encoder as a judge") from None
         from chashka.nets.configs import ImageTowerConfig
         from chashka.nets.image_tower import ImageTower
 
         try:
             with safe_open(average, framework="pt") as file:
                 recipe = json.loads((file.metadata() or {}).get("recipe", "{}"))
-                names = [name for name in file.keys() if name.startswith((_TOWER, _PROTOTYPES, _CODES))]  # noqa: SIM118
+                names = [name for name in file.keys() if name.startswith((_TOWER, _PROTOTYPES))]  # noqa: SIM118
                 weights = {name: file.get_tensor(name).float() for name in names}
         except (OSError, SafetensorError) as error:
             raise FileError(f"{average}: cannot be read as averaged weights ({error})") from error
-        if _PROTOTYPES not in weights or "image" not in recipe:
-            raise TrainingError(f"{average}: not the averaged weights of the stage 'clip', which has the image tower")
-        # half of a prototype is what the concept looks like, half is learned
-        learned = torch.nn.functional.normalize(weights.pop(_PROTOTYPES), dim=-1)
-        prototypes = torch.cat([weights.pop(_CODES, learned[:, :0]), learned], 1)
+        if _PROTOTYPES not in weights or recipe.get("stage") != "picture":
+            raise TrainingError(f"{average}: not the averaged weights of the stage 'picture'")
+        prototypes = weights.pop(_PROTOTYPES)
         if len(prototypes) != len(concepts):
             raise TrainingError(
                 f"{average}: knows {len(prototypes)} concepts, the shards {len(concepts)}: not of one training"
@@ -98,11 +96,11 @@ class PrototypeJudge:
         self.concepts = tuple(concepts)
         self._torch = torch
         self._prototypes = torch.nn.functional.normalize(prototypes, dim=-1)
-        self._tower = ImageTower(ImageTowerConfig(**recipe["image"])).eval()
+        self._tower = ImageTower(ImageTowerConfig(**recipe["network"])).eval()
         try:
             self._tower.load_state_dict({name.removeprefix(_TOWER): value for name, value in weights.items()})
         except RuntimeError as error:
-            raise TrainingError(f"{average}: the image tower is not the one of its recipe ({error})") from error
+            raise TrainingError(f"{average}: the picture encoder is not the one of its recipe ({error})") from error
 
     def scores(self, small: Float) -> Float:
         """float32 (B, 4, 64, 64), premultiplied in [-1, 1] → cosines (B, C)."""

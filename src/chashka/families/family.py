@@ -48,11 +48,21 @@ class Meter:
 class TextEncoder(Protocol):
     """Texts to what the network is conditioned on."""
 
-    def encode(self, texts: Sequence[str]) -> Conditioning:
-        """One row per text; the empty text is the unconditional one."""
+    def encode(self, texts: Sequence[str], pooled: Mapping[int, Array] | None = None) -> Conditioning:
+        """One row per text; the empty text is the unconditional one. pooled: (1, D) in place of some texts' own, by row."""
+
+    def pooled(self, texts: Sequence[str]) -> Array:
+        """What each text says as a whole, (B, D): the space that pictures and words can be mixed in."""
 
     def meter(self, text: str) -> Meter:
         """How much of ``text`` is read."""
+
+
+class PictureEncoder(Protocol):
+    """Pictures to the space of ``TextEncoder.pooled``."""
+
+    def encode(self, pictures: Sequence[Array]) -> Array:
+        """uint8 (H, W, 4) each, straight alpha → float32 (B, D)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +100,16 @@ class EngineChoice:
 class Plan:
     """One call's worth of a run, as ``generate`` hands it to a family.
 
-    sigmas: noise levels of the whole schedule, whatever part of it is run: fractions of steps refer to it. known and mask:
-    set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
+    sigmas: noise levels of the whole schedule, whatever part of it is run: fractions of steps refer to it. shape: (C, h, w)
+    of what is sampled. known and mask: set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
+    pictures: uint8 (H, W, 4) each, what the request may refer to.
     """
 
     sigmas: tuple[float, ...]
+    shape: tuple[int, int, int]
     known: Array = None
     mask: Array = None
+    pictures: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +128,8 @@ class Bundle:
     """What is loaded.
 
     defaults: fields that requests leave open, the model's own. rows: how many pictures are drawn in one call at most.
+    masked: the network takes the mask and what is kept as channels (an inpainting network). picture: None where the model
+    has no picture encoder.
     """
 
     family: Family
@@ -125,6 +140,8 @@ class Bundle:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     rows: int = 4
     engine: str = ""
+    masked: bool = False
+    picture: PictureEncoder | None = None
 
     @property
     def model(self) -> str:

@@ -1,5 +1,6 @@
 """Pictures in and out: files ⇄ uint8 arrays with straight alpha ⇄ what networks see, and the metadata in files."""
 
+from chashka.images.canvas import extend
 from chashka.images.metadata import a1111_parameters, describe, read_metadata, xmp_packet
 from chashka.images.pixels import flatten, from_network, grid, on_colour, resize, to_network
 from chashka.images.reading import MAX_PIXELS, fit_mask, read, read_mask
@@ -10,6 +11,7 @@ __all__ = [
     "SUFFIXES",
     "a1111_parameters",
     "describe",
+    "extend",
     "fit_mask",
     "flatten",
     "from_network",

@@ -11,6 +11,7 @@ import html
 import json
 import re
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -34,7 +35,8 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def describe(picture: Picture) -> dict[str, Any]:
-    """Everything needed to draw the picture again: {family, version, model, request, picture, seed}."""
+    """Everything needed to draw the picture again: {family, version, model, request, picture, seed}, and sources if any."""
+    sources = [asdict(source) for source in picture.sources]
     return {
         "family": picture.family,
         "version": chashka.__version__,
@@ -42,7 +44,7 @@ def describe(picture: Picture) -> dict[str, Any]:
         "request": picture.request.model_dump(exclude_none=True),
         "picture": picture.index,
         "seed": picture.seed,
-    }
+    } | ({"sources": sources} if sources else {})
 
 
 def a1111_parameters(picture: Picture) -> str:

@@ -79,6 +79,9 @@ class UNetConfig:
     time embedding scales and shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and
     keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks;
     ``places`` waves along each axis join the input, so that the network knows where it is.
+
+    ``in_channels`` of 2·C + 1, where C are the data's channels, makes it an inpainting network: x, the mask and the masked
+    data come in, in this order, as in latent diffusion's (CompVis ``ddpm.py``, ``LatentInpaintDiffusion``).
     """
 
     in_channels: int
@@ -205,16 +208,17 @@ class T5Config:
 
 @dataclass(frozen=True, slots=True)
 class ImageTowerConfig:
-    """The teacup's picture tower: 64×64 RGBA → an 8×8 grid of ``width`` and a pooled vector."""
+    """The teacup's picture encoder: 64×64 RGBA → 4×4 places of ``width`` → ``hidden`` → a pooled vector."""
 
     in_channels: int = 4
     width: int = 192
-    blocks: int = 2
+    blocks: int = 1
+    hidden: int = 448
     pooled: int = 256
     norm_groups: int = 16
 
     def __post_init__(self) -> None:
-        checks.positive(self, "in_channels", "width", "blocks", "pooled", "norm_groups")
+        checks.positive(self, "in_channels", "width", "blocks", "hidden", "pooled", "norm_groups")
         if self.width % (2 * self.norm_groups):
             raise InputError(
                 f"{checks.name(self)}: width is {self.width}; its half must be a multiple of norm_groups"

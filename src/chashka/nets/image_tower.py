@@ -1,4 +1,4 @@
-"""The teacup's picture tower: a small convolutional network beside the contrastive text encoder."""
+"""The teacup's picture encoder: a small convolutional network into the space of the contrastive text encoder's pooled vector."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ class ConvBlock(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """pixels (B, 4, 64, 64) premultiplied in [-1, 1] → pooled (B, pooled), scaled like the text encoder's."""
+    """pixels (B, 4, 64, 64) premultiplied in [-1, 1] → pooled (B, pooled), scaled like the text encoder's.
+
+    Half of the weights join the last 4×4 places as they stand, so that what is where is not averaged away, and cost next to
+    nothing; the convolutions before them run on 8×8 and 4×4 places alone.
+    """
 
     def __init__(self, cfg: ImageTowerConfig) -> None:
         super().__init__()
         self.cfg = cfg
         half = cfg.width // 2
-        self.stem = nn.Conv2d(cfg.in_channels * 16, half, 3, padding=1)  # 16×16 places after unshuffling by 4
+        self.stem = nn.Conv2d(cfg.in_channels * 16, half, 3, stride=2, padding=1)  # 16×16 places after unshuffling by 4
         self.fine = nn.ModuleList(ConvBlock(half, cfg.norm_groups) for _ in range(cfg.blocks))
         self.down = nn.Conv2d(half, cfg.width, 3, stride=2, padding=1)
         self.coarse = nn.ModuleList(ConvBlock(cfg.width, cfg.norm_groups) for _ in range(cfg.blocks))
         self.norm = nn.GroupNorm(cfg.norm_groups, cfg.width)
-        self.project = nn.Linear(2 * cfg.width, cfg.pooled)
+        self.join = nn.Linear(16 * cfg.width, cfg.hidden)
+        self.project = nn.Linear(cfg.hidden, cfg.pooled)
 
-    def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The patch grid (B, width, 8, 8)."""
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         x = self.stem(F.pixel_unshuffle(pixels, 4))
         for block in self.fine:
             x = block(x)
         x = self.down(x)
         for block in self.coarse:
             x = block(x)
-        return F.silu(self.norm(x))
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        grid = self.features(pixels)
-        seen = torch.cat([grid.mean((2, 3)), grid.amax((2, 3))], 1)
+        seen = F.silu(self.join(F.silu(self.norm(x)).flatten(1)))
         return F.normalize(self.project(seen).float(), dim=-1) * math.sqrt(self.cfg.pooled)

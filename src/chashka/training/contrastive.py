@@ -1,7 +1,7 @@
-"""Stage two: the contrastive text encoder and the image tower (recipe: ``ContrastiveRecipe``).
+"""Stage two: the contrastive text encoder (recipe: ``ContrastiveRecipe``).
 
-Every concept has one prototype: half what its pictures look like, half learned. A name in any language and a picture in any
-style are pulled to their concept's prototype and pushed from all others: multi-positive InfoNCE with every concept as a
+Every concept has one prototype: half what its pictures look like, half learned. A name in any language is pulled to its
+concept's prototype and pushed from all others: multi-positive InfoNCE with every concept as a
 negative and the texts' common prototype in place of pairwise terms (compare Reimers and Gurevych, arXiv 2004.09813). A
 keyword of several concepts spreads over them.
 """
@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chashka.nets.image_tower import ImageTower
 from chashka.nets.multilingual import ContrastiveTextEncoder
 from chashka.training.appearance import Appearance
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, balanced
-from chashka.training.pictures import Pictures, jitter, to_network
+from chashka.training.pictures import Pictures
 from chashka.training.recipes import ContrastiveRecipe
 
 KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.25, VARIANT: 0.35, STYLED: 0.35}
@@ -59,12 +58,11 @@ class ContrastiveTask:
         self.recipe, self.device = recipe, device
         torch.manual_seed(recipe.run.seed)
         self.text = ContrastiveTextEncoder(recipe.text).to(device)
-        self.image = ImageTower(recipe.image).to(device)
         shape = len(captions.concepts), len(pictures.styles)
         none = Appearance(torch.zeros(shape[0], 0), torch.zeros(*shape, 0))
         self.looks = Appearance(*((looks or none).concept.to(device), (looks or none).styled.to(device)))
         self.prototypes = Prototypes(self.looks.concept, shape[1], recipe.text.pooled).to(device)
-        self.modules = {"text_contrastive": self.text, "image_tower": self.image, "prototypes": self.prototypes}
+        self.modules = {"text_contrastive": self.text, "prototypes": self.prototypes}
         self.captions, self.styles = captions.to(device), len(pictures.styles)
         kinds = torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
         count = len(captions.concepts)
@@ -72,12 +70,6 @@ class ContrastiveTask:
         self.draw_caption = Draw(
             balanced(captions.concept, count, kinds * captions.weight(recipe.main_boost), of_concept).to(device)
         )
-        rows = pictures.rows(False)
-        self.rows = rows.to(device)
-        within = pictures.weight[rows].clamp(min=0.02)
-        self.draw_picture = Draw(balanced(pictures.concept[rows], count, within, of_concept).to(device))
-        self.pixels, self.picture_concept = pictures.pixels.to(device), pictures.concept.to(device)
-        self.picture_style, self.held_rows = pictures.style.to(device), pictures.rows(True)[:512].to(device)
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe = self.recipe
@@ -93,12 +85,6 @@ class ContrastiveTask:
         if recipe.appearance:
             figures["looks"] = self._looks(said, concept, style)
             loss = loss + recipe.looks * figures["looks"]
-        if recipe.images:
-            seen = self.rows[self.draw_picture(recipe.images, generator)]
-            pixels = jitter(to_network(self.pixels[seen]), generator)
-            image = self._compare(self.image(pixels), self.picture_concept[seen], self.picture_style[seen])
-            loss = loss + 0.5 * (image[0] + 0.2 * image[1])
-            figures |= {"image": image[0], "image_style": image[1]}
         return loss, figures
 
     @torch.no_grad()
@@ -125,10 +111,6 @@ class ContrastiveTask:
                 continue
             rows = rows[torch.randint(len(rows), (2048,), generator=chance)].to(self.device)
             figures[label] = float(self._right(rows).float().mean())
-        cosine = torch.cat(
-            [self.prototypes(self.image(to_network(self.pixels[r])))[0] for r in self.held_rows.split(64)]
-        )
-        figures["picture_held_out"] = float((cosine.argmax(1) == self.picture_concept[self.held_rows]).float().mean())
         return figures
 
     def _right(self, rows: torch.Tensor) -> torch.Tensor:
@@ -152,19 +134,34 @@ class ContrastiveTask:
         return F.cross_entropy(cosine * self.recipe.temperature, concept), F.cross_entropy(styles, style)
 
 
-@torch.no_grad()
 def name_centres(encoder: nn.Module, captions: Captions, names: int = 16) -> torch.Tensor:
     """(C, D): the mean direction of at most ``names`` names of each concept in the main languages; 0 where it has none."""
+    return _centres(encoder, captions, captions.kind == NAME, captions.concept, len(captions.concepts), names)
+
+
+def styled_centres(encoder: nn.Module, captions: Captions, styles: int, names: int = 4) -> torch.Tensor:
+    """(C, S, D): the same of the names with a style, for each concept and style."""
+    shape = len(captions.concepts), styles
+    key = captions.concept * styles + captions.style.clamp(min=0)
+    styled = (captions.kind == STYLED) & (captions.style >= 0)
+    return _centres(encoder, captions, styled, key, shape[0] * styles, names).unflatten(0, shape)
+
+
+@torch.no_grad()
+def _centres(
+    encoder: nn.Module, captions: Captions, wanted: torch.Tensor, key: torch.Tensor, keys: int, limit: int
+) -> torch.Tensor:
+    """(keys, D): the mean direction of at most ``limit`` wanted captions of each key in the main languages."""
     device = captions.concept.device
     often = torch.tensor([name in captions.main for name in captions.locales], device=device)
-    rows = torch.nonzero((captions.kind == NAME) & often[captions.locale]).squeeze(1)
-    rows = rows[torch.argsort(captions.concept[rows], stable=True)]
-    concept = captions.concept[rows]
-    first = torch.searchsorted(concept, concept)  # of each row's own concept
-    kept = torch.arange(len(rows), device=device) - first < names
-    rows, concept = rows[kept], concept[kept]
+    rows = torch.nonzero(wanted & often[captions.locale]).squeeze(1)
+    rows = rows[torch.argsort(key[rows], stable=True)]
+    own = key[rows]
+    first = torch.searchsorted(own, own)  # of each row's own key
+    kept = torch.arange(len(rows), device=device) - first < limit
+    rows, own = rows[kept], own[kept]
     pooled = torch.cat([encoder(*captions.batch(part))[1].float() for part in rows.split(256)])
-    total = torch.zeros(len(captions.concepts), pooled.shape[1], device=device).index_add_(0, concept, pooled)
+    total = torch.zeros(keys, pooled.shape[1], device=device).index_add_(0, own, pooled)
     return F.normalize(total, dim=-1)
 
 

@@ -39,8 +39,10 @@ class DistilTask(UNetTask):
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe = self.recipe
-        x0, rows = self._batch(generator)
-        text, empty = self._text(rows), self._text(torch.zeros_like(rows))
+        x0, rows, seen = self._batch(generator)
+        shown = self._with_pictures(self._text(rows), rows, seen, generator)
+        known = self._known(x0, generator)
+        text, empty = shown | known, self._text(torch.zeros_like(rows)) | known
         b, device = len(x0), x0.device
         u = torch.rand(2, b, generator=generator, device=device)
         segment = (u[0] * recipe.segments).long()

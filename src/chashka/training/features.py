@@ -5,6 +5,7 @@ features/scenes.safetensors    latents f16 (K, C, h, w) of composed scenes and t
                                as below, ``first`` i64 (K + 1,) where each scene's captions begin
 features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1 f16 (R, D1), offsets i64 (R + 1,); labels.
                                Row 0 is the empty text.
+features/picture.safetensors   pooled f16 (K, N, D) of copies of the same N pictures, if the recipe shows pictures
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Features(Latents):
     row_source: torch.Tensor
     scene_latents: torch.Tensor
     scene_first: torch.Tensor
+    picture_pooled: torch.Tensor | None = None
 
 
 @torch.no_grad()
@@ -93,6 +95,19 @@ def write_latents(path: Path, encoder: nn.Module, pictures: Pictures, recipe: UN
         "concepts": json.dumps(pictures.concepts),
     }
     save_file({"latents": (latents * scale).half(), **labels}, path, metadata)
+
+
+@torch.no_grad()
+def write_embeddings(path: Path, tower: nn.Module, pictures: Pictures, recipe: UNetRecipe, device: str) -> None:
+    """Embed ``pictures`` (at 64×64) that are worth learning from, ``recipe.picture_copies`` times."""
+    rows, copies = torch.nonzero(pictures.weight > WORTH).squeeze(1), []
+    for copy in range(recipe.picture_copies):
+        chance, parts = generator(recipe.run.seed + 80, copy, device), []
+        for part in rows.split(128):
+            pixels = to_network(pictures.pixels[part]).to(device)
+            parts.append(tower(pixels if copy == 0 else jitter(pixels, chance)).half().cpu())
+        copies.append(torch.cat(parts))
+    save_file({"pooled": torch.stack(copies)}, path)
 
 
 @torch.no_grad()
@@ -199,7 +214,8 @@ def load_features(folder: Path, device: str) -> Features:
             texts[name] = torch.cat([texts[name], texts[name].new_full((int(scenes["first"][-1]),), -1)])
         texts["row_weight"] = torch.cat([texts["row_weight"], texts["row_weight"].new_zeros(int(scenes["first"][-1]))])
     own: dict[str, Any] = {f.name: getattr(seen, f.name) for f in fields(Latents)}
-    return Features(**own, **texts, scene_latents=latents, scene_first=first)
+    embedded = _load(folder / "picture.safetensors", device).get("pooled")
+    return Features(**own, **texts, scene_latents=latents, scene_first=first, picture_pooled=embedded)
 
 
 def _load(path: Path, device: str) -> dict[str, torch.Tensor]:

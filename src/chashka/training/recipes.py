@@ -98,11 +98,10 @@ class AutoencoderRecipe:
 
 @dataclass(frozen=True, slots=True)
 class ContrastiveRecipe:
-    """Text and image towers against one prototype per concept and one per style (all concepts are negatives of each other).
+    """Texts against one prototype per concept and one per style (all concepts are negatives of each other).
 
-    ``batch`` texts and ``images`` pictures at 64×64 a step; without pictures the image tower stays as it is. ``temperature``
-    multiplies cosines. ``appearance`` of the pooled numbers say what the concept looks like (training/appearance.py; needs the
-    frozen autoencoder; 0: none do), ``looks`` is the weight of their own loss.
+    ``temperature`` multiplies cosines. ``appearance`` of the pooled numbers say what the concept looks like
+    (training/appearance.py; needs the frozen autoencoder; 0: none do), ``looks`` is the weight of their own loss.
     """
 
     stage: str = "clip"
@@ -112,8 +111,6 @@ class ContrastiveRecipe:
         )
     )
     text: TextEncoderConfig = TEACUP_TEXT
-    image: ImageTowerConfig = TEACUP_IMAGE_TOWER
-    images: int = 8
     temperature: float = 20.0
     appearance: int = 128
     looks: float = 2.0
@@ -136,6 +133,26 @@ class T5Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureRecipe:
+    """Pictures into the space of the frozen contrastive text encoder: to their concept's names and away from all others'.
+
+    ``temperature`` multiplies cosines; ``regression`` weighs 1 - cosine to what a caption says of the concept in the
+    picture's own style; ``ground`` is the share of pictures that stand on a plain colour, as photographs and scans do.
+    """
+
+    stage: str = "picture"
+    run: Run = field(
+        default_factory=lambda: Run(
+            batch=128, minutes=20.0, log_every=50, optimiser=Optimiser(lr=2e-3, warmup_steps=100, decay_share=0.4)
+        )
+    )
+    network: ImageTowerConfig = TEACUP_IMAGE_TOWER
+    temperature: float = 20.0
+    regression: float = 2.0
+    ground: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
 class UNetRecipe:
     """Denoising of frozen latents with frozen text features, in the straight path's times (logit-normal: arXiv 2403.03206).
 
@@ -154,6 +171,12 @@ class UNetRecipe:
     scenes, scene_pool    share of composed scenes, out of so many first ones of the table of ``chashka data scenes``
     groups                relative shares of the groups of concepts
     without               sources of pictures that are left to judges: neither single pictures nor scenes show them
+    picture_share         share of the presentations with a text that see the embedding of the picture itself in place of the pooled
+                          text, and the empty text's tokens (needs the picture encoder); of these, picture_mix go some way
+                          back to the caption's pooled text, so that pictures and words can be mixed
+    picture_copies        embeddings kept of each picture: itself, then copies mirrored, shifted and scaled a little
+    mask_share            share of presentations with a random mask (masks.py), for a network of 2·C + 1 input channels; the
+                          others have a mask of ones, which is what a text alone means to such a network
     shift, draw_*         how the model is meant to draw: in sample grids, and the defaults of what is exported
     """
 
@@ -187,11 +210,36 @@ class UNetRecipe:
         ("clipart", 0.2),
     )
     without: tuple[str, ...] = ()
+    picture_share: float = 0.0
+    picture_mix: float = 0.4
+    picture_copies: int = 4
+    mask_share: float = 0.0
     compile: bool = False
     shift: float = 0.5
     draw_steps: int = 20
     draw_guidance: float = 3.0
     draw_sampler: str = "dpmpp_2m"
+
+    def __post_init__(self) -> None:
+        channels = self.network.out_channels
+        if self.network.in_channels not in (channels, 2 * channels + 1):
+            raise TrainingError(
+                f"network.in_channels is {self.network.in_channels}; allowed: {channels}, or {2 * channels + 1} with a mask"
+            )
+        for name in ("picture_share", "picture_mix", "mask_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrainingError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+        if self.picture_copies < 1:
+            raise TrainingError(f"picture_copies is {self.picture_copies}; allowed: 1 and more")
+        if self.mask_share and not self.masked:
+            raise TrainingError(
+                f"mask_share needs a network that takes masks: set network.in_channels to {2 * channels + 1}"
+            )
+
+    @property
+    def masked(self) -> bool:
+        """Whether the network takes a mask and what is kept."""
+        return self.network.in_channels != self.network.out_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,20 +301,24 @@ class JudgeRecipe:
     way: float = 1.0
 
 
-Recipe = AutoencoderRecipe | ContrastiveRecipe | T5Recipe | UNetRecipe | DistilRecipe | JudgeRecipe
+Recipe = AutoencoderRecipe | ContrastiveRecipe | T5Recipe | PictureRecipe | UNetRecipe | DistilRecipe | JudgeRecipe
 STAGES: dict[str, type[Recipe]] = {
     "autoencoder": AutoencoderRecipe,
     "clip": ContrastiveRecipe,
     "t5": T5Recipe,
+    "picture": PictureRecipe,
     "unet": UNetRecipe,
     "distil": DistilRecipe,
     "judge": JudgeRecipe,
 }
+RETIRED = {"clip": ("image", "images")}
+"""Fields that recipes of a stage once had; older files have them still, and they say nothing any more."""
 RECIPES: dict[str, Recipe] = {
     "autoencoder": AutoencoderRecipe(),
     "decoder": AutoencoderRecipe(freeze_encoder=True, latent_noise=0.1, equivariance=0.0),
     "clip": ContrastiveRecipe(),
     "t5": T5Recipe(),
+    "picture": PictureRecipe(),
     "unet": UNetRecipe(),
     "unet-96": UNetRecipe(
         network=replace(TEACUP_UNET, width=96),
@@ -305,7 +357,8 @@ def from_json(text: str, where: str = "recipe") -> Recipe:
     stage = values.get("stage") if isinstance(values, dict) else None
     if stage not in STAGES:
         raise TrainingError(f"{where}: stage is {stage!r}; allowed: {', '.join(STAGES)}")
-    built: Recipe = _build(STAGES[stage], values, where)
+    kept = {name: value for name, value in values.items() if name not in RETIRED.get(stage, ())}
+    built: Recipe = _build(STAGES[stage], kept, where)
     return built
 
 

@@ -20,19 +20,25 @@ from chashka.engines.components import OWN, configuration
 from chashka.engines.export import Exported, export_component
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
 from chashka.training.origin import KEYS
-from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, T5Recipe, UNetRecipe
+from chashka.training.picture import anchor
+from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, PictureRecipe, T5Recipe, UNetRecipe
 from chashka.training.stages import load_component, metadata_of, recipe_of
+
+SAME = 0.99
+"""Cosine of one text's pooled vectors above which two text encoders are the same one, stored with other roundings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The weights of the four stages: an ``average.safetensors`` or a folder of exported components each.
+    """The weights of the stages: an ``average.safetensors`` or a folder of exported components each.
 
-    ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale.
+    ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale. ``picture``: the
+    picture encoder, which a model may have or not.
     """
 
     autoencoder: Path
@@ -40,14 +46,45 @@ class Finished:
     t5: Path
     unet: Path
     latents: Path | None = None
+    picture: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One component to be written. ``metadata``: what a run's weights need beside their provenance. ``source``: where they lie."""
+
+    module: nn.Module
+    name: str
+    inputs: dict[str, torch.Tensor]
+    outputs: list[str]
+    metadata: dict[str, str]
+    source: Path
 
 
 def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) -> list[Exported]:
-    """Write the six components of the Kandinsky teacup into ``out``; the same runs give the same bytes.
+    """Write the components of the Kandinsky teacup into ``out``: six, and ``picture`` if there is one.
 
-    precision: "fp16" or "int8" by component; one that is not named keeps the precision of the exported file it comes
-    from, and a run's weights become fp16.
+    The same runs give the same bytes. precision: "fp16" or "int8" by component; one that is not named keeps the precision of
+    the exported file it comes from, and a run's weights become fp16.
     """
+    parts = _parts(runs)
+    chosen = precisions({part.name: part.source for part in parts}, precision or {})
+    return [
+        export_component(
+            part.module,
+            part.name,
+            part.inputs,
+            list(part.inputs),
+            part.outputs,
+            out,
+            carried(part.source, part.name) or part.metadata | provenance(part.source, part.name),
+            precision=chosen[part.name],
+        )
+        for part in parts
+    ]
+
+
+def _parts(runs: Finished) -> list[_Part]:
     autoencoder, clip = recipe_of(runs.autoencoder, "encoder"), recipe_of(runs.clip, "text_contrastive")
     t5, unet = recipe_of(runs.t5, "text_t5"), recipe_of(runs.unet, "unet")
     if not (
@@ -86,28 +123,15 @@ def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) 
     codec, preview = codec_metadata(runs, decoder)
     latent = {"latents": torch.zeros(2, autoencoder.network.z_channels, 16, 16)}
     pixels = {"pixels": torch.zeros(2, autoencoder.network.in_channels, 256, 256)}
-    parts: list[tuple[nn.Module, str, dict[str, torch.Tensor], list[str], dict[str, str], Path]] = [
-        (encoder, "encoder", pixels, ["moments"], codec, runs.autoencoder),
-        (decoder, "decoder", latent, ["pixels"], codec | preview, runs.autoencoder),
-        (text, "text_contrastive", ids, ["tokens", "pooled"], {}, runs.clip),
-        (other, "text_t5", ids, ["tokens"], {}, runs.t5),
-        (head, "text_head", head_in, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
-        (body, "unet", body_in, ["out"], sampling, runs.unet),
+    parts = [
+        _Part(encoder, "encoder", pixels, ["moments"], codec, runs.autoencoder),
+        _Part(decoder, "decoder", latent, ["pixels"], codec | preview, runs.autoencoder),
+        _Part(text, "text_contrastive", ids, ["tokens", "pooled"], {}, runs.clip),
+        _Part(other, "text_t5", ids, ["tokens"], {}, runs.t5),
+        _Part(head, "text_head", head_in, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
+        _Part(body, "unet", body_in, ["out"], sampling, runs.unet),
     ]
-    chosen = precisions({name: source for _, name, _, _, _, source in parts}, precision or {})
-    return [
-        export_component(
-            module,
-            name,
-            inputs,
-            list(inputs),
-            outputs,
-            out,
-            carried(source, name) or extra | provenance(source, name),
-            precision=chosen[name],
-        )
-        for module, name, inputs, outputs, extra, source in parts
-    ]
+    return parts if runs.picture is None else [*parts, picture_part(runs.picture, text)]
 
 
 def precisions(sources: Mapping[str, Path], wanted: Mapping[str, str]) -> dict[str, str]:
@@ -135,6 +159,24 @@ def carried(path: Path, part: str) -> dict[str, str]:
 def stored_precision(path: Path, part: str) -> str:
     """The precision of an exported component; fp16 for a run's weights, which have none of their own."""
     return metadata_of(path, part).get("precision", "fp16")
+
+
+def picture_part(path: Path, text: nn.Module) -> _Part:
+    """The picture encoder. Raises TrainingError where it was trained beside another text encoder."""
+    recipe = recipe_of(path, "picture")
+    if not isinstance(recipe, PictureRecipe):
+        raise TrainingError(f"{path}: not of the stage picture")
+    tower = ready(ImageTower, recipe.network, path, "picture")
+    if path.is_dir():
+        known = torch.tensor(json.loads(metadata_of(path, "picture")["anchor"]))
+    else:
+        with safe_open(path, framework="pt") as file:
+            known = file.get_tensor("prototypes/anchor").float()
+    if len(known) != recipe.network.pooled or float(known @ anchor(text)) < SAME:
+        raise TrainingError(f"{path}: trained beside another text encoder; train it again: chashka train picture")
+    small = {"pixels": torch.zeros(2, recipe.network.in_channels, 64, 64)}
+    metadata = {"anchor": json.dumps([round(float(value), 5) for value in known])}
+    return _Part(tower, "picture", small, ["pooled"], metadata, path)
 
 
 def provenance(path: Path, part: str) -> dict[str, str]:

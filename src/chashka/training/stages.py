@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from chashka.checkpoints.safetensors_file import read_tensors
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
@@ -21,17 +23,27 @@ from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
 from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
-from chashka.training.features import load_features, load_latents, write_latents, write_scenes, write_text
+from chashka.training.features import (
+    load_features,
+    load_latents,
+    write_embeddings,
+    write_latents,
+    write_scenes,
+    write_text,
+)
 from chashka.training.judge import JudgeTask
 from chashka.training.judge_scenes import decoded
 from chashka.training.loop import Slice, Task, Trainer
+from chashka.training.masks import with_mask_channels
 from chashka.training.origin import begin, origin
+from chashka.training.picture import PictureTask, prototypes
 from chashka.training.pictures import Pictures, load_pictures, without
 from chashka.training.recipes import (
     AutoencoderRecipe,
     ContrastiveRecipe,
     DistilRecipe,
     JudgeRecipe,
+    PictureRecipe,
     Recipe,
     T5Recipe,
     UNetRecipe,
@@ -90,7 +102,11 @@ def load_component(module: nn.Module, path: Path, part: str) -> nn.Module:
     """Load component ``part`` of an ``average.safetensors``, or of a folder of exported components, strictly."""
     if not path.exists():
         raise TrainingError(f"{path}: no such file; train the stage that writes it first")
-    weights = _components(path, part).get(part, {})
+    return load_weights(module, _components(path, part).get(part, {}), path, part)
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, part: str) -> nn.Module:
+    """Give ``module`` exactly its weights; ``path`` and ``part`` are where they come from, for the message."""
     have, wanted = ({key: tuple(v.shape) for key, v in state.items()} for state in (weights, module.state_dict()))
     if have != wanted:
         differs = sorted(key for key in have.keys() | wanted.keys() if have.get(key) != wanted.get(key))
@@ -140,6 +156,8 @@ def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str
             captions = load_captions(shards / "captions.safetensors")
             weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
             return T5Task(recipe, captions, weights, device)
+        case PictureRecipe():
+            return _picture_task(recipe, shards, run, device, frozen)
         case UNetRecipe():
             return _unet_task(recipe, shards, run, device, frozen)
         case JudgeRecipe():
@@ -193,6 +211,24 @@ def _contrastive_task(
     return ContrastiveTask(recipe, pictures, captions, device, looks)
 
 
+def _picture_task(recipe: PictureRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> PictureTask:
+    if "clip" not in frozen:
+        raise TrainingError("the picture encoder learns what the text encoder says: give --frozen clip=WEIGHTS")
+    clip = recipe_of(frozen["clip"], "text_contrastive")
+    assert isinstance(clip, ContrastiveRecipe)
+    if clip.text.pooled != recipe.network.pooled:
+        raise TrainingError(f"network.pooled is {recipe.network.pooled}; the text encoder's is {clip.text.pooled}")
+    pictures, file = load_pictures(shards, 64), run / "features" / "prototypes.safetensors"
+    if not file.exists():
+        captions = load_captions(shards / "captions.safetensors")
+        text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
+        known = {k: v.cpu() for k, v in prototypes(text, captions.to(device), len(pictures.styles)).items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(known, file.with_suffix(".part"))
+        file.with_suffix(".part").replace(file)
+    return PictureTask(recipe, pictures, load_file(file), device)
+
+
 def _latents(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
     """Write latents of all pictures into ``folder`` unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,6 +254,8 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     assert isinstance(t5, T5Recipe)
     folder = run / "features"
     _latents(folder, frozen["autoencoder"], shards, recipe, device)
+    if recipe.picture_share:
+        _embeddings(folder, frozen, shards, recipe, device)
     needed = ["text"] + ["scenes"] * (recipe.scenes > 0)
     if not all((folder / f"{name}.safetensors").exists() for name in needed):
         text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
@@ -240,12 +278,27 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     return DistilTask(recipe, load_features(folder, device), decoder, device, (unet, head))
 
 
+def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNetRecipe, device: str) -> None:
+    """Write the embeddings of all pictures into ``folder`` unless they are there."""
+    if "picture" not in frozen:
+        raise TrainingError("this recipe shows pictures (picture_share): give --frozen picture=WEIGHTS")
+    if (folder / "picture.safetensors").exists():
+        return
+    found = recipe_of(frozen["picture"], "picture")
+    assert isinstance(found, PictureRecipe)
+    tower = load_component(ImageTower(found.network), frozen["picture"], "picture").to(device).eval()
+    write_embeddings(folder / "part", tower, load_pictures(shards, 64), recipe, device)
+    (folder / "part").replace(folder / "picture.safetensors")
+
+
 def _begin_with(task: Task, start: Path) -> None:
     parts = _components(start, *task.modules)
     if not parts.keys() & task.modules.keys():
         raise TrainingError(f"{start}: holds none of {', '.join(task.modules)}; give weights of this stage")
+    if isinstance(task, UNetTask) and task.recipe.masked and "unet" in parts:
+        parts["unet"] = with_mask_channels(parts["unet"], task.recipe.network)
     for name, module in task.modules.items():
         if name in parts:
-            load_component(module, start, name)
+            load_weights(module, parts[name], start, name)
     if isinstance(task, ContrastiveTask) and "prototypes" not in parts:
         task.prototypes_from_names()

@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chashka.errors import TrainingError
+from chashka.training.recipes import from_json, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class RunFolder:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         stored = folder / "recipe.json"
-        if stored.exists() and stored.read_text(encoding="utf-8") != recipe_json:
+        # Compared as recipes: fields that came later have their defaults in an older file.
+        if stored.exists() and to_json(from_json(stored.read_text(encoding="utf-8"), str(stored))) != recipe_json:
             raise TrainingError(
                 f"{folder} holds a run of another recipe; resume with {stored} or choose another folder"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from chashka.diffusion.denoiser import Conditioning, Denoiser
-from chashka.diffusion.guidance import cfg
+from chashka.diffusion.guidance import cfg, mask_channels
 from chashka.diffusion.samplers import SAMPLERS
 from chashka.diffusion.schedule import Flow
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training.captions import Draw
 from chashka.training.features import Features
+from chashka.training.masks import random_masks
 from chashka.training.pictures import sheet
 from chashka.training.recipes import UNetRecipe
 
@@ -91,25 +93,28 @@ class UNetTask:
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe, b = self.recipe, self.recipe.run.batch
-        x0, rows = self._batch(generator)
-        text = self._text(rows)
+        x0, rows, seen = self._batch(generator)
+        text = self._with_pictures(self._text(rows), rows, seen, generator)
         normal = torch.randn(b, generator=generator, device=x0.device)
         t = torch.sigmoid(recipe.time_mean + recipe.time_std * normal).clamp(1e-3, 0.999)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
-        value, direction = self._flow_loss(x0, t, noise, text)
+        value, direction = self._flow_loss(x0, t, noise, text | self._known(x0, generator))
         loss = value.mean() + recipe.cosine * direction.mean()
         with torch.no_grad():
             low = (value * (t < 0.2)).sum() / (t < 0.2).sum().clamp(min=1)
             high = (value * (t > 0.5)).sum() / (t > 0.5).sum().clamp(min=1)
         return loss, {"low": low, "high": high}
 
-    def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents (B, C, h, w) and the rows of their captions."""
+    def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents (B, C, h, w), the rows of their captions, and which pictures they are (-1: composed scenes)."""
         recipe, f = self.recipe, self.features
         seen = self.rows[self.draw_picture(recipe.run.batch, generator)]
         variant = torch.randint(len(f.latents), (len(seen),), generator=generator, device=seen.device)
         x0, rows = f.latents[variant, seen].float(), self._captions(seen, generator)
-        return self._with_scenes(x0, rows, generator) if recipe.scenes else (x0, rows)
+        if not recipe.scenes:
+            return x0, rows, seen
+        x0, rows, composed = self._with_scenes(x0, rows, generator)
+        return x0, rows, torch.where(composed, -1, seen)
 
     def look(self, folder: Path, step: int) -> dict[str, float]:
         """Held-out flow loss on fixed times and noise, and a grid of fixed captions drawn with 20 guided steps."""
@@ -122,7 +127,7 @@ class UNetTask:
                 noise = torch.randn(x0.shape, generator=chance, device=x0.device)
                 times = torch.full((len(rows),), t, device=x0.device)
                 captions = self._captions(rows, chance, drop=0.0)
-                values.append(self._flow_loss(x0, times, noise, self._text(captions))[0])
+                values.append(self._flow_loss(x0, times, noise, self._text(captions) | self._known(x0))[0])
             figures[f"held_{t}"] = float(torch.cat(values).mean())
         sheet(self._draw(self._look_rows(), chance), 8, folder / f"look-{step:07d}.png")
         return figures
@@ -168,8 +173,8 @@ class UNetTask:
 
     def _with_scenes(
         self, x0: torch.Tensor, rows: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Composed scenes with one of their captions in place of ``recipe.scenes`` of the batch."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Composed scenes with one of their captions in place of ``recipe.scenes`` of the batch, and which rows they are."""
         f, device = self.features, x0.device
         u = torch.rand(3, len(x0), generator=generator, device=device)
         scene = (u[0] * len(f.scene_latents)).long()
@@ -178,7 +183,25 @@ class UNetTask:
         said = torch.where(u[2] < self.recipe.drop_text, torch.zeros_like(said), said)
         composed = torch.rand(len(x0), generator=generator, device=device) < self.recipe.scenes
         mixed = torch.where(composed[:, None, None, None], f.scene_latents[scene].float(), x0)
-        return mixed, torch.where(composed, said, rows)
+        return mixed, torch.where(composed, said, rows), composed
+
+    def _with_pictures(
+        self, text: Conditioning, rows: torch.Tensor, seen: torch.Tensor, generator: torch.Generator
+    ) -> Conditioning:
+        """In ``picture_share`` of the rows with a text, the embedding of the picture (or a mixture of it with the pooled text)
+        and the empty text's tokens. Rows without a text stay without, so that guidance has what it needs."""
+        recipe, embedded = self.recipe, self.features.picture_pooled
+        if not recipe.picture_share or embedded is None:
+            return text
+        u = torch.rand(4, len(rows), generator=generator, device=rows.device)
+        shown = ((u[0] < recipe.picture_share) & (rows > 0) & (seen >= 0))[:, None]
+        copy = (u[1] * len(embedded)).long()
+        weight = torch.where(u[2] < recipe.picture_mix, u[3], 1.0)[:, None]
+        pooled = torch.lerp(text["pooled1"], embedded[copy, seen.clamp(min=0)].float(), weight)
+        pooled = F.normalize(pooled, dim=-1) * math.sqrt(pooled.shape[1])
+        empty = self._text(torch.zeros_like(rows))
+        tokens = {k: torch.where(shown[..., None], empty[k], text[k]) for k in ("tokens1", "tokens2")}
+        return tokens | {"pooled1": torch.where(shown, pooled, text["pooled1"])}
 
     def _text(self, rows: torch.Tensor) -> Conditioning:
         f = self.features
@@ -192,6 +215,15 @@ class UNetTask:
             "tokens2": f.tokens2[index].float() * inside,
         }
 
+    def _known(self, x0: torch.Tensor, generator: torch.Generator | None = None) -> Conditioning:
+        """The mask and what is kept of x0, if the network takes them: with a generator for a share of the rows, else nothing."""
+        if not self.recipe.masked:
+            return {}
+        mask = torch.ones_like(x0[:, :1])
+        if generator is not None and self.recipe.mask_share:
+            mask = random_masks(x0, self.recipe.mask_share, generator)
+        return {"concat": mask_channels(x0, mask)}
+
     def _look_rows(self) -> torch.Tensor:
         wanted = [f"emoji:{code}" for code in LOOK_CONCEPTS]
         number = {name: i for i, name in enumerate(self.features.concepts)}
@@ -203,10 +235,11 @@ class UNetTask:
         """Captions as a user would draw them: at the recipe's own number of steps, guidance and sampler."""
         recipe = self.recipe
         schedule = Flow(shift=recipe.shift)
-        cond, uncond = self._text(rows), self._text(torch.zeros_like(rows))
+        shape = (len(rows), *self.features.latents.shape[2:])
+        nothing = self._known(torch.zeros(shape, device=rows.device))
+        cond, uncond = self._text(rows) | nothing, self._text(torch.zeros_like(rows)) | nothing
         denoise = cfg(self._denoiser(schedule), cond, uncond, recipe.draw_guidance)
         sigmas = schedule.spaced(recipe.draw_steps)
-        shape = (len(rows), *self.features.latents.shape[2:])
         x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])
         for step in SAMPLERS[recipe.draw_sampler](denoise, x, sigmas):
             x = step.x

@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+
 import chashka
-from chashka.diffusion import Denoise, cfg, dynamic_threshold, inpaint, static_threshold
+from chashka.diffusion import Array, Denoise, cfg, dynamic_threshold, inpaint, mask_channels, static_threshold
+from chashka.errors import InputError
 from chashka.families.family import Bundle, Family, Plan, Preset
 from chashka.families.kandinsky.opening import COMPONENTS, open_teacup
 from chashka.families.kandinsky.options import Options
+from chashka.families.kandinsky.picture import mixture
 
 TEACUP = Preset(
     name="teacup",
@@ -27,21 +31,35 @@ TEACUP = Preset(
 
 
 def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
-    """Text → guidance → threshold → inpainting, in this order; the negative prompt stands where the empty text would."""
+    """Text or mixture → guidance → threshold → inpainting, in this order; the negative prompt stands where the empty text would.
+
+    A network that was trained with masks sees the mask and what is kept; around any other, what is kept is blended in.
+    """
     guided = request.guidance_scale is not None and request.guidance_scale != 1
     interval = guidance_interval(request, plan.sigmas)
     scale = request.guidance_scale if guided and interval is not None else 1.0
-    texts = bundle.text.encode([request.prompt, request.negative_prompt])
-    cond = {name: value[:1] for name, value in texts.items()}
-    uncond = {name: value[1:] for name, value in texts.items()}
+    if request.mix is None and plan.pictures:
+        raise InputError("pictures: given, but the request mixes none of them; say how with mix")
+    mixed = {} if request.mix is None else {0: mixture(bundle, request.mix, plan.pictures)}
+    texts = bundle.text.encode([request.prompt, request.negative_prompt], mixed)
+    seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
+    cond = {name: value[:1] for name, value in texts.items()} | seen
+    uncond = {name: value[1:] for name, value in texts.items()} | seen
     result = cfg(bundle.denoiser, cond, uncond, scale or 0.0, interval)
     if request.denoised_type == "dynamic_threshold":
         result = dynamic_threshold(result, request.dynamic_threshold_v / 100)
     elif request.denoised_type == "clip_denoised":
         result = static_threshold(result)
-    if plan.mask is not None:
+    if plan.mask is not None and not bundle.masked:
         result = inpaint(result, plan.known, plan.mask)
     return result
+
+
+def known_to_the_network(plan: Plan) -> Array:
+    """(1, 1 + C, h, w): the mask, whole cells as in training, and the latents outside of it; nothing but ones without a mask."""
+    if plan.mask is None:
+        return mask_channels(np.zeros((1, *plan.shape), np.float32), np.ones((1, 1, *plan.shape[1:]), np.float32))
+    return mask_channels(plan.known, (plan.mask > 0).astype(np.float32))
 
 
 def guidance_interval(request: Options, sigmas: tuple[float, ...]) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Opens the teacup's six components with the chosen engine."""
+"""Opens the teacup's components with the chosen engine: six, and the picture encoder where there is one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chashka.diffusion import Denoiser, Flow, NoiseSchedule, Table
 from chashka.engines import Graph, as_network, open_engine
 from chashka.errors import WeightsError
 from chashka.families.kandinsky.codec import LatentCodec, stored_preview
+from chashka.families.kandinsky.picture import PictureEncoder
 from chashka.families.kandinsky.text import BLOCK, JoinedText
 from chashka.prompts.vocabulary import Vocabulary
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from chashka.families.family import Bundle, EngineChoice, Preset
 
 COMPONENTS = ("encoder", "decoder", "text_contrastive", "text_t5", "text_head", "unet")
+PICTURE = "picture"
+"""The component that a model may lack: it then draws from text, and says so where a picture is to be varied or mixed."""
 VOCABULARY = Path(chashka.__file__).parent / "teacup" / "vocabulary.tsv"
 """Every teacup reads the same words; a folder of exported components may bring others in a file of this name."""
 
@@ -39,8 +42,11 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         )
     schedule = stored_schedule(json.loads(_stored(unet, "schedule", preset.folder)), preset.folder)
     prediction = _stored(unet, "prediction", preset.folder)
-    channels = int(json.loads(_stored(unet, "config", preset.folder))["in_channels"])
+    channels = int(json.loads(_stored(decoder, "config", preset.folder))["z_channels"])
+    masked = _takes_mask(unet, channels, preset.folder)
     contrastive, t5, head = (_by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
+    there = any((preset.folder / f"{PICTURE}{suffix}").is_file() for suffix in (".safetensors", ".xml"))
+    picture = PictureEncoder(_by_mapping(engine.open(preset.folder, PICTURE))) if there else None
     own = preset.folder / VOCABULARY.name
     vocabulary = Vocabulary.load(own if own.is_file() else VOCABULARY)
     return Bundle(
@@ -57,6 +63,8 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         text=JoinedText(vocabulary, contrastive, t5, head, int(graphs["text_head"].metadata.get("text_block", BLOCK))),
         defaults=json.loads(_stored(unet, "defaults", preset.folder)),
         engine=engine.name,
+        masked=masked,
+        picture=picture,
     )
 
 
@@ -75,6 +83,17 @@ def stored_schedule(values: Mapping[str, Any], where: Path) -> NoiseSchedule:
             raise WeightsError(
                 f"{where}: the schedule {kind!r} is unknown; the files belong to another version of chashka"
             )
+
+
+def _takes_mask(unet: Graph, channels: int, where: Path) -> bool:
+    """Whether the network takes the mask and the masked latents beside x, told by its input channels."""
+    given = int(json.loads(_stored(unet, "config", where))["in_channels"])
+    if given not in (channels, 2 * channels + 1):
+        raise WeightsError(
+            f"{where}: unet takes {given} channels, the decoder {channels}; expected {channels}, or {2 * channels + 1} "
+            "with a mask: they are not of one release"
+        )
+    return given != channels
 
 
 def _by_mapping(graph: Graph) -> Any:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from chashka.diffusion import FLOW_SPACINGS, TABLE_SPACINGS, sampler_name
 from chashka.errors import InputError
-from chashka.request import Number, Request, bounded
+from chashka.request import LONGEST_PROMPT, Number, Request, Whole, bounded
+
+
+class Part(BaseModel):
+    """One thing in a mixture: a text, or number ``picture`` of ``Inputs.pictures``, and how much of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    text: str | None = Field(None, min_length=1, max_length=LONGEST_PROMPT)
+    picture: Whole | None = Field(None, ge=0)
+    weight: Number = Field(ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.text is None or not self.text.strip()) == (self.picture is None):
+            raise ValueError("neither or both of text and picture")
+        return self
 
 
 class Options(Request):
     """Kandinsky's fields. The first three have the names and meanings of its 2022 code; eta is its ``ddim_eta``.
 
     guidance_start and guidance_stop are fractions of the steps between which guidance is applied (arXiv 2404.07724);
-    outside, the conditional call is made alone.
+    outside, the conditional call is made alone. mix: what to draw, in place of a prompt; weights are relative.
     """
 
     denoised_type: Literal["none", "dynamic_threshold", "clip_denoised"] = bounded(
@@ -29,6 +45,13 @@ class Options(Request):
     )
     guidance_start: Number = bounded(0.0, "a number from 0 to 1", "share of steps before guidance begins", ge=0, le=1)
     guidance_stop: Number = bounded(1.0, "a number from 0 to 1", "share of steps at which guidance ends", ge=0, le=1)
+    mix: tuple[Part, ...] | None = bounded(
+        None,
+        "1 to 16 parts with a text or the number of a given picture, and a weight from 0 to 1000",
+        "pictures and texts to draw a mixture of, in place of a prompt",
+        min_length=1,
+        max_length=16,
+    )
 
     @field_validator("sampler")
     @classmethod
@@ -51,6 +74,19 @@ class Options(Request):
                 f"which is {self.guidance_start:g}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _mixture(self) -> Self:
+        if self.mix is None:
+            return self
+        if self.prompt:
+            raise InputError("prompt: not possible together with mix; give the words as a part of the mixture")
+        if not sum(part.weight for part in self.mix) > 0:
+            raise InputError("mix: the weights add up to 0; allowed: at least one above 0")
+        return self
+
+    def wordless(self) -> bool:
+        return self.mix is not None
 
     def sampler_options(self) -> dict[str, float]:
         return {} if self.eta is None else {"eta": self.eta}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,14 @@ class JoinedText:
         self._vocabulary, self._contrastive, self._t5, self._head = vocabulary, contrastive, t5, head
         self._block = block
 
-    def encode(self, texts: Sequence[str]) -> Conditioning:
-        """One row per text, padded to one length, a multiple of the block."""
+    def encode(self, texts: Sequence[str], pooled: Mapping[int, Any] | None = None) -> Conditioning:
+        """One row per text, padded to one length, a multiple of the block. pooled: see ``families.family.TextEncoder``."""
         inputs = self._inputs(texts)
         first, second = self._contrastive(inputs), self._t5(inputs)
-        joined = self._head(
-            {"tokens1": first["tokens"], "pooled1": first["pooled"], "tokens2": second["tokens"]},
-        )
+        whole = np.array(first["pooled"])
+        for row, value in (pooled or {}).items():
+            whole[row : row + 1] = value
+        joined = self._head({"tokens1": first["tokens"], "pooled1": whole, "tokens2": second["tokens"]})
         return {"tokens": joined["tokens"], "added": joined["added"]}
 
     def pooled(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -1,0 +1,226 @@
+"""What the commands that draw share: their options, and the way from a checked request to files and a report."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chashka.cli.places import cache_dir
+from chashka.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from chashka.families import Bundle
+    from chashka.request import Inputs, Picture, Request
+
+DEFAULT_SUFFIX = ".png"
+FILE = click.Path(path_type=Path)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+WHICH = [
+    click.option("-n", "n", type=int, default=1, show_default=True, help="How many pictures."),
+    click.option("--seed", type=int, help="Same seed, same picture. Default: a random one, which is printed."),
+    click.option("--first", type=int, default=0, show_default=True, help="Number of the first picture of the seed."),
+]
+HOW = [
+    click.option("--steps", type=int, help="Sampling steps, 1 to 1000. Default: the model's."),
+    click.option(
+        "--guidance", "guidance_scale", type=float, help="How strictly to follow the prompt, 0 to 50; 1: freely."
+    ),
+    click.option("--sampler", help="Sampler; a wrong name lists those that exist. Default: the model's."),
+    click.option("--spacing", help="How noise levels are spaced; a wrong name lists those that exist."),
+    click.option("--negative", "negative_prompt", default="", help="What to keep away from."),
+]
+SIZE = [
+    click.option(
+        "--size", help="WIDTHxHEIGHT of the result in pixels, 64 to 2048. Default: the model's, or the picture's."
+    )
+]
+REST = [
+    click.option(
+        "--background", default="transparent", show_default=True, help="transparent, a colour name, or #rrggbb."
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable."
+    ),
+    click.option(
+        "--model",
+        default=None,
+        help="A name (chashka models) or ./FOLDER of chashka export.  [default: the one in the package]",
+    ),
+    click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True),
+    click.option("--device", help="The engine's name of a device, such as CPU, GPU or cuda."),
+    click.option(
+        "--precision", help="Numbers that the engine computes with, such as f32 or bf16. Default: the engine's."
+    ),
+    click.option(
+        "--out",
+        type=FILE,
+        default=Path(),
+        help="A file (.png, .jpg, .webp; replaced if it exists), or a folder, where nothing is ever replaced."
+        "  [default: .]",
+    ),
+    click.option("--grid", is_flag=True, help="Write all pictures on one sheet too."),
+    click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object."),
+]
+
+
+def options(*groups: list[Callable[[Any], Any]]) -> Callable[[Command], Command]:
+    """The options of some groups, in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return add
+
+
+def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: str | None = None) -> None:
+    """Check the request, read the pictures, load the model, draw, write, report.
+
+    given: the shared options' values, and fields of the request. about: what files are named after if not the prompt.
+    """
+    from chashka import families
+    from chashka.generate import draw as run
+
+    started = time.perf_counter()
+    fields = dict(given)
+    model, engine, device, precision = (fields.pop(name) for name in ("model", "engine", "device", "precision"))
+    out, grid, as_json, settings = (fields.pop(name) for name in ("out", "grid", "as_json", "settings"))
+    name = model or families.DEFAULT
+    size = _size(fields.pop("size", None))
+    request = _request(families.options(name), {**fields, **size, **_settings(settings)})
+    folder, file_name = _target(out)
+    read = inputs()
+    bundle = families.load(name, engine=engine, device=device, precision=precision, cache_dir=cache_dir())
+    loaded = time.perf_counter()
+    with _Bar() as bar:
+        pictures = run(bundle, request, read, bar.step)
+    files = _write(pictures, folder, file_name, grid, about)
+    report = _report(bundle, pictures, files, loaded - started, time.perf_counter() - loaded)
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False, indent=1))
+    else:
+        for file in files:
+            click.echo(str(file))
+        click.echo(f"seed {request.seed}, {report['seconds']['draw']:.1f} s", err=True)
+        for note in report["notes"]:
+            click.echo(f"note: {note}", err=True)
+
+
+class _Bar:
+    """A progress bar on stderr, made at the first step, if stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, progress: Any) -> None:
+        if self._bar is None and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=progress.total, unit="step", file=sys.stderr, leave=False, dynamic_ncols=True)
+        if self._bar is not None:
+            self._bar.update(progress.done - self._bar.n)
+
+
+def _request(options: type[Request], fields: dict[str, Any]) -> Request:
+    """The checked request; a seed is chosen here if none was given, so that it is known and kept."""
+    if fields.get("seed") is None:
+        fields["seed"] = secrets.randbelow(2**32)
+    return options(**fields)
+
+
+def _size(text: str | None) -> dict[str, int]:
+    """'512x768' (or with ×, or the Cyrillic х, which looks the same), or '512' for a square."""
+    if text is None:
+        return {}
+    found = re.fullmatch(r"\s*(\d{1,6})(?:\s*[xX×хХ*]\s*(\d{1,6}))?\s*", text)
+    if found is None:
+        raise InputError(f"size: {text[:40]!r} is not possible; allowed: WIDTHxHEIGHT in pixels, such as 256x256")
+    width = int(found.group(1))
+    return {"width": width, "height": int(found.group(2) or width)}
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
+    fields = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"set: {pair[:40]!r} is not possible; allowed: FIELD=VALUE, such as eta=0.5")
+        fields[name.strip().replace("-", "_")] = value.strip()
+    return fields
+
+
+def _target(out: Path) -> tuple[Path, str | None]:
+    """(folder, None) or (folder, file name), checked as far as possible before anything is drawn.
+
+    A path with a picture's suffix is a file unless a folder of that name exists.
+    """
+    from chashka.images import SUFFIXES
+
+    if out.is_dir() or not out.suffix:
+        if out.exists() and not out.is_dir():
+            raise FileError(f"cannot write to {str(out)!r}: it is neither a folder nor a picture file")
+        return out, None
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"out: {out.name!r} has no suffix that is known; allowed: {', '.join(SUFFIXES)}, or a folder")
+    if not out.parent.is_dir():
+        raise FileError(f"cannot write {str(out)!r}: the folder {str(out.parent)!r} does not exist")
+    return out.parent, out.name
+
+
+def _write(pictures: list[Picture], folder: Path, file_name: str | None, grid: bool, about: str | None) -> list[Path]:
+    """One file: the name that was given. Several, or a folder: names that do not exist yet."""
+    from chashka import images
+
+    first = pictures[0]
+    if file_name is None:
+        stem, suffix = f"{images.slug(about or first.request.prompt)}-{first.seed}", DEFAULT_SUFFIX
+    else:
+        stem, suffix = Path(file_name).stem, Path(file_name).suffix
+    if file_name is not None and len(pictures) == 1:
+        files = [images.save(first, folder / file_name)]
+    else:
+        files = [images.save_new(p, folder, f"{stem}-{p.index}", suffix) for p in pictures]
+    if grid and len(pictures) > 1:
+        sheet = replace(first, pixels=images.grid([p.pixels for p in pictures]))
+        files.append(images.save_new(sheet, folder, f"{stem}-grid", suffix))
+    return files
+
+
+def _report(
+    bundle: Bundle, pictures: list[Picture], files: list[Path], loading: float, drawing: float
+) -> dict[str, Any]:
+    request = pictures[0].request
+    meter = bundle.text.meter(request.prompt)
+    notes = list(dict.fromkeys(note for picture in pictures for note in picture.notes))
+    rows = [
+        {"file": str(file), "picture": p.index, "seed": p.seed, "width": p.size[0], "height": p.size[1]}
+        for file, p in zip(files, pictures, strict=False)
+    ]
+    return {
+        "model": bundle.model,
+        "engine": bundle.engine,
+        "request": request.model_dump(exclude_none=True),
+        "pictures": rows,
+        "grid": str(files[-1]) if len(files) > len(pictures) else None,
+        "tokens": {"used": meter.used, "cut": meter.cut, "limit": meter.limit},
+        "notes": notes,
+        "seconds": {"load": round(loading, 3), "draw": round(drawing, 3)},
+    }

@@ -1,0 +1,102 @@
+"""``chashka vary``, ``mix`` and ``extend``: new pictures from pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chashka.cli.drawing import FILE, HOW, REST, SIZE, WHICH, options, perform
+from chashka.errors import InputError
+
+PIXELS = [
+    click.option(f"--{side}", type=int, default=0, show_default=True, help=f"Pixels to add {where}.")
+    for side, where in (
+        ("left", "on the left"),
+        ("right", "on the right"),
+        ("top", "above"),
+        ("bottom", "below"),
+    )
+]
+
+
+@click.command(no_args_is_help=True)
+@click.argument("picture", type=FILE)
+@click.option(
+    "--strength",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="How far from the picture, 0 to 1. 1: what it shows alone counts; less: also its shapes and places.",
+)
+@options(WHICH, HOW, SIZE, REST)
+def vary(picture: Path, strength: float, **given: Any) -> None:
+    """Draw other pictures of what PICTURE shows.
+
+    Needs a model with a picture encoder. The result is as large as the picture unless --size says otherwise.
+    """
+    from chashka import images
+    from chashka.request import Inputs
+
+    def inputs() -> Inputs:
+        pixels = images.read(picture)
+        return Inputs(pixels, None, (pixels,))
+
+    whole = {"prompt": "", "strength": strength, "mix": [{"picture": 0, "weight": 1.0}]}
+    perform(given | whole, inputs, f"{picture.stem} variation")
+
+
+@click.command(no_args_is_help=True)
+@click.option(
+    "--picture",
+    "pictures",
+    type=(FILE, float),
+    multiple=True,
+    metavar="FILE WEIGHT",
+    help="A picture, and how much of it; repeatable.",
+)
+@click.option(
+    "--text", "texts", type=(str, float), multiple=True, metavar="TEXT WEIGHT", help="Words, and how much; repeatable."
+)
+@options(WHICH, HOW, SIZE, REST)
+def mix(pictures: tuple[tuple[Path, float], ...], texts: tuple[tuple[str, float], ...], **given: Any) -> None:
+    """Draw a mixture of pictures and words.
+
+    \b
+    chashka mix --picture cat.png 0.6 --text "a teapot" 0.4
+
+    Weights are relative: 3 and 2 are the same as 0.6 and 0.4. Needs a model with a picture encoder.
+    """
+    from chashka import images
+    from chashka.request import Inputs
+
+    if not pictures and not texts:
+        raise InputError("mix: there is nothing to mix; give at least one --picture FILE WEIGHT or --text TEXT WEIGHT")
+    parts: list[dict[str, Any]] = [{"picture": i, "weight": weight} for i, (_, weight) in enumerate(pictures)]
+    parts += [{"text": text, "weight": weight} for text, weight in texts]
+    about = " ".join([*(file.stem for file, _ in pictures), *(text for text, _ in texts)])
+    whole = {"prompt": "", "mix": parts}
+    perform(given | whole, lambda: Inputs(pictures=tuple(images.read(file) for file, _ in pictures)), about)
+
+
+@click.command(no_args_is_help=True)
+@click.argument("picture", type=FILE)
+@click.argument("prompt", required=False)
+@options(PIXELS, WHICH, HOW, REST)
+def extend(picture: Path, prompt: str | None, left: int, right: int, top: int, bottom: int, **given: Any) -> None:
+    """Draw on beyond the edges of PICTURE: what the whole shall show is PROMPT.
+
+    Every pixel of the picture is kept. Without a prompt the picture itself says what to draw, for which the model needs a
+    picture encoder.
+    """
+    from chashka import images
+    from chashka.request import Inputs
+
+    def inputs() -> Inputs:
+        pixels = images.read(picture)
+        canvas, mask = images.extend(pixels, left=left, right=right, top=top, bottom=bottom)
+        return Inputs(canvas, mask, () if prompt is not None else (pixels,))
+
+    said = {"prompt": prompt} if prompt is not None else {"prompt": "", "mix": [{"picture": 0, "weight": 1.0}]}
+    perform(given | said, inputs, f"{picture.stem} extended")
