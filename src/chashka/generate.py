@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,9 +97,9 @@ def generate(
     sigmas = bundle.denoiser.schedule.spaced(request.steps, request.spacing)
     first_step = 0 if start is None else _first_step(len(sigmas) - 1, request.strength)
     shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
-    repainted = start is not None and start.mask is not None
-    known = (start.x, start.latent_mask) if start is not None and repainted else (None, None)
-    plan = Plan(sigmas, shape, *known, given.pictures)
+    plan = Plan(sigmas, shape, pictures=given.pictures)
+    if start is not None and start.mask is not None:
+        plan = replace(plan, known=start.x, mask=start.latent_mask)
     denoise = bundle.family.denoise(bundle, request, plan)
     options = _sampler_options(request, notes)
     batches = [(i, min(bundle.rows, request.n - i)) for i in range(0, request.n, bundle.rows)]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.training.arithmetic import autocast
 from chashka.training.pictures import Pictures, on_colour, sheet, to_network
 from chashka.training.recipes import AutoencoderRecipe
 
@@ -63,7 +64,7 @@ class AutoencoderTask:
         figures, shown = [], []
         for rows in self.held_rows.split(16):
             picture = to_network(self.pixels[rows]).to(self.device)
-            with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+            with autocast(self.device):
                 drawn = self.decoder(self.encoder(picture).float().chunk(2, 1)[0]).float().clamp(-1, 1)
             figures.append(scores(drawn, picture))
             shown.append(torch.stack([picture, drawn], 1).flatten(0, 1))

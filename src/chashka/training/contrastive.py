@@ -144,7 +144,8 @@ def styled_centres(encoder: nn.Module, captions: Captions, styles: int, names: i
     shape = len(captions.concepts), styles
     key = captions.concept * styles + captions.style.clamp(min=0)
     styled = (captions.kind == STYLED) & (captions.style >= 0)
-    return _centres(encoder, captions, styled, key, shape[0] * styles, names).unflatten(0, shape)
+    centres = _centres(encoder, captions, styled, key, shape[0] * styles, names)
+    return centres.reshape(*shape, -1)
 
 
 @torch.no_grad()
@@ -161,8 +162,8 @@ def _centres(
     kept = torch.arange(len(rows), device=device) - first < limit
     rows, own = rows[kept], own[kept]
     pooled = torch.cat([encoder(*captions.batch(part))[1].float() for part in rows.split(256)])
-    total = torch.zeros(keys, pooled.shape[1], device=device).index_add_(0, own, pooled)
-    return F.normalize(total, dim=-1)
+    total = torch.zeros(keys, pooled.shape[1], device=device)
+    return F.normalize(total.index_add(0, own, pooled), dim=-1)
 
 
 def noisy(

@@ -9,6 +9,7 @@ from chashka.diffusion.denoiser import Conditioning, Denoiser
 from chashka.diffusion.schedule import Flow
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
+from chashka.training.arithmetic import autocast
 from chashka.training.features import Features
 from chashka.training.recipes import DistilRecipe
 from chashka.training.unet import Conditioned, UNetTask
@@ -72,7 +73,7 @@ class DistilTask(UNetTask):
         return uncond + rows_of(scale) * (cond - uncond)
 
     def _teach(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+        with autocast(self.device):
             out: torch.Tensor = self.teacher(x, t, **cond).float()
         return out
 

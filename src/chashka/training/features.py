@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from chashka.training.arithmetic import autocast
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, ragged
 from chashka.training.contrastive import name_centres
 from chashka.training.loop import generator
@@ -80,7 +81,7 @@ def write_latents(path: Path, encoder: nn.Module, pictures: Pictures, recipe: UN
         for part in rows.split(32):
             pixels = to_network(pictures.pixels[part]).to(device)
             pixels = pixels if variant == 0 else jitter(pixels, chance)
-            with torch.autocast(device.split(":")[0], torch.bfloat16):
+            with autocast(device):
                 parts.append(encoder(pixels).float().chunk(2, 1)[0].cpu())
         kept.append(torch.cat(parts))
     latents = torch.stack(kept)
@@ -151,7 +152,7 @@ def write_scenes(
     count = min(recipe.scene_pool, len(table))
     chance, latents = generator(recipe.run.seed + 79, 0), []
     for rows in torch.arange(count).split(64):
-        with torch.autocast(device.split(":")[0], torch.bfloat16):
+        with autocast(device):
             latents.append(encoder(composer(rows, chance)).float().chunk(2, 1)[0].mul(scale).half().cpu())
     first = torch.searchsorted(table.scene, torch.arange(count + 1))
     captions = torch.arange(int(first[-1]))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from chashka.training.arithmetic import autocast
 from chashka.training.loop import generator
 from chashka.training.pictures import Pictures, shrink, to_network
 from chashka.training.scenes import Composed
@@ -178,7 +179,7 @@ def decoded(
     for i in range(len(pictures)):
         chance = generator(seed + 5, i)
         pixels = to_network(pictures.pixels[i : i + 1])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             latents = encoder(pixels).float().chunk(2, 1)[0]
             noise = torch.randn(latents.shape, generator=chance) * latents.std()
             rows = [latents + 0.05 * noise]

@@ -1,4 +1,4 @@
-"""The one training loop: bf16 autocast over fp32 weights, an optimiser, an average of the weights, a clock, a resumable folder.
+"""The one training loop: autocast over fp32 weights (arithmetic.py), an optimiser, an average, a clock, a resumable folder.
 
 A stage is a ``Task``: modules, a loss for step n, a look. All chance in step n comes from ``generator(seed, n)``, so a resumed run
 needs no generator state and repeats the same steps exactly.
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from chashka.errors import TrainingError
+from chashka.training.arithmetic import autocast
 from chashka.training.ema import Average
 from chashka.training.optimisers import optimisers
 from chashka.training.recipes import Optimiser, Recipe, Run, to_json
@@ -146,7 +147,7 @@ class Trainer:
                 group["lr"] = rate
         chance = generator(self.run.seed, step, self.device)
         torch.manual_seed(self.run.seed * 1_000_003 + step)  # dropout draws from the global generator
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+        with autocast(self.device):
             loss, figures = self.task.loss(chance, share)
         for p in self.weights.values():
             p.grad = None

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from chashka.errors import TrainingError
+from chashka.training.arithmetic import matrix_type
 from chashka.training.recipes import Optimiser
 
 MOMENTUM = 0.95
@@ -49,11 +50,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """(m, n) → about U Vᵀ of its singular value decomposition, by five Newton-Schulz iterations in bfloat16."""
+    """(m, n) → about U Vᵀ of its singular value decomposition, by five Newton-Schulz iterations in ``matrix_type``."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     wide = matrix.T if tall else matrix
-    x = (wide / wide.norm().clamp(min=1e-7)).bfloat16()
+    x = (wide / wide.norm().clamp(min=1e-7)).to(matrix_type(matrix.device.type))
     for _ in range(5):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

@@ -16,6 +16,7 @@ from chashka.diffusion.samplers import SAMPLERS
 from chashka.diffusion.schedule import Flow
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
+from chashka.training.arithmetic import autocast
 from chashka.training.captions import Draw
 from chashka.training.features import Features
 from chashka.training.masks import random_masks
@@ -146,7 +147,7 @@ class UNetTask:
         return Denoiser(self._predict, schedule, self.recipe.prediction, data_std=self.recipe.data_std)
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+        with autocast(self.device):
             out: torch.Tensor = self.network(x, t, **cond).float()
         return out
 
@@ -243,7 +244,7 @@ class UNetTask:
         x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])
         for step in SAMPLERS[recipe.draw_sampler](denoise, x, sigmas):
             x = step.x
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16):
+        with autocast(self.device):
             parts = [self.decoder(part / self.features.latent_scale).float() for part in x.split(8)]
         return torch.cat(parts).clamp(-1, 1)
 
