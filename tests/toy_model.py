@@ -37,6 +37,13 @@ class ToyText:
         return Meter(min(words, 8), max(words - 8, 0), 8)
 
 
+class PlainText:
+    """What a text encoder without pooled vectors offers."""
+
+    def __init__(self) -> None:
+        self.encode, self.meter = ToyText().encode, ToyText().meter
+
+
 class ToyPicture:
     """A picture's point is its mean colour."""
 

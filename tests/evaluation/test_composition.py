@@ -134,7 +134,8 @@ def test_report_of_a_toy(tmp_path: Path) -> None:
         drawn, painter, second=painter, which="dev", n=2, limit=8, on_picture=lambda: seen.append(1)
     )
     assert (report.count, report.pictures, len(seen)) == (8, 16, 16)
-    assert not report.judge_unseen and report.tables[0].unspaced is None
+    unspaced = report.tables[0].unspaced
+    assert not report.judge_unseen and unspaced is not None and unspaced.trials == 8
     files = sorted((tmp_path / "pictures").iterdir())
     assert len(files) == 16
     stamps = [f.stat().st_mtime_ns for f in files]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from chashka.evaluation.distribution import (
 )  # fmt: skip
 from chashka.evaluation.drawing import Float
 from chashka.evaluation.gallery import galleries
-from toy_model import colour, toy_bundle
+from toy_model import PlainText, colour, toy_bundle
 
 
 def gaussian(n: int, d: int = 4, mean: float = 0.0, scale: float = 1.0, seed: int = 0) -> Float:
@@ -110,7 +111,7 @@ def test_clip_score_is_higher_for_the_right_text() -> None:
     texts = [f"text {i}" for i in range(6)]
     pixels = np.stack([np.broadcast_to(colour(t)[:, None, None], (4, 256, 256)) for t in texts]).astype(np.float32)
     with pytest.raises(InputError, match="no pooled vector"):
-        clip_score(bundle, MeanColour(), texts, pixels)
+        clip_score(replace(bundle, text=PlainText()), MeanColour(), texts, pixels)
     bundle.text.pooled = lambda rows: np.stack([colour(t) for t in rows])  # type: ignore[attr-defined]
     own, others = clip_score(bundle, MeanColour(), texts, pixels)
     assert own == pytest.approx(1, abs=1e-5) and others < own - 0.02

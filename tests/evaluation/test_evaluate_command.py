@@ -90,7 +90,7 @@ def test_thresholds(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("arguments", "message"),
     [
         (["sheet", "--out", "x", "--steps", "0"], "steps: 0 is not possible"),
-        (["thresholds", "--clip", "a.safetensors"], "give --shards too"),
+        (["thresholds", "--picture", "a.safetensors"], "give --shards too"),
         (["autoencoder", "--shards", "nowhere"], "no pictures-"),
     ],
 )

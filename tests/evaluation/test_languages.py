@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from chashka.evaluation.languages import (
     sentences,
     write_languages,
 )  # fmt: skip
-from toy_model import toy_bundle
+from toy_model import PlainText, toy_bundle
 
 pytestmark = pytest.mark.extra  # the grammar inflects Russian with pymorphy3
 
@@ -89,4 +90,4 @@ def test_unknown_languages_are_refused() -> None:
     with pytest.raises(InputError, match="no sentences in 'xx'"):
         sentences("xx")
     with pytest.raises(InputError, match="no pooled vector"):
-        languages_report(toy_bundle(), ["en"])
+        languages_report(replace(toy_bundle(), text=PlainText()), ["en"])

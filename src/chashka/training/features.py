@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from chashka.errors import TrainingError
 from chashka.training.arithmetic import autocast
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, ragged
 from chashka.training.contrastive import name_centres
@@ -216,6 +217,10 @@ def load_features(folder: Path, device: str) -> Features:
         texts["row_weight"] = torch.cat([texts["row_weight"], texts["row_weight"].new_zeros(int(scenes["first"][-1]))])
     own: dict[str, Any] = {f.name: getattr(seen, f.name) for f in fields(Latents)}
     embedded = _load(folder / "picture.safetensors", device).get("pooled")
+    if embedded is not None and embedded.shape[1] != seen.latents.shape[1]:
+        raise TrainingError(
+            f"{folder}: embeddings of {embedded.shape[1]} pictures, latents of {seen.latents.shape[1]}; remove the folder"
+        )
     return Features(**own, **texts, scene_latents=latents, scene_first=first, picture_pooled=embedded)
 
 

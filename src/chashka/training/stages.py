@@ -287,7 +287,8 @@ def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNe
     found = recipe_of(frozen["picture"], "picture")
     assert isinstance(found, PictureRecipe)
     tower = load_component(ImageTower(found.network), frozen["picture"], "picture").to(device).eval()
-    write_embeddings(folder / "part", tower, load_pictures(shards, 64), recipe, device)
+    kept = load_pictures(shards, 64, keep=without(recipe.without))  # the same rows as the latents
+    write_embeddings(folder / "part", tower, kept, recipe, device)
     (folder / "part").replace(folder / "picture.safetensors")
 
 
