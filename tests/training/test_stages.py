@@ -91,7 +91,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         disc = (y - 128) ** 2 + (x - 100 - i) ** 2 < 80**2
         pixels = np.zeros((256, 256, 4), np.uint8)
         pixels[disc] = (255 * (i % 3 == 0), 255 * (i % 3 == 1), 255 * (i % 3 == 2), 255)
-        records.append(Record(f"made:{i}", "made", i % 3, i % 2, 0, 1.0, pack(pixels)))
+        source = "other" if i % 5 == 4 else "made"
+        records.append(Record(f"{source}:{i}", source, i % 3, i % 2, 0, 1.0, pack(pixels)))
     write_shard(folder / "pictures-000.safetensors", records, Labels(tuple(CONCEPTS), ("flat", "3d"), ("things",)), 256)
     rows = [(c, kind, style) for c in range(3) for kind, style in ((0, -1), (1, -1), (2, -1), (3, 0), (3, 1))]
     ids = [[1, 270 + c, 280 + kind, 290 + style, 2] for c, kind, style in rows]
@@ -305,7 +306,7 @@ def test_grounds_and_light_keep_pictures_possible() -> None:
     assert torch.equal(seen[~opaque][:, 3], pixels[~opaque][:, 3])
 
 
-SHOWN = replace(UNET, picture_share=0.5, picture_copies=3)
+SHOWN = replace(UNET, picture_share=0.5, picture_copies=3, without=("other",))
 
 
 def test_a_network_learns_to_see_pictures_in_place_of_texts(runs: Path, shards: Path, tmp_path: Path) -> None:
@@ -315,7 +316,7 @@ def test_a_network_learns_to_see_pictures_in_place_of_texts(runs: Path, shards: 
     stages.train(SHOWN, shards, tmp_path, frozen=weights)
     task = stages._unet_task(SHOWN, shards, tmp_path, "cpu", weights)
     f = task.features
-    assert f.picture_pooled is not None and f.picture_pooled.shape == (3, len(f.concept), 16)
+    assert f.picture_pooled is not None and f.picture_pooled.shape == (3, len(f.concept), 16) == (3, 48, 16)
     assert torch.allclose(f.picture_pooled.float().norm(dim=-1), torch.tensor(4.0), atol=0.01)
     rows, seen = torch.arange(1, 13).repeat(50), torch.arange(12).repeat(50)
     rows[:100], seen[100:200] = 0, -1  # no text; a composed scene
