@@ -120,7 +120,7 @@ def register(name: str | None, registry: Path, recipes: Path, root: Path) -> Non
 
     chosen = name or families.DEFAULT
     _, preset = families.find(chosen)
-    files = [preset.folder / file for file in preset.files if file.endswith(".safetensors")]
+    files = [preset.folder / file for file in preset.weights]
     known = sorted(recipes.glob("*.json"))
     before = Registry.read(registry) if registry.is_file() else Registry()
     after = before.joined(entry_of(file, chosen, root, known) for file in files)
@@ -154,12 +154,13 @@ def _told(text: str, out: Path | None) -> None:
 
 def _facts(preset: Preset) -> dict[str, Any]:
     paths = [preset.folder / name for name in preset.files]
+    optional = [preset.folder / name for name in preset.optional]
     return {
         "summary": preset.summary,
         "licence": preset.licence,
         "folder": str(preset.folder),
         "missing": [path.name for path in paths if not path.is_file()],
-        "megabytes": sum(_size(path) for path in paths) / 1e6,
+        "megabytes": sum(_size(path) for path in paths + optional) / 1e6,
     }
 
 

@@ -27,7 +27,7 @@ class WeightFile:
 
 def weight_files(preset: Preset) -> list[WeightFile]:
     """The model's weight files that are here, in the order of the preset. Raises WeightsError for damaged ones."""
-    paths = [preset.folder / name for name in preset.files if name.endswith(".safetensors")]
+    paths = [preset.folder / name for name in preset.weights]
     found = []
     for path in (path for path in paths if path.is_file()):
         metadata = read_metadata(path)

@@ -71,6 +71,7 @@ class Preset:
 
     folder: where its files are. area: pixels of the pictures it was trained on; other sizes are drawn near this area.
     multiple: width and height that it draws are multiples of this. summary, licence: one line each, for people.
+    optional: files that it may lack; what they are for is then refused in one line.
     """
 
     name: str
@@ -80,6 +81,13 @@ class Preset:
     multiple: int
     summary: str
     licence: str
+    optional: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of its weight files: all that it needs, and the optional ones that are there."""
+        there = (name for name in self.optional if (self.folder / name).is_file())
+        return tuple(name for name in (*self.files, *there) if name.endswith(".safetensors"))
 
 
 @dataclass(frozen=True, slots=True)

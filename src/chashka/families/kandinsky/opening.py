@@ -45,7 +45,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     channels = int(json.loads(_stored(decoder, "config", preset.folder))["z_channels"])
     masked = _takes_mask(unet, channels, preset.folder)
     contrastive, t5, head = (_by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
-    there = any((preset.folder / f"{PICTURE}{suffix}").is_file() for suffix in (".safetensors", ".xml"))
+    there = any((preset.folder / name).is_file() for name in preset.optional)
     picture = PictureEncoder(_by_mapping(engine.open(preset.folder, PICTURE))) if there else None
     own = preset.folder / VOCABULARY.name
     vocabulary = Vocabulary.load(own if own.is_file() else VOCABULARY)
