@@ -96,7 +96,11 @@ def test_models_says_what_is_missing(call: Call, monkeypatch: pytest.MonkeyPatch
 
 def test_models_show_names_every_weight_file(call: Call) -> None:
     facts = json.loads(call("models", "show", "--json").out)
-    assert {f["name"] for f in facts["files"]} == {n for n in TEACUP.files if n.endswith(".safetensors")}
+    assert (
+        {f["name"] for f in facts["files"]}
+        == set(TEACUP.weights)
+        == {p.name for p in TEACUP.folder.glob("*.safetensors")}
+    )
     assert all(re.fullmatch("[0-9a-f]{64}", f["sha256"]) and f["precision"] in PRECISIONS for f in facts["files"])
     shown = call("models", "show").out
     assert all(f["sha256"] in shown for f in facts["files"])
@@ -119,7 +123,7 @@ def test_models_ledger_counts_the_package(call: Call) -> None:
 def test_models_register_writes_a_registry(call: Call, project: Path, tmp_path: Path) -> None:
     registry, recipes = tmp_path / "r.json", project / "docs/models/recipes"
     words = ("models", "register", "--registry", registry, "--recipes", recipes, "--root", project)
-    assert call(*words).out.startswith("6 files in ")
+    assert call(*words).out.startswith("7 files in ")
     files = {entry["component"]: entry for entry in json.loads(registry.read_text(encoding="utf-8"))["weights"]}
     assert files["unet"]["recipe"].startswith("docs/models/recipes/unet")
 
