@@ -23,6 +23,9 @@ MEGABYTE = 1_000_000
 DRAWN = "x.png"
 WORKS = {
     "draw": ["красное яблоко", "--seed", "1", "--out", DRAWN],
+    "vary": [DRAWN, "--steps", "2", "--out", "varied.png"],
+    "mix": ["--picture", DRAWN, "2", "--text", "чашка", "1", "--steps", "2", "--out", "mixed.png"],
+    "extend": [DRAWN, "--left", "64", "--steps", "2", "--out", "extended.png"],
     "doctor": [],
     "models list": [],
     "models show": [],

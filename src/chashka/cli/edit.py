@@ -47,7 +47,7 @@ def vary(picture: Path, strength: float, **given: Any) -> None:
     perform(given | whole, inputs, f"{picture.stem} variation")
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.option(
     "--picture",
     "pictures",
