@@ -93,7 +93,7 @@ def test_files_without_our_metadata_have_none(tmp_path: Path) -> None:
 
 
 def test_equal_pictures_are_equal_files(tmp_path: Path) -> None:
-    for suffix in images.SUFFIXES:
+    for suffix in set(images.SUFFIXES) - {".svg"}:  # traced ones need an extra: test_images_tracing.py
         first, second = (images.save(picture(), tmp_path / f"{i}{suffix}").read_bytes() for i in (1, 2))
         assert first == second
 

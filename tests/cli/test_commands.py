@@ -186,6 +186,8 @@ def test_doctor_knows_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatc
 
 BLOCKED = "import sys\nfor n in sys.argv.pop(1).split(','): sys.modules[n] = None\nfrom chashka.cli import main\nmain()"
 NEEDING = [
+    (["draw", "кот", "--svg"], "svg"),
+    (["draw", "кот", "--out", "кот.svg"], "svg"),
     (["train", "clip", "--shards", "d", "--run", "r"], "train"),
     (["data", "build", "--out", "d"], "train"),
     (["data", "vocabulary", "--out", "v.tsv"], "train"),
@@ -195,7 +197,7 @@ NEEDING = [
 
 @pytest.mark.parametrize(("words", "extra"), NEEDING, ids=lambda v: " ".join(v)[:20])
 def test_a_missing_extra_is_named(words: list[str], extra: str, tmp_path: Path) -> None:
-    blocked = "torch,resvg_py,pymorphy3,tokenizers"
+    blocked = "torch,vtracer,resvg_py,pymorphy3,tokenizers"
     command = [sys.executable, "-c", BLOCKED, blocked, *words]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert result.returncode == 3, result.stderr

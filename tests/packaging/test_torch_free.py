@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-EXTRAS = ("torch", "tokenizers", "resvg_py", "pymorphy3", "transformers", "diffusers")
+EXTRAS = ("torch", "vtracer", "tokenizers", "resvg_py", "pymorphy3", "transformers", "diffusers")
 # Modules that need an extra at import, by prefix. Everything else is the base list, and so is a new module.
 NEEDS_EXTRA = (
     "chashka.engines.export",

@@ -18,7 +18,10 @@ from chashka.errors import ChashkaError
 if TYPE_CHECKING:
     from chashka.families import Preset
 
-PACKAGES = ("numpy", "openvino", "pillow", "pydantic", "safetensors", "torch", "resvg_py", "tokenizers", "pymorphy3")
+PACKAGES = (
+    *("numpy", "openvino", "pillow", "pydantic", "safetensors"),
+    *("torch", "vtracer", "resvg_py", "tokenizers", "pymorphy3"),
+)
 
 
 @click.command()

@@ -8,7 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chashka.request import Inputs, Picture, Request
 
 DEFAULT_SUFFIX = ".png"
+TRACED = ".svg"
 FILE = click.Path(path_type=Path)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -65,9 +66,10 @@ REST = [
         "--out",
         type=FILE,
         default=Path(),
-        help="A file (.png, .jpg, .webp; replaced if it exists), or a folder, where nothing is ever replaced."
+        help="A file (.png, .jpg, .webp, .svg; replaced if it exists), or a folder, where nothing is ever replaced."
         "  [default: .]",
     ),
+    click.option("--svg", is_flag=True, help="Write each picture as curves too, traced; needs the extra [svg]."),
     click.option("--grid", is_flag=True, help="Write all pictures on one sheet too."),
     click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object."),
 ]
@@ -95,22 +97,22 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     started = time.perf_counter()
     fields = dict(given)
     model, engine, device, precision = (fields.pop(name) for name in ("model", "engine", "device", "precision"))
-    out, grid, as_json, settings = (fields.pop(name) for name in ("out", "grid", "as_json", "settings"))
+    out, svg, grid, as_json, settings = (fields.pop(name) for name in ("out", "svg", "grid", "as_json", "settings"))
     name = model or families.DEFAULT
     size = _size(fields.pop("size", None))
     request = _request(families.options(name), {**fields, **size, **_settings(settings)})
-    folder, file_name = _target(out)
+    folder, file_name = _target(out, svg)
     read = inputs()
     bundle = families.load(name, engine=engine, device=device, precision=precision, cache_dir=cache_dir())
     loaded = time.perf_counter()
     with _Bar() as bar:
         pictures = run(bundle, request, read, bar.step)
-    files = _write(pictures, folder, file_name, grid, about)
+    files = _write(pictures, folder, file_name, svg, grid, about)
     report = _report(bundle, pictures, files, loaded - started, time.perf_counter() - loaded)
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False, indent=1))
     else:
-        for file in files:
+        for file in files.all():
             click.echo(str(file))
         click.echo(f"seed {request.seed}, {report['seconds']['draw']:.1f} s", err=True)
         for note in report["notes"]:
@@ -167,14 +169,29 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
     return fields
 
 
-def _target(out: Path) -> tuple[Path, str | None]:
+@dataclass(frozen=True)
+class _Files:
+    """What was written: a file a picture, its traced twin if asked for, and the sheet of all of them if asked for."""
+
+    pictures: list[Path]
+    traced: list[Path]
+    sheet: Path | None
+
+    def all(self) -> list[Path]:
+        return [*self.pictures, *self.traced, *([] if self.sheet is None else [self.sheet])]
+
+
+def _target(out: Path, svg: bool) -> tuple[Path, str | None]:
     """(folder, None) or (folder, file name), checked as far as possible before anything is drawn.
 
     A path with a picture's suffix is a file unless a folder of that name exists.
     """
-    from chashka.images import SUFFIXES
+    from chashka.images import SUFFIXES, require_tracer
 
-    if out.is_dir() or not out.suffix:
+    folder = out.is_dir() or not out.suffix
+    if svg or (not folder and out.suffix.lower() == TRACED):
+        require_tracer()
+    if folder:
         if out.exists() and not out.is_dir():
             raise FileError(f"cannot write to {str(out)!r}: it is neither a folder nor a picture file")
         return out, None
@@ -185,8 +202,10 @@ def _target(out: Path) -> tuple[Path, str | None]:
     return out.parent, out.name
 
 
-def _write(pictures: list[Picture], folder: Path, file_name: str | None, grid: bool, about: str | None) -> list[Path]:
-    """One file: the name that was given. Several, or a folder: names that do not exist yet."""
+def _write(
+    pictures: list[Picture], folder: Path, file_name: str | None, svg: bool, grid: bool, about: str | None
+) -> _Files:
+    """One file: the name that was given. Several, or a folder: names that do not exist yet. Traced twins: the same stems."""
     from chashka import images
 
     first = pictures[0]
@@ -194,32 +213,40 @@ def _write(pictures: list[Picture], folder: Path, file_name: str | None, grid: b
         stem, suffix = f"{images.slug(about or first.request.prompt)}-{first.seed}", DEFAULT_SUFFIX
     else:
         stem, suffix = Path(file_name).stem, Path(file_name).suffix
+    traced_already = suffix.lower() == TRACED
+    twins = svg and not traced_already
+    traced: list[Path] = []
     if file_name is not None and len(pictures) == 1:
         files = [images.save(first, folder / file_name)]
+        traced = [images.save(first, folder / (stem + TRACED))] if twins else []
     else:
         files = [images.save_new(p, folder, f"{stem}-{p.index}", suffix) for p in pictures]
+        if twins:
+            traced = [images.save_new(p, folder, f.stem, TRACED) for p, f in zip(pictures, files, strict=True)]
+    sheet = None
     if grid and len(pictures) > 1:
-        sheet = replace(first, pixels=images.grid([p.pixels for p in pictures]))
-        files.append(images.save_new(sheet, folder, f"{stem}-grid", suffix))
-    return files
+        # a sheet is never traced: its pictures would have to share the few colours of one tracing
+        whole = replace(first, pixels=images.grid([p.pixels for p in pictures]))
+        sheet = images.save_new(whole, folder, f"{stem}-grid", DEFAULT_SUFFIX if traced_already else suffix)
+    return _Files(files, traced, sheet)
 
 
-def _report(
-    bundle: Bundle, pictures: list[Picture], files: list[Path], loading: float, drawing: float
-) -> dict[str, Any]:
+def _report(bundle: Bundle, pictures: list[Picture], files: _Files, loading: float, drawing: float) -> dict[str, Any]:
     request = pictures[0].request
     meter = bundle.text.meter(request.prompt)
     notes = list(dict.fromkeys(note for picture in pictures for note in picture.notes))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"file": str(file), "picture": p.index, "seed": p.seed, "width": p.size[0], "height": p.size[1]}
-        for file, p in zip(files, pictures, strict=False)
+        for file, p in zip(files.pictures, pictures, strict=True)
     ]
+    for row, file in zip(rows, files.traced, strict=False):  # none at all unless --svg asked for them
+        row["svg"] = str(file)
     return {
         "model": bundle.model,
         "engine": bundle.engine,
         "request": request.model_dump(exclude_none=True),
         "pictures": rows,
-        "grid": str(files[-1]) if len(files) > len(pictures) else None,
+        "grid": None if files.sheet is None else str(files.sheet),
         "tokens": {"used": meter.used, "cut": meter.cut, "limit": meter.limit},
         "notes": notes,
         "seconds": {"load": round(loading, 3), "draw": round(drawing, 3)},

@@ -1,9 +1,10 @@
-"""Pictures in and out: files ⇄ uint8 arrays with straight alpha ⇄ what networks see, and the metadata in files."""
+"""Pictures in and out: files ⇄ uint8 arrays with straight alpha ⇄ what networks see, traced curves, and the metadata in files."""
 
 from chashka.images.canvas import extend
 from chashka.images.metadata import a1111_parameters, describe, read_metadata, xmp_packet
 from chashka.images.pixels import flatten, from_network, grid, on_colour, resize, to_network
 from chashka.images.reading import MAX_PIXELS, fit_mask, read, read_mask
+from chashka.images.tracing import require_tracer
 from chashka.images.writing import SUFFIXES, save, save_new, slug
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "read",
     "read_mask",
     "read_metadata",
+    "require_tracer",
     "resize",
     "save",
     "save_new",

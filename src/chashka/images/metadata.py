@@ -1,8 +1,9 @@
 """What a picture file says about itself: our own JSON, the A1111 text that many programs read, and XMP.
 
 PNG: text chunks ``chashka`` (JSON) and ``parameters`` (A1111), XMP in ``XML:com.adobe.xmp``. JPEG and WebP: EXIF UserComment
-(A1111), XMP with our JSON as the property ``chashka:request``. XMP is written here and never parsed as XML: reading back
-uses one fixed pattern. Nothing depends on the time or the machine, so equal pictures are equal files.
+(A1111), XMP with our JSON as the property ``chashka:request``. SVG: the same XMP in ``<metadata>``. XMP is written here and
+never parsed as XML: reading back uses one fixed pattern. Nothing depends on the time or the machine, so equal pictures are
+equal files.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def xmp_packet(picture: Picture, *, own: bool = True) -> bytes:
     """
     kind = "compositeWithTrainedAlgorithmicMedia" if picture.edited else "trainedAlgorithmicMedia"
     ours = f"\n    xmlns:chashka={quoteattr(NAMESPACE)} chashka:request={_attribute(own_json(picture))}" if own else ""
-    prompt = html.escape(_NOT_XML.sub("", picture.request.prompt), quote=False)
+    prompt = html.escape(printable(picture.request.prompt), quote=False)
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
@@ -108,21 +109,17 @@ def exif_block(picture: Picture) -> Image.Exif:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any] | None:
-    """Our metadata in a PNG, JPEG or WebP file, as :func:`describe` gives it; None if the file carries none.
+    """Our metadata in a PNG, JPEG, WebP or SVG file, as :func:`describe` gives it; None if the file carries none.
 
     Raises FileError if the file cannot be opened as a picture.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-                text = image.info.get(CHUNK)
-                packet = image.info.get("xmp") or image.info.get(XMP_CHUNK) or b""
+        text, packet = _svg_texts(Path(path)) if Path(path).suffix.lower() == ".svg" else _picture_texts(path)
     except Exception as error:  # see reading.py: Pillow raises nearly anything
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise FileError(f"cannot read {str(path)!r}: {reason}") from error
     if text is None:
-        found = _OURS.search((packet if isinstance(packet, str) else packet.decode("utf-8", "replace"))[:_LONGEST_XMP])
+        found = _OURS.search(packet[:_LONGEST_XMP])
         text = html.unescape(found.group(1)[1:-1]) if found else None
     if text is None:
         return None
@@ -133,10 +130,31 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
+def printable(text: str) -> str:
+    """The text without the characters that XML cannot hold."""
+    return _NOT_XML.sub("", text)
+
+
+def _picture_texts(path: str | Path) -> tuple[str | None, str]:
+    """(our JSON or None, XMP or nothing) of a PNG, JPEG or WebP file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            packet = image.info.get("xmp") or image.info.get(XMP_CHUNK) or b""
+            return image.info.get(CHUNK), packet if isinstance(packet, str) else packet.decode("utf-8", "replace")
+
+
+def _svg_texts(path: Path) -> tuple[None, str]:
+    """(None, XMP or nothing) of an SVG file of ours; the title before it cannot hold a tag, so none is mistaken for it."""
+    with path.open("rb") as file:
+        start = file.read(2 * _LONGEST_XMP)
+    return None, start.decode("utf-8", "replace").partition("<metadata>")[2]
+
+
 def _quoted(value: str) -> str:
     """A1111's rule: values with a comma, a colon or a line break are JSON strings."""
     return json.dumps(value, ensure_ascii=False) if any(c in value for c in ",:\n") else value
 
 
 def _attribute(text: str) -> str:
-    return '"' + html.escape(_NOT_XML.sub("", text), quote=True).replace("\n", "&#10;") + '"'
+    return '"' + html.escape(printable(text), quote=True).replace("\n", "&#10;") + '"'

@@ -21,9 +21,10 @@ from PIL import Image, PngImagePlugin
 from chashka.errors import FileError, InputError
 from chashka.images.metadata import CHUNK, XMP_CHUNK, a1111_parameters, exif_block, own_json, xmp_packet
 from chashka.images.pixels import flatten
+from chashka.images.tracing import svg_document
 from chashka.request import Picture
 
-SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".svg": "SVG"}
 _LONGEST_SLUG = 100
 """Bytes of UTF-8: file names may have 255, and seed, number and suffix need some."""
 
@@ -31,8 +32,9 @@ _LONGEST_SLUG = 100
 def save(picture: Picture, path: str | Path) -> Path:
     """Write a picture with its metadata; the suffix decides the format. An existing file is replaced in one moment.
 
-    JPEG has no transparency: transparent parts become white. Raises FileError (not writable, disk full, …), after which
-    nothing new is left behind and an existing file is as it was; InputError for a suffix that is not known.
+    JPEG has no transparency: transparent parts become white. SVG is traced from the picture (tracing.py). Raises FileError
+    (not writable, disk full, …), after which nothing new is left behind and an existing file is as it was; InputError for a
+    suffix that is not known; MissingExtraError for SVG without the extra [svg].
     """
     target = Path(path)
     data = encode(picture.pixels, picture, target)
@@ -68,6 +70,8 @@ def encode(pixels: NDArray[np.uint8], picture: Picture, target: Path) -> bytes:
     file_format = SUFFIXES.get(target.suffix.lower())
     if file_format is None:
         raise InputError(f"out: {target.name!r} has no suffix that is known; allowed: {', '.join(SUFFIXES)}")
+    if file_format == "SVG":
+        return svg_document(pixels, picture)
     out = io.BytesIO()
     if file_format == "PNG":
         info = PngImagePlugin.PngInfo()
