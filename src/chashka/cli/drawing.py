@@ -44,13 +44,7 @@ SIZE = [
         "--size", help="WIDTHxHEIGHT of the result in pixels, 64 to 2048. Default: the model's, or the picture's."
     )
 ]
-REST = [
-    click.option(
-        "--background", default="transparent", show_default=True, help="transparent, a colour name, or #rrggbb."
-    ),
-    click.option(
-        "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable."
-    ),
+MODEL = [
     click.option(
         "--model",
         default=None,
@@ -61,6 +55,8 @@ REST = [
     click.option(
         "--precision", help="Numbers that the engine computes with, such as f32 or bf16. Default: the engine's."
     ),
+]
+OUT = [
     click.option(
         "--out",
         type=FILE,
@@ -68,8 +64,19 @@ REST = [
         help="A file (.png, .jpg, .webp; replaced if it exists), or a folder, where nothing is ever replaced."
         "  [default: .]",
     ),
+]
+REPORT = [click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")]
+REST = [
+    click.option(
+        "--background", default="transparent", show_default=True, help="transparent, a colour name, or #rrggbb."
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable."
+    ),
+    *MODEL,
+    *OUT,
     click.option("--grid", is_flag=True, help="Write all pictures on one sheet too."),
-    click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object."),
+    *REPORT,
 ]
 
 
@@ -99,7 +106,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     name = model or families.DEFAULT
     size = _size(fields.pop("size", None))
     request = _request(families.options(name), {**fields, **size, **_settings(settings)})
-    folder, file_name = _target(out)
+    folder, file_name = target(out)
     read = inputs()
     bundle = families.load(name, engine=engine, device=device, precision=precision, cache_dir=cache_dir())
     loaded = time.perf_counter()
@@ -167,7 +174,7 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
     return fields
 
 
-def _target(out: Path) -> tuple[Path, str | None]:
+def target(out: Path) -> tuple[Path, str | None]:
     """(folder, None) or (folder, file name), checked as far as possible before anything is drawn.
 
     A path with a picture's suffix is a file unless a folder of that name exists.
