@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import chashka
 from chashka import images
@@ -96,6 +97,45 @@ def test_equal_pictures_are_equal_files(tmp_path: Path) -> None:
     for suffix in set(images.SUFFIXES) - {".svg"}:  # traced ones need an extra: test_images_tracing.py
         first, second = (images.save(picture(), tmp_path / f"{i}{suffix}").read_bytes() for i in (1, 2))
         assert first == second
+
+
+# --- what goes along when a picture is enlarged ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("edited", [False, True])
+def test_enlarged_pictures_tell_what_they_were(tmp_path: Path, suffix: str, edited: bool) -> None:
+    drawn = picture(edited=edited)
+    path = images.save(drawn, tmp_path / f"a{suffix}")
+    label = images.enlarged_label(path, 2, "m", (80, 48))
+    larger = images.save(images.Labelled(drawn.pixels.repeat(2, 0).repeat(2, 1), label), tmp_path / f"b{suffix}")
+    step = {"by": 2, "model": "m"}
+    assert images.read_metadata(larger) == images.describe(drawn) | {"upscaled": [step]}
+    assert label.parameters == images.a1111_parameters(drawn).replace("Size: 40x24", "Size: 80x48")
+    assert label.kind == ("compositeWithTrainedAlgorithmicMedia" if edited else "trainedAlgorithmicMedia")
+    assert f"digitalsourcetype/{label.kind}".encode() in larger.read_bytes()
+    again = images.enlarged_label(larger, 4, "n", (320, 192))
+    assert json.loads(again.own or "")["upscaled"] == [step, {"by": 4, "model": "n"}]
+
+
+def test_pictures_of_others_are_marked_as_altered_and_keep_a_model_s_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (4, 4)).save(path)
+    assert images.enlarged_label(path, 2, "m", (8, 8)) == images.Label("algorithmicallyEnhanced")
+    for kind, wanted in (("digitalCapture", "algorithmicallyEnhanced"), ("trainedAlgorithmicMedia",) * 2):
+        packet = f"<x>http://cv.iptc.org/newscodes/digitalsourcetype/{kind}</x>".encode()
+        Image.new("RGB", (4, 4)).save(path, xmp=packet)
+        assert images.enlarged_label(path, 2, "m", (8, 8)) == images.Label(wanted)
+
+
+@pytest.mark.parametrize("own", ['{"request": {"prompt": "\\ud800"}}', json.dumps({"a": '"<&' * 40_000}), "[1]", "{"])
+def test_metadata_that_cannot_be_written_again_are_left_out(tmp_path: Path, own: str) -> None:
+    info = PngInfo()
+    info.add_text("chashka", own)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
+    label = images.enlarged_label(tmp_path / "a.png", 2, "m", (8, 8))
+    assert label.own is None and label.parameters is None
+    images.save(images.Labelled(picture().pixels, label), tmp_path / "b.jpg")
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers know this name; importing typing would take longer than everything else here
 if TYPE_CHECKING:
+    from chashka.enlarge import upscale
     from chashka.errors import (
         ChashkaError,
         EngineError,
@@ -47,6 +48,7 @@ __all__ = [
     "read_mask",
     "read_metadata",
     "save",
+    "upscale",
 ]
 
 _WHERE = {
@@ -66,6 +68,7 @@ _WHERE = {
     **dict.fromkeys(["extend", "read", "read_mask", "read_metadata", "save"], "chashka.images"),
     "draw": "chashka.generate",
     "load": "chashka.families",
+    "upscale": "chashka.enlarge",
 }
 
 

@@ -29,7 +29,7 @@ Call = Callable[..., Any]
 def test_help_lists_commands_and_exit_codes(call: Call) -> None:
     result = call("--help")
     assert result.code == 0
-    for command in ("draw", "models", "doctor", "data", "train", "export", "evaluate"):
+    for command in ("draw", "upscale", "models", "doctor", "data", "train", "export", "evaluate"):
         assert re.search(rf"^  {command} ", result.out, re.MULTILINE)
     errors = [e for e in vars(chashka.errors).values() if isinstance(e, type) and issubclass(e, ChashkaError)]
     for code in {0, 130, *(e.exit_code for e in errors)}:

@@ -25,7 +25,7 @@ from chashka.nets.configs import ImageTowerConfig
 
 pytestmark = pytest.mark.torch
 
-NAMES = ("unet", "encoder", "decoder", "text_contrastive", "text_t5", "text_head")
+NAMES = ("unet", "encoder", "decoder", "text_contrastive", "text_t5", "text_head", "upscaler")
 
 
 @pytest.fixture(scope="session", autouse=True)

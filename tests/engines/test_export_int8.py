@@ -23,7 +23,7 @@ from chashka.errors import WeightsError
 
 pytestmark = pytest.mark.torch
 
-NAMES = ("unet", "encoder", "decoder", "text_contrastive", "text_t5", "text_head")
+NAMES = ("unet", "encoder", "decoder", "text_contrastive", "text_t5", "text_head", "upscaler")
 
 
 def export(made: tuple[Any, ...], name: str, folder: Path, precision: str) -> Any:

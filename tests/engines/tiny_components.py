@@ -78,6 +78,7 @@ def components() -> dict[str, tuple[Any, Inputs, Inputs, list[str]]]:
     from chashka.nets.autoencoder import Decoder, Encoder
     from chashka.nets.kandinsky_text import KandinskyTextHead
     from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
+    from chashka.nets.upscaler import Upscaler
 
     random = np.random.default_rng(0)
 
@@ -113,6 +114,12 @@ def components() -> dict[str, tuple[Any, Inputs, Inputs, list[str]]]:
         "text_contrastive": (randomised(ContrastiveTextEncoder(text)), texts(2, 4), texts(3, 31), ["tokens", "pooled"]),
         "text_t5": (randomised(T5TextEncoder(t5)), texts(2, 4), texts(3, 31), ["tokens"]),
         "text_head": (randomised(KandinskyTextHead(head)), heads(2, 3), heads(3, 7), ["tokens", "added"]),
+        "upscaler": (
+            randomised(Upscaler(c.UpscalerConfig(width=12, blocks=2))),
+            {"pixels": normal(1, 4, 8, 8)},
+            {"pixels": normal(2, 4, 24, 17)},
+            ["enlarged"],
+        ),
     }
 
 

@@ -18,6 +18,7 @@ PORTS = {
     "text_t5": (("ids", "mask"), ("tokens",)),
     "text_head": (("tokens1", "pooled1", "tokens2"), ("tokens", "added")),
     "unet": (("x", "t", "tokens", "added"), ("out",)),
+    "upscaler": (("pixels",), ("enlarged",)),
 }
 METADATA: dict[str, dict[str, str]] = {
     "encoder": {"latent_scale": "0.5"},
@@ -28,6 +29,7 @@ METADATA: dict[str, dict[str, str]] = {
         "schedule": json.dumps({"kind": "flow", "shift": 0.5}),
         "defaults": json.dumps({"steps": 6, "guidance_scale": 2.0, "sampler": "dpmpp_2m"}),
     },
+    "upscaler": {"config": json.dumps({"width": 8, "blocks": 3})},
 }
 
 
@@ -75,6 +77,9 @@ class FakeGraph:
     def _text_head(self, tokens1: Any, pooled1: Any, tokens2: Any) -> tuple[Any, Any]:
         wide = np.pad(tokens2, ((0, 0), (0, 0), (0, 64)))
         return np.concatenate([tokens1, wide], axis=1), pooled1
+
+    def _upscaler(self, pixels: Any) -> tuple[Any]:
+        return (pixels.repeat(2, axis=2).repeat(2, axis=3),)
 
     def _unet(self, x: Any, t: Any, tokens: Any, added: Any) -> tuple[Any]:
         """ε - x0 of data that are one constant, decided by the text: v = (x - x0) / t."""

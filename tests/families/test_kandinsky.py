@@ -123,6 +123,19 @@ def test_inpainting_keeps_latents_outside_the_mask(bundle: families.Bundle) -> N
     assert not np.allclose(seen[-1][..., 8:], known[..., 8:])
 
 
+def test_an_upscaler_is_opened_when_it_is_asked_for(
+    bundle: families.Bundle, engine: FakeEngine, tmp_path: Path
+) -> None:
+    assert bundle.upscaler is None  # no such file
+    (tmp_path / "upscaler.safetensors").touch()
+    bundle = open_teacup(replace(TEACUP, folder=tmp_path), EngineChoice())
+    assert bundle.upscaler is not None and "upscaler" not in engine.graphs
+    assert bundle.upscaler.reach == 8
+    first = engine.graphs["upscaler"]
+    assert bundle.upscaler.enlarge(np.zeros((1, 4, 8, 16), np.float32)).shape == (1, 4, 16, 32)
+    assert engine.graphs["upscaler"] is first and len(first.calls) == 1
+
+
 def inpainting_engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     metadata = {name: dict(values) for name, values in METADATA.items()}
     metadata["unet"]["config"] = json.dumps({"in_channels": 2 * CHANNELS + 1})

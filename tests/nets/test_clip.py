@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from chashka.errors import InputError
 from chashka.nets.clip import CLIP, PIXEL_MEAN, PIXEL_STD, ModifiedResNet, TextTower, VisionTransformer, normalised
-from chashka.nets.configs import CLIP_PRESETS, CLIPTextConfig, CLIPVisionConfig
+from chashka.nets.clip_presets import CLIP_PRESETS
+from chashka.nets.configs import CLIPTextConfig, CLIPVisionConfig
 from golden_files import golden
 
 pytestmark = pytest.mark.torch

@@ -16,6 +16,7 @@ from chashka.nets.configs import (
     TEACUP_TEXT,
     TEACUP_TEXT_HEAD,
     TEACUP_UNET,
+    TEACUP_UPSCALER,
     AutoencoderConfig,
 )
 
@@ -42,6 +43,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (TEACUP_T5, {"buckets": 6}, "multiple of 4"),
     (TEACUP_T5, {"max_distance": 8}, "max_distance 8"),
     (TEACUP_IMAGE_TOWER, {"width": 176}, "its half must be a multiple of norm_groups"),
+    (TEACUP_UPSCALER, {"blocks": 0}, "blocks is 0"),
 ]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from chashka.errors import WeightsError
 from chashka.nets import configs
+from chashka.nets.clip_presets import CLIP_PRESETS
 from chashka.nets.configs import (
-    CLIP_PRESETS,
     AutoencoderConfig,
     CLIPTextConfig,
     CLIPVisionConfig,

@@ -19,6 +19,7 @@ from chashka.nets.configs import (
     TEACUP_TEXT,
     TEACUP_TEXT_HEAD,
     TEACUP_UNET,
+    TEACUP_UPSCALER,
     AutoencoderConfig,
     UNetConfig,
 )
@@ -26,6 +27,7 @@ from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5Decoder, T5TextEncoder
 from chashka.nets.unet import UNet
+from chashka.nets.upscaler import Upscaler
 
 pytestmark = pytest.mark.torch
 
@@ -233,6 +235,26 @@ def test_image_tower() -> None:
     assert torch.allclose(pooled.norm(dim=1), torch.full((3,), 16.0), atol=1e-4)
 
 
+@torch.no_grad()
+def test_an_untrained_upscaler_is_bicubic() -> None:
+    pixels = draw(2, 4, 12, 20)
+    plain = torch.nn.functional.interpolate(pixels, scale_factor=2.0, mode="bicubic", align_corners=False)
+    assert torch.equal(Upscaler(TEACUP_UPSCALER)(pixels), plain)
+    enlarged = built(Upscaler(TEACUP_UPSCALER))(pixels)
+    assert enlarged.shape == (2, 4, 24, 40) and not torch.allclose(enlarged, plain, atol=1e-2)
+
+
+@torch.no_grad()
+def test_nothing_beyond_its_reach_changes_what_the_upscaler_says() -> None:
+    config = replace(TEACUP_UPSCALER, width=8, blocks=2)
+    net, pixels = built(Upscaler(config)), draw(1, 4, 8, 40)
+    other = pixels.clone()
+    other[..., 30] += 1
+    changed = (net(other) - net(pixels)).abs().amax((0, 1, 2)) > 0
+    places = torch.nonzero(changed).squeeze(1) // 2
+    assert 30 - config.reach == int(places.min()) and int(places.max()) == 30 + config.reach
+
+
 # With its extras off a teacup network is an original one
 
 
@@ -283,6 +305,7 @@ def components() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, ...]]]:
         "text_head": (KandinskyTextHead(TEACUP_TEXT_HEAD), (wide, pooled, narrow)),
         "unet": (UNet(TEACUP_UNET), (latents, torch.zeros(1), torch.zeros(1, 64, 256), pooled)),
         "picture": (ImageTower(TEACUP_IMAGE_TOWER), (torch.zeros(1, 4, 64, 64),)),
+        "upscaler": (Upscaler(TEACUP_UPSCALER), (torch.zeros(1, 4, 256, 256),)),
         "T5 decoder (training)": (T5Decoder(TEACUP_T5), (ids, narrow, mask)),
     }
 

@@ -80,7 +80,10 @@ def test_readmes_have_the_same_headings_and_rows() -> None:
     assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize(("guide", "commands"), [("draw.md", {"draw"}), ("edit.md", {"vary", "mix", "extend"}), ("train.md", {"train", "export"})])
+@pytest.mark.parametrize(
+    ("guide", "commands"),
+    [("draw.md", {"draw"}), ("edit.md", {"vary", "mix", "extend"}), ("train.md", {"train", "export"})],
+)
 def test_every_flag_is_in_its_guide_and_no_other(guide: str, commands: set[str]) -> None:
     """All flags of the guide's own commands are named, and no flag that none of the commands it shows has."""
     text = without_prose((ROOT / "docs" / "guides" / guide).read_text(encoding="utf-8"))

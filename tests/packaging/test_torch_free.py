@@ -17,7 +17,13 @@ NEEDS_EXTRA = (
     "chashka.nets",
     "chashka.training",
 )
-BASE_ALL_THE_SAME = ("chashka.nets", "chashka.nets.configs", "chashka.training", "chashka.training.recipes")
+BASE_ALL_THE_SAME = (
+    "chashka.nets",
+    "chashka.nets.clip_presets",
+    "chashka.nets.configs",
+    "chashka.training",
+    "chashka.training.recipes",
+)
 
 WALK = """
 import importlib, importlib.abc, json, pkgutil, sys, traceback

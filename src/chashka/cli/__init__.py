@@ -1,4 +1,4 @@
-"""The command line: one file per group of commands (``draw``; ``vary``, ``mix``, ``extend``; ``models``; ``train`` …).
+"""The command line: one file per group of commands (``draw``; ``vary``, ``mix``, ``extend``; ``upscale``; ``models``; ``train`` …).
 
 ``main`` is the click group and the program: what people can act on is printed in one line on stderr, with the exit code of
 its error; anything else is a bug and keeps its traceback.
@@ -24,6 +24,7 @@ from chashka.cli.evaluate_quality import COMMANDS
 from chashka.cli.export import export
 from chashka.cli.models import models
 from chashka.cli.train import train
+from chashka.cli.upscale import upscale
 from chashka.errors import ChashkaError
 
 STOPPED = 130
@@ -96,5 +97,5 @@ def main() -> None:
 
 for command in COMMANDS:
     evaluate.add_command(command)
-for command in (draw, vary, mix, extend, models, doctor, data, train, export, evaluate):
+for command in (draw, vary, mix, extend, upscale, models, doctor, data, train, export, evaluate):
     main.add_command(command)

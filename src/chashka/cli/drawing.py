@@ -45,13 +45,7 @@ SIZE = [
         "--size", help="WIDTHxHEIGHT of the result in pixels, 64 to 2048. Default: the model's, or the picture's."
     )
 ]
-REST = [
-    click.option(
-        "--background", default="transparent", show_default=True, help="transparent, a colour name, or #rrggbb."
-    ),
-    click.option(
-        "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable."
-    ),
+MODEL = [
     click.option(
         "--model",
         default=None,
@@ -62,6 +56,8 @@ REST = [
     click.option(
         "--precision", help="Numbers that the engine computes with, such as f32 or bf16. Default: the engine's."
     ),
+]
+OUT = [
     click.option(
         "--out",
         type=FILE,
@@ -69,9 +65,20 @@ REST = [
         help="A file (.png, .jpg, .webp, .svg; replaced if it exists), or a folder, where nothing is ever replaced."
         "  [default: .]",
     ),
+]
+REPORT = [click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")]
+REST = [
+    click.option(
+        "--background", default="transparent", show_default=True, help="transparent, a colour name, or #rrggbb."
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable."
+    ),
+    *MODEL,
+    *OUT,
     click.option("--svg", is_flag=True, help="Write each picture as curves too, traced; needs the extra [svg]."),
     click.option("--grid", is_flag=True, help="Write all pictures on one sheet too."),
-    click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object."),
+    *REPORT,
 ]
 
 
@@ -101,7 +108,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     name = model or families.DEFAULT
     size = _size(fields.pop("size", None))
     request = _request(families.options(name), {**fields, **size, **_settings(settings)})
-    folder, file_name = _target(out, svg)
+    folder, file_name = target(out, svg)
     read = inputs()
     bundle = families.load(name, engine=engine, device=device, precision=precision, cache_dir=cache_dir())
     loaded = time.perf_counter()
@@ -181,7 +188,7 @@ class _Files:
         return [*self.pictures, *self.traced, *([] if self.sheet is None else [self.sheet])]
 
 
-def _target(out: Path, svg: bool) -> tuple[Path, str | None]:
+def target(out: Path, svg: bool) -> tuple[Path, str | None]:
     """(folder, None) or (folder, file name), checked as far as possible before anything is drawn.
 
     A path with a picture's suffix is a file unless a folder of that name exists.

@@ -20,6 +20,7 @@ WEIGHTS = click.Path(path_type=Path)
 @click.option("--t5", type=WEIGHTS, required=True, help="Weights of the T5-style encoder's run.")
 @click.option("--unet", type=WEIGHTS, required=True, help="Weights of the U-Net's run.")
 @click.option("--picture", type=WEIGHTS, help="Weights of the picture encoder's run, for chashka vary and mix.")
+@click.option("--upscaler", type=WEIGHTS, help="Weights of the upscaler's run, for chashka upscale.")
 @click.option(
     "--latents",
     type=FILE,
@@ -41,6 +42,7 @@ def export(
     t5: Path,
     unet: Path,
     picture: Path | None,
+    upscaler: Path | None,
     latents: Path | None,
     out: Path,
     precisions: tuple[str, ...],
@@ -56,7 +58,7 @@ def export(
         raise MissingExtraError("torch", "chashka export")
     from chashka.training.ship import Finished, ship
 
-    for written in ship(Finished(autoencoder, clip, t5, unet, latents, picture), out, precision):
+    for written in ship(Finished(autoencoder, clip, t5, unet, latents, picture, upscaler), out, precision):
         click.echo(f"{written.weights}  {written.weights.stat().st_size / 1e6:.1f} MB  {written.sha256[:16]}")
 
 

@@ -14,7 +14,9 @@ WEIGHTS = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("stage", type=click.Choice(["autoencoder", "clip", "t5", "picture", "unet", "distil", "judge"]))
+@click.argument(
+    "stage", type=click.Choice(["autoencoder", "clip", "t5", "picture", "upscale", "unet", "distil", "judge"])
+)
 @click.option("--recipe", help="A recipe's name or JSON file. Default: the stage's own recipe.")
 @click.option("--shards", type=FOLDER, help="Folder made by chashka data build.")
 @click.option("--run", type=FOLDER, help="Folder of the run; the same folder again goes on where it stopped.")
@@ -25,7 +27,7 @@ WEIGHTS = click.Path(path_type=Path)
     "--frozen",
     multiple=True,
     metavar="STAGE=WEIGHTS",
-    help="Weights of earlier stages, for clip, picture, unet, distil and judge.",
+    help="Weights of earlier stages, for clip, picture, upscale, unet, distil and judge.",
 )
 @click.option("--show-recipe", is_flag=True, help="Print the recipe as JSON and stop: a start for your own.")
 def train(
@@ -39,7 +41,7 @@ def train(
     frozen: tuple[str, ...],
     show_recipe: bool,
 ) -> None:
-    """Train a stage of the embedded models: autoencoder, clip, t5, unet, then distil; picture on top of clip; or a judge.
+    """Train a stage of the embedded models: autoencoder, clip, t5, unet, then distil; picture on top of clip; upscale; a judge.
 
     \b
     chashka train autoencoder --shards data/shards --run runs/autoencoder --minutes 60

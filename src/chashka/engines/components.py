@@ -40,6 +40,7 @@ CLASSES: frozenset[str] = frozenset(
         "nets.multilingual:T5TextEncoder",
         "nets.kandinsky_text:KandinskyTextHead",
         "nets.unet:UNet",
+        "nets.upscaler:Upscaler",
     }
 )
 """A weight file can name these classes and no other: it must never choose what is imported."""
@@ -73,6 +74,7 @@ WIDE: dict[str, tuple[str, ...]] = {
     "nets.multilingual:T5TextEncoder": ("relative.",),
     "nets.kandinsky_text:KandinskyTextHead": ("proj.", "to_model_dim.", "to_model_dim2."),
     "nets.unet:UNet": ("time_embed.", "input_blocks.0.", "out."),
+    "nets.upscaler:Upscaler": ("conv_in.", "conv_out."),
 }
 """Beginnings of the names of weights that stay float16 in an int8 file, by class: first and last layers, tables of places."""
 

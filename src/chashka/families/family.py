@@ -65,6 +65,17 @@ class PictureEncoder(Protocol):
         """uint8 (H, W, 4) each, straight alpha → float32 (B, D)."""
 
 
+class Upscaler(Protocol):
+    """Doubles pictures."""
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away something can still change a place: so much around a tile makes it equal to the whole."""
+
+    def enlarge(self, pixels: Array) -> Array:
+        """float32 (B, 4, H, W), premultiplied in [-1, 1] → (B, 4, 2H, 2W), about [-1, 1]."""
+
+
 @dataclass(frozen=True, slots=True)
 class Preset:
     """One model of a family.
@@ -136,8 +147,8 @@ class Bundle:
     """What is loaded.
 
     defaults: fields that requests leave open, the model's own. rows: how many pictures are drawn in one call at most.
-    masked: the network takes the mask and what is kept as channels (an inpainting network). picture: None where the model
-    has no picture encoder.
+    masked: the network takes the mask and what is kept as channels (an inpainting network). picture, upscaler:
+    None where the model has none.
     """
 
     family: Family
@@ -150,6 +161,7 @@ class Bundle:
     engine: str = ""
     masked: bool = False
     picture: PictureEncoder | None = None
+    upscaler: Upscaler | None = None
 
     @property
     def model(self) -> str:

@@ -8,11 +8,12 @@ equal files.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -24,15 +25,44 @@ from chashka.errors import FileError
 from chashka.request import Picture
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+TRAINED, COMPOSED, ALTERED = (
+    "trainedAlgorithmicMedia",
+    "compositeWithTrainedAlgorithmicMedia",
+    "algorithmicallyEnhanced",
+)
+"""IPTC's codes for a picture that a model made, that it made parts of, and that an algorithm altered."""
 NAMESPACE = "urn:chashka:1"
 CHUNK = "chashka"
 XMP_CHUNK = "XML:com.adobe.xmp"
 USER_COMMENT = 0x9286
 EXIF_IFD = 0x8769
 SOFTWARE = 0x0131
-_LONGEST_XMP = 65_536
+_LONGEST_XMP = 65_000  # a JPEG segment has 65,533 bytes
+_LONGEST_PARAMETERS = 16_000
 _OURS = re.compile(r'chashka:request=("[^"<>]*"|\'[^\'<>]*\')')
+_MARK = re.compile(r"digitalsourcetype/(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)\b")
+_SIZE = re.compile(r"\bSize: \d+x\d+(?=, |$)(?!.*\n)")  # in the last line alone: prompts may say anything
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What is written into a file. kind: the last part of IPTC's digital source type. own: :func:`describe` as JSON, and
+    parameters, the A1111 text: None for a picture that was not drawn here."""
+
+    kind: str
+    prompt: str = ""
+    own: str | None = None
+    parameters: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a file says: our JSON in a text chunk, XMP (its beginning), the A1111 text."""
+
+    text: str | None
+    packet: str
+    parameters: str | None
 
 
 def describe(picture: Picture) -> dict[str, Any]:
@@ -70,13 +100,19 @@ def a1111_parameters(picture: Picture) -> str:
 
 
 def xmp_packet(picture: Picture, *, own: bool = True) -> bytes:
+    """XMP of a picture that was drawn here; see :func:`xmp`."""
+    return xmp(label_of(picture), own=own)
+
+
+def xmp(label: Label, *, own: bool = True) -> bytes:
     """XMP with the IPTC digital source type (made by a trained model, or composed with one), the tool and the prompt.
 
     own: carry our JSON too, for formats without text chunks.
     """
-    kind = "compositeWithTrainedAlgorithmicMedia" if picture.edited else "trainedAlgorithmicMedia"
-    ours = f"\n    xmlns:chashka={quoteattr(NAMESPACE)} chashka:request={_attribute(own_json(picture))}" if own else ""
-    prompt = html.escape(printable(picture.request.prompt), quote=False)
+    ours = ""
+    if own and label.own is not None:
+        ours = f"\n    xmlns:chashka={quoteattr(NAMESPACE)} chashka:request={_attribute(label.own)}"
+    prompt = html.escape(printable(label.prompt), quote=False)
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
@@ -86,7 +122,7 @@ def xmp_packet(picture: Picture, *, own: bool = True) -> bytes:
         '    xmlns:dc="http://purl.org/dc/elements/1.1/"\n'
         '    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"\n'
         f'    xmp:CreatorTool="chashka {chashka.__version__}"\n'
-        f'    Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}{kind}"{ours}>\n'
+        f'    Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}{label.kind}"{ours}>\n'
         f'   <dc:description><rdf:Alt><rdf:li xml:lang="x-default">{prompt}</rdf:li></rdf:Alt></dc:description>\n'
         "  </rdf:Description>\n"
         " </rdf:RDF>\n"
@@ -95,16 +131,23 @@ def xmp_packet(picture: Picture, *, own: bool = True) -> bytes:
     ).encode()
 
 
+def label_of(picture: Picture) -> Label:
+    """The label of a picture that was drawn here."""
+    kind = COMPOSED if picture.edited else TRAINED
+    return Label(kind, picture.request.prompt, own_json(picture), a1111_parameters(picture))
+
+
 def own_json(picture: Picture) -> str:
-    """:func:`describe` as JSON with sorted keys; letters stay letters."""
-    return json.dumps(describe(picture), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    """:func:`describe` as JSON."""
+    return _compact(describe(picture))
 
 
-def exif_block(picture: Picture) -> Image.Exif:
+def exif_block(label: Label) -> Image.Exif:
     """EXIF with the A1111 text as UserComment (``UNICODE`` and UTF-16, big endian) and our name as Software."""
     exif = Image.Exif()
     exif[SOFTWARE] = f"chashka {chashka.__version__}"
-    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + a1111_parameters(picture).encode("utf-16-be")
+    if label.parameters is not None:
+        exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + label.parameters.encode("utf-16-be")
     return exif
 
 
@@ -113,13 +156,61 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 
     Raises FileError if the file cannot be opened as a picture.
     """
+    return _own(_told(path))
+
+
+def enlarged_label(path: str | Path, by: int, model: str, size: tuple[int, int]) -> Label:
+    """The label of the picture in ``path`` for what ``model`` made of it, ``by`` times as large: (width, height) now.
+
+    What the file says of how it was drawn stays, with one entry more in our list ``upscaled``. The mark that a trained
+    model made it, or a part of it, stays whoever set it; any other picture is marked as altered by an algorithm. Raises
+    FileError as :func:`read_metadata`.
+    """
+    told = _told(path)
+    found = _MARK.search(told.packet)
+    own = _own(told)
+    if own is None:
+        return Label(found.group(1) if found else ALTERED)
+    before = own.get("upscaled")
+    step = {"by": by, "model": model}
+    text = _compact(own | {"upscaled": [*(before if isinstance(before, list) else []), step]})
+    request = own.get("request")
+    prompt = request.get("prompt") if isinstance(request, dict) else None
+    kind = found.group(1) if found else COMPOSED if own.get("sources") else TRAINED
+    parameters = None
+    if told.parameters is not None and len(told.parameters) <= _LONGEST_PARAMETERS:
+        parameters = _SIZE.sub(f"Size: {size[0]}x{size[1]}", told.parameters)
+    label = Label(kind, prompt if isinstance(prompt, str) else "", text, parameters)
+    return label if _can_be_written(label) else Label(kind)
+
+
+def _can_be_written(label: Label) -> bool:
+    """Whether a label that a file brought fits into files again: anything can stand in a file."""
     try:
-        text, packet = _svg_texts(Path(path)) if Path(path).suffix.lower() == ".svg" else _picture_texts(path)
+        sizes = [len(xmp(label)), *(len((text or "").encode()) for text in (label.own, label.parameters))]
+        return max(sizes) <= _LONGEST_XMP
+    except UnicodeEncodeError:
+        return False
+
+
+def _compact(values: dict[str, Any]) -> str:
+    """JSON with sorted keys; letters stay letters."""
+    return json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _told(path: str | Path) -> _Told:
+    """What a file says, as it stands there."""
+    try:
+        return _svg_told(Path(path)) if Path(path).suffix.lower() == ".svg" else _picture_told(path)
     except Exception as error:  # see reading.py: Pillow raises nearly anything
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise FileError(f"cannot read {str(path)!r}: {reason}") from error
+
+
+def _own(told: _Told) -> dict[str, Any] | None:
+    text = told.text
     if text is None:
-        found = _OURS.search(packet[:_LONGEST_XMP])
+        found = _OURS.search(told.packet)
         text = html.unescape(found.group(1)[1:-1]) if found else None
     if text is None:
         return None
@@ -135,20 +226,26 @@ def printable(text: str) -> str:
     return _NOT_XML.sub("", text)
 
 
-def _picture_texts(path: str | Path) -> tuple[str | None, str]:
-    """(our JSON or None, XMP or nothing) of a PNG, JPEG or WebP file."""
+def _picture_told(path: str | Path) -> _Told:
+    """Of a PNG, JPEG or WebP file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            text, parameters = image.info.get(CHUNK), image.info.get("parameters")
             packet = image.info.get("xmp") or image.info.get(XMP_CHUNK) or b""
-            return image.info.get(CHUNK), packet if isinstance(packet, str) else packet.decode("utf-8", "replace")
+            if parameters is None:
+                with contextlib.suppress(Exception):  # damaged EXIF is no reason to refuse a picture
+                    comment = image.getexif().get_ifd(EXIF_IFD)[USER_COMMENT]
+                    parameters = comment.removeprefix(b"UNICODE\0").decode("utf-16-be")
+    xml = packet if isinstance(packet, str) else packet.decode("utf-8", "replace")
+    return _Told(text, xml[:_LONGEST_XMP], parameters if isinstance(parameters, str) else None)
 
 
-def _svg_texts(path: Path) -> tuple[None, str]:
-    """(None, XMP or nothing) of an SVG file of ours; the title before it cannot hold a tag, so none is mistaken for it."""
+def _svg_told(path: Path) -> _Told:
+    """Of an SVG file of ours; the title before its metadata cannot hold a tag, so none is mistaken for it."""
     with path.open("rb") as file:
         start = file.read(2 * _LONGEST_XMP)
-    return None, start.decode("utf-8", "replace").partition("<metadata>")[2]
+    return _Told(None, start.decode("utf-8", "replace").partition("<metadata>")[2][:_LONGEST_XMP], None)
 
 
 def _quoted(value: str) -> str:

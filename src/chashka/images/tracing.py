@@ -16,9 +16,8 @@ from PIL import Image
 
 import chashka
 from chashka.errors import MissingExtraError
-from chashka.images.metadata import printable, xmp_packet
+from chashka.images.metadata import Label, printable, xmp
 from chashka.images.pixels import resize
-from chashka.request import Picture
 
 COLOURS = 16
 """A traced picture has so many colours at most: more give shapes that only noise separates."""
@@ -43,8 +42,8 @@ def require_tracer() -> None:
         raise MissingExtraError("svg", "writing SVG files") from None
 
 
-def svg_document(pixels: NDArray[np.uint8], picture: Picture) -> bytes:
-    """uint8 (H, W, 3 or 4), straight alpha → an SVG file with the metadata of ``picture``; what is transparent stays empty.
+def svg_document(pixels: NDArray[np.uint8], label: Label) -> bytes:
+    """uint8 (H, W, 3 or 4), straight alpha → an SVG file that says what ``label`` does; what is transparent stays empty.
 
     Its size in pixels is that of ``pixels``. Equal pictures give equal files. Raises MissingExtraError without vtracer.
     """
@@ -54,12 +53,8 @@ def svg_document(pixels: NDArray[np.uint8], picture: Picture) -> bytes:
     scale = min(2.0, LONGEST / max(height, width))
     columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
     paths = _trace(reduce_colours(resize(pixels, columns, rows), palette_of(pixels)), max(1.0, scale))
-    request = picture.request
-    title = html.escape(printable(request.prompt), quote=False) or f"Picture {picture.index} of the seed {picture.seed}"
-    model = f" by the model {picture.model}" if picture.model else ""
-    about = (
-        f"Drawn{model} with chashka {chashka.__version__}, seed {picture.seed}; traced from {width}x{height} pixels."
-    )
+    title = html.escape(printable(label.prompt), quote=False) or "Picture"
+    about = f"Traced from {width}x{height} pixels with chashka {chashka.__version__}."
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<svg xmlns="http://www.w3.org/2000/svg" version="1.1" width="{width}" height="{height}"'
@@ -67,7 +62,7 @@ def svg_document(pixels: NDArray[np.uint8], picture: Picture) -> bytes:
         f"<title>{title}</title>",
         f"<desc>{html.escape(printable(about), quote=False)}</desc>",
         "<metadata>",
-        xmp_packet(picture).decode(),
+        xmp(label).decode(),
         "</metadata>",
         *paths,
         "</svg>\n",

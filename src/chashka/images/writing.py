@@ -11,6 +11,7 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from chashka.errors import FileError, InputError
-from chashka.images.metadata import CHUNK, XMP_CHUNK, a1111_parameters, exif_block, own_json, xmp_packet
+from chashka.images.metadata import CHUNK, XMP_CHUNK, Label, exif_block, label_of, xmp
 from chashka.images.pixels import flatten
 from chashka.images.tracing import svg_document
 from chashka.request import Picture
@@ -29,7 +30,15 @@ _LONGEST_SLUG = 100
 """Bytes of UTF-8: file names may have 255, and seed, number and suffix need some."""
 
 
-def save(picture: Picture, path: str | Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Pixels, uint8 (H, W, 3 or 4), and what the file shall say of them: for pictures that are no answer to a request."""
+
+    pixels: NDArray[np.uint8]
+    label: Label
+
+
+def save(picture: Picture | Labelled, path: str | Path) -> Path:
     """Write a picture with its metadata; the suffix decides the format. An existing file is replaced in one moment.
 
     JPEG has no transparency: transparent parts become white. SVG is traced from the picture (tracing.py). Raises FileError
@@ -37,19 +46,19 @@ def save(picture: Picture, path: str | Path) -> Path:
     suffix that is not known; MissingExtraError for SVG without the extra [svg].
     """
     target = Path(path)
-    data = encode(picture.pixels, picture, target)
+    data = encode(picture.pixels, _label(picture), target)
     _put(target, data, lambda part: os.replace(part, target))  # noqa: PTH105
     return target
 
 
-def save_new(picture: Picture, folder: str | Path, name: str, suffix: str = ".png") -> Path:
+def save_new(picture: Picture | Labelled, folder: str | Path, name: str, suffix: str = ".png") -> Path:
     """Write a picture as ``name`` in ``folder`` (made if it is not there), or as ``name-2``, ``name-3`` … if that exists."""
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder {str(place)!r}: {error.strerror or error}") from error
-    data = encode(picture.pixels, picture, place / (name + suffix))
+    data = encode(picture.pixels, _label(picture), place / (name + suffix))
     chosen: list[Path] = []
 
     def publish(part: str) -> None:
@@ -65,22 +74,28 @@ def save_new(picture: Picture, folder: str | Path, name: str, suffix: str = ".pn
     return chosen[0]
 
 
-def encode(pixels: NDArray[np.uint8], picture: Picture, target: Path) -> bytes:
-    """The bytes of a file: ``pixels`` (H, W, 3 or 4) in the format of ``target``'s suffix with the metadata of ``picture``."""
+def _label(picture: Picture | Labelled) -> Label:
+    return picture.label if isinstance(picture, Labelled) else label_of(picture)
+
+
+def encode(pixels: NDArray[np.uint8], label: Label, target: Path) -> bytes:
+    """The bytes of a file: ``pixels`` (H, W, 3 or 4) in the format of ``target``'s suffix with what ``label`` says."""
     file_format = SUFFIXES.get(target.suffix.lower())
     if file_format is None:
         raise InputError(f"out: {target.name!r} has no suffix that is known; allowed: {', '.join(SUFFIXES)}")
     if file_format == "SVG":
-        return svg_document(pixels, picture)
+        return svg_document(pixels, label)
     out = io.BytesIO()
     if file_format == "PNG":
         info = PngImagePlugin.PngInfo()
-        info.add_text("parameters", a1111_parameters(picture))
-        info.add_text(CHUNK, own_json(picture))
-        info.add_itxt(XMP_CHUNK, xmp_packet(picture, own=False).decode())
+        if label.parameters is not None:
+            info.add_text("parameters", label.parameters)
+        if label.own is not None:
+            info.add_text(CHUNK, label.own)
+        info.add_itxt(XMP_CHUNK, xmp(label, own=False).decode())
         Image.fromarray(pixels).save(out, "PNG", pnginfo=info)
         return out.getvalue()
-    options: dict[str, Any] = {"exif": exif_block(picture), "xmp": xmp_packet(picture)}
+    options: dict[str, Any] = {"exif": exif_block(label), "xmp": xmp(label)}
     if file_format == "JPEG":
         Image.fromarray(flatten(pixels)).save(out, "JPEG", quality=95, subsampling=0, **options)
     else:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from chashka.errors import InputError, WeightsError
 from chashka.nets import checks
@@ -227,6 +227,23 @@ class ImageTowerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UpscalerConfig:
+    """The network that doubles a picture's width and height: ``blocks`` residual blocks of ``width`` channels."""
+
+    in_channels: int = 4
+    width: int = 48
+    blocks: int = 8
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "in_channels", "width", "blocks")
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away something can still change a place: every 3×3 convolution looks one further."""
+        return 2 * self.blocks + 2
+
+
+@dataclass(frozen=True, slots=True)
 class CLIPTextConfig:
     """CLIP's text tower (openai/CLIP ``model.py``; open_clip keeps its key names); the defaults are ViT-B/32's.
 
@@ -327,35 +344,7 @@ TEACUP_TEXT_HEAD = TextHeadConfig(tokens1=256, pooled1=256, tokens2=192, context
 TEACUP_TEXT = TextEncoderConfig()
 TEACUP_T5 = T5Config()
 TEACUP_IMAGE_TOWER = ImageTowerConfig()
-
-
-CLIPPair: TypeAlias = tuple[CLIPTextConfig, CLIPVisionConfig]
-"""The text tower and the picture tower of one model."""
-
-
-def _clip_resnet(layers: tuple[int, ...], width: int, resolution: int, text: int, embed: int) -> CLIPPair:
-    tower = CLIPVisionConfig(resolution=resolution, layers=layers, width=width, embed=embed)
-    return CLIPTextConfig(width=text, heads=text // 64, embed=embed), tower
-
-
-_LARGE = CLIPTextConfig(width=768, heads=12, embed=768)
-# As published: the sizes lie in the weight files of openai/CLIP; ViT-H/14 is open_clip's model_configs/ViT-H-14.json,
-# read as Stable Diffusion 2 reads it (penultimate layer, then the final norm).
-CLIP_PRESETS: dict[str, CLIPPair] = {
-    "RN50": _clip_resnet((3, 4, 6, 3), 64, 224, 512, 1024),
-    "RN101": _clip_resnet((3, 4, 23, 3), 64, 224, 512, 512),
-    "RN50x4": _clip_resnet((4, 6, 10, 6), 80, 288, 640, 640),
-    "RN50x16": _clip_resnet((6, 8, 18, 8), 96, 384, 768, 768),
-    "RN50x64": _clip_resnet((3, 15, 36, 10), 128, 448, 1024, 1024),
-    "ViT-B/32": (CLIPTextConfig(), CLIPVisionConfig()),
-    "ViT-B/16": (CLIPTextConfig(), CLIPVisionConfig(patch=16)),
-    "ViT-L/14": (_LARGE, CLIPVisionConfig(layers=24, width=1024, patch=14, embed=768)),
-    "ViT-L/14@336px": (_LARGE, CLIPVisionConfig(resolution=336, layers=24, width=1024, patch=14, embed=768)),
-    "OpenCLIP-ViT-H/14": (
-        CLIPTextConfig(width=1024, heads=16, layers=24, embed=1024, activation="gelu", skip_last=1),
-        CLIPVisionConfig(layers=32, width=1280, patch=14, embed=1024, head_width=80, activation="gelu"),
-    ),
-}
+TEACUP_UPSCALER = UpscalerConfig()
 
 
 def to_json(config: Any) -> str:

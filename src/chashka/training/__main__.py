@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="STAGE=WEIGHTS",
-        help="weights of earlier stages (clip, picture, unet, distil, judge)",
+        help="weights of earlier stages (clip, picture, upscale, unet, distil, judge)",
     )
     return made
 

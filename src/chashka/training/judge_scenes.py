@@ -13,7 +13,7 @@ from torch import nn
 
 from chashka.training.arithmetic import autocast
 from chashka.training.loop import generator
-from chashka.training.pictures import Pictures, shrink, to_network
+from chashka.training.pictures import Pictures, shrink, to_bytes, to_network
 from chashka.training.scenes import Composed
 
 LEAST = 0.25
@@ -185,7 +185,7 @@ def decoded(
             rows = [latents + 0.05 * noise]
             if i % keep == 0 and len(worn) < blurred:
                 rows.append(NOISY[0] * latents + NOISY[1] * noise)
-            out = _bytes(decoder(torch.cat(rows)).float(), size)
+            out = shrink(to_bytes(decoder(torch.cat(rows)).float()), size)
         clean.append(out[:1])
         worn.append(out[1:])
     tensors = {"clean": torch.cat(clean), "worn": torch.cat(worn)}
@@ -193,12 +193,6 @@ def decoded(
     save_file(tensors, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
     return tensors
-
-
-def _bytes(network: torch.Tensor, size: int) -> torch.Tensor:
-    unit = network.clamp(-1, 1) * 0.5 + 0.5
-    unit[:, :3] = torch.minimum(unit[:, :3], unit[:, 3:])
-    return shrink((unit * 255).round().to(torch.uint8), size)
 
 
 def focal(logits: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:

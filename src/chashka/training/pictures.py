@@ -96,6 +96,13 @@ def to_network(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float() / 127.5 - 1
 
 
+def to_bytes(network: torch.Tensor) -> torch.Tensor:
+    """float (B, 4, H, W), about [-1, 1] → uint8 premultiplied: within range, no colour brighter than its alpha."""
+    unit = network.clamp(-1, 1) * 0.5 + 0.5
+    unit[:, :3] = torch.minimum(unit[:, :3], unit[:, 3:])
+    return (unit * 255).round().to(torch.uint8)
+
+
 def on_colour(network: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     """Composite premultiplied RGBA in [-1, 1] (B, 4, H, W) over ``colour`` (B, 3, 1, 1) in [0, 1] → RGB in [0, 1]."""
     unit = network * 0.5 + 0.5

@@ -10,7 +10,6 @@ import dataclasses
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from chashka.errors import TrainingError
 from chashka.nets.configs import (
@@ -21,6 +20,7 @@ from chashka.nets.configs import (
     TEACUP_TEXT,
     TEACUP_TEXT_HEAD,
     TEACUP_UNET,
+    TEACUP_UPSCALER,
     AutoencoderConfig,
     ImageTowerConfig,
     JudgeConfig,
@@ -28,46 +28,11 @@ from chashka.nets.configs import (
     TextEncoderConfig,
     TextHeadConfig,
     UNetConfig,
+    UpscalerConfig,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Optimiser:
-    """``kind``, adamw or muon (optimisers.py), and its schedule.
-
-    The learning rate is a function of the run's share s in [0, 1] alone.
-
-    ``warmup_steps`` rise linearly from 0; then constant; then over the last ``decay_share`` linearly to 0.
-    ``ema_rel`` is EDM2's sigma_rel (arXiv 2312.02696, eq. 123-126): the width of the power-function average relative to
-    the run so far. ``clip`` bounds the gradient's global norm.
-    """
-
-    lr: float = 6e-4
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    decay_share: float = 0.25
-    clip: float = 1.0
-    ema_rel: float = 0.10
-    kind: str = "adamw"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What every stage shares: seed, batch, length and how often to log, save and look.
-
-    ``steps`` is the length of the whole run; 0 means that the length is ``minutes`` of training time, over all slices.
-    With ``steps`` a CPU run is deterministic and resumes with an identical loss curve.
-    """
-
-    seed: int = 0
-    batch: int = 128
-    steps: int = 0
-    minutes: float = 60.0
-    log_every: int = 20
-    save_minutes: float = 2.0
-    look_minutes: float = 5.0
-    optimiser: Optimiser = field(default_factory=Optimiser)
+from chashka.training.fields import build
+from chashka.training.run import Optimiser as Optimiser  # the words that recipes are written in come from here
+from chashka.training.run import Run as Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +115,38 @@ class PictureRecipe:
     temperature: float = 20.0
     regression: float = 2.0
     ground: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleRecipe:
+    """Pictures at half their size back to the whole; see training/upscale.py.
+
+    ``crop``: side of what the network sees, in pixels. ``degraded``: share of presentations whose input is worse than a
+    halved drawing: as the frozen autoencoder gives it back where that was kept, which is of the share ``decoded`` of
+    all pictures, otherwise a little blurred. ``ground``: share on a plain colour, as pictures without alpha are. ``alpha``,
+    ``gradient``: weights of these losses beside that of the pixels.
+    """
+
+    stage: str = "upscale"
+    run: Run = field(
+        default_factory=lambda: Run(
+            batch=16, minutes=60.0, optimiser=Optimiser(lr=1e-3, weight_decay=0.0, warmup_steps=100, decay_share=0.5)
+        )
+    )
+    network: UpscalerConfig = TEACUP_UPSCALER
+    crop: int = 48
+    degraded: float = 0.5
+    decoded: float = 0.5
+    ground: float = 0.25
+    alpha: float = 0.5
+    gradient: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.crop < 8:  # the losses look at three scales
+            raise TrainingError(f"crop is {self.crop}; allowed: 8 and more pixels")
+        for name in ("degraded", "decoded", "ground"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrainingError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,12 +298,22 @@ class JudgeRecipe:
     way: float = 1.0
 
 
-Recipe = AutoencoderRecipe | ContrastiveRecipe | T5Recipe | PictureRecipe | UNetRecipe | DistilRecipe | JudgeRecipe
+Recipe = (
+    AutoencoderRecipe
+    | ContrastiveRecipe
+    | T5Recipe
+    | PictureRecipe
+    | UpscaleRecipe
+    | UNetRecipe
+    | DistilRecipe
+    | JudgeRecipe
+)
 STAGES: dict[str, type[Recipe]] = {
     "autoencoder": AutoencoderRecipe,
     "clip": ContrastiveRecipe,
     "t5": T5Recipe,
     "picture": PictureRecipe,
+    "upscale": UpscaleRecipe,
     "unet": UNetRecipe,
     "distil": DistilRecipe,
     "judge": JudgeRecipe,
@@ -319,6 +326,7 @@ RECIPES: dict[str, Recipe] = {
     "clip": ContrastiveRecipe(),
     "t5": T5Recipe(),
     "picture": PictureRecipe(),
+    "upscale": UpscaleRecipe(),
     "unet": UNetRecipe(),
     "unet-96": UNetRecipe(
         network=replace(TEACUP_UNET, width=96),
@@ -358,7 +366,7 @@ def from_json(text: str, where: str = "recipe") -> Recipe:
     if stage not in STAGES:
         raise TrainingError(f"{where}: stage is {stage!r}; allowed: {', '.join(STAGES)}")
     kept = {name: value for name, value in values.items() if name not in RETIRED.get(stage, ())}
-    built: Recipe = _build(STAGES[stage], kept, where)
+    built: Recipe = build(STAGES[stage], kept, where)
     return built
 
 
@@ -373,30 +381,3 @@ def load(name_or_file: str, stage: str) -> Recipe:
     if recipe.stage != stage:
         raise TrainingError(f"recipe {name_or_file!r} is for the stage '{recipe.stage}', asked was '{stage}'")
     return recipe
-
-
-def _build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise TrainingError(f"{where}: unknown field {', '.join(unknown)}; allowed: {', '.join(known)}")
-    template = cls() if _has_defaults(cls) else None
-    built: dict[str, Any] = {}
-    for name, value in values.items():
-        default = getattr(template, name) if template is not None else None
-        if dataclasses.is_dataclass(default) and isinstance(value, dict):
-            full = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)} | value
-            built[name] = _build(type(default), full, f"{where}.{name}")
-        elif isinstance(value, list):
-            built[name] = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        else:
-            built[name] = value
-    try:
-        return cls(**built)
-    except (TypeError, ValueError) as error:
-        raise TrainingError(f"{where}: {error}") from error
-
-
-def _has_defaults(cls: type[Any]) -> bool:
-    missing = dataclasses.MISSING
-    return all(f.default is not missing or f.default_factory is not missing for f in dataclasses.fields(cls))

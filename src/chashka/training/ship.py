@@ -24,9 +24,17 @@ from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
+from chashka.nets.upscaler import Upscaler
 from chashka.training.origin import KEYS
 from chashka.training.picture import anchor
-from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, PictureRecipe, T5Recipe, UNetRecipe
+from chashka.training.recipes import (
+    AutoencoderRecipe,
+    ContrastiveRecipe,
+    PictureRecipe,
+    T5Recipe,
+    UNetRecipe,
+    UpscaleRecipe,
+)
 from chashka.training.stages import load_component, metadata_of, recipe_of
 
 SAME = 0.99
@@ -37,8 +45,8 @@ SAME = 0.99
 class Finished:
     """The weights of the stages: an ``average.safetensors`` or a folder of exported components each.
 
-    ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale. ``picture``: the
-    picture encoder, which a model may have or not.
+    ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale. ``picture``,
+    ``upscaler``: of what a model may have or not.
     """
 
     autoencoder: Path
@@ -47,6 +55,7 @@ class Finished:
     unet: Path
     latents: Path | None = None
     picture: Path | None = None
+    upscaler: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,7 @@ class _Part:
 
 
 def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) -> list[Exported]:
-    """Write the components of the Kandinsky teacup into ``out``: six, and ``picture`` if there is one.
+    """Write the components of the Kandinsky teacup into ``out``: six, and ``picture`` and ``upscaler`` if there are any.
 
     The same runs give the same bytes. precision: "fp16" or "int8" by component; one that is not named keeps the precision of
     the exported file it comes from, and a run's weights become fp16.
@@ -131,7 +140,11 @@ def _parts(runs: Finished) -> list[_Part]:
         _Part(head, "text_head", head_in, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
         _Part(body, "unet", body_in, ["out"], sampling, runs.unet),
     ]
-    return parts if runs.picture is None else [*parts, picture_part(runs.picture, text)]
+    if runs.picture is not None:
+        parts.append(picture_part(runs.picture, text))
+    if runs.upscaler is not None:
+        parts.append(upscaler_part(runs.upscaler))
+    return parts
 
 
 def precisions(sources: Mapping[str, Path], wanted: Mapping[str, str]) -> dict[str, str]:
@@ -177,6 +190,15 @@ def picture_part(path: Path, text: nn.Module) -> _Part:
     small = {"pixels": torch.zeros(2, recipe.network.in_channels, 64, 64)}
     metadata = {"anchor": json.dumps([round(float(value), 5) for value in known])}
     return _Part(tower, "picture", small, ["pooled"], metadata, path)
+
+
+def upscaler_part(path: Path) -> _Part:
+    """The upscaler, which knows no other component. Raises TrainingError for weights of another stage."""
+    recipe = recipe_of(path, "upscaler")
+    if not isinstance(recipe, UpscaleRecipe):
+        raise TrainingError(f"{path}: not of the stage upscale")
+    net = ready(Upscaler, recipe.network, path, "upscaler")
+    return _Part(net, "upscaler", {"pixels": torch.zeros(2, 4, 32, 32)}, ["enlarged"], {}, path)
 
 
 def provenance(path: Path, part: str) -> dict[str, str]:

@@ -47,11 +47,13 @@ from chashka.training.recipes import (
     Recipe,
     T5Recipe,
     UNetRecipe,
+    UpscaleRecipe,
     from_json,
 )
 from chashka.training.scenes import Composer, load_scenes
 from chashka.training.t5 import T5Task
 from chashka.training.unet import UNetTask
+from chashka.training.upscale import UpscaleTask, decoded_halves
 
 AVERAGE = "average.safetensors"
 """A finished slice leaves its averaged weights here, keys ``component/key``, the recipe in the metadata."""
@@ -69,7 +71,7 @@ def train(
 ) -> None:
     """Train a stage for ``minutes`` (or to its end) in the folder ``run``; calling it again goes on where it stopped.
 
-    ``start``: the weights whose components the new run begins with. ``frozen``: for the U-Net, the weights of the stages
+    ``start``: the weights whose components the new run begins with. ``frozen``: the weights of earlier stages, for the U-Net
     'autoencoder', 'clip' and 't5'. Weights are an ``average.safetensors``, or a folder of exported components (the
     package's own ``teacup/kandinsky``, say). Raises TrainingError for what does not fit.
     """
@@ -158,6 +160,8 @@ def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str
             return T5Task(recipe, captions, weights, device)
         case PictureRecipe():
             return _picture_task(recipe, shards, run, device, frozen)
+        case UpscaleRecipe():
+            return _upscale_task(recipe, shards, run, device, frozen)
         case UNetRecipe():
             return _unet_task(recipe, shards, run, device, frozen)
         case JudgeRecipe():
@@ -183,14 +187,27 @@ def _judge_task(recipe: JudgeRecipe, shards: Path, run: Path, device: str, froze
 
     extra: dict[str, torch.Tensor] = {}
     if "autoencoder" in frozen and (recipe.decoded or recipe.blurred):
-        found = recipe_of(frozen["autoencoder"], "encoder")
-        assert isinstance(found, AutoencoderRecipe)
-        encoder = load_component(Encoder(found.network), frozen["autoencoder"], "encoder").eval()
-        decoder = load_component(Decoder(found.network), frozen["autoencoder"], "decoder").eval()
+        both = _autoencoder(frozen["autoencoder"], "cpu")
         path, seed = run / "features" / "decoded.safetensors", recipe.run.seed
-        extra = decoded(path, drawings(True, None), (encoder, decoder), recipe.network.side, recipe.blurred, seed)
+        extra = decoded(path, drawings(True, None), both, recipe.network.side, recipe.blurred, seed)
     side = recipe.network.side
     return JudgeTask(recipe, scenes, drawings(True, side), drawings(False, side), device, extra)
+
+
+def _autoencoder(path: Path, device: str) -> tuple[nn.Module, nn.Module]:
+    """A trained encoder and its decoder, for use."""
+    found = recipe_of(path, "encoder")
+    assert isinstance(found, AutoencoderRecipe)
+    encoder = load_component(Encoder(found.network), path, "encoder").to(device).eval()
+    return encoder, load_component(Decoder(found.network), path, "decoder").to(device).eval()
+
+
+def _upscale_task(recipe: UpscaleRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UpscaleTask:
+    pictures, worn = load_pictures(shards), None
+    if "autoencoder" in frozen and recipe.decoded:
+        path, both = run / "features" / "decoded.safetensors", _autoencoder(frozen["autoencoder"], device)
+        worn = decoded_halves(path, pictures, both, recipe.decoded, recipe.run.seed, device)
+    return UpscaleTask(recipe, pictures, device, worn)
 
 
 def _contrastive_task(

@@ -15,7 +15,7 @@ import chashka
 from chashka.diffusion import Array, Denoise, cfg, dynamic_threshold, inpaint, mask_channels, static_threshold
 from chashka.errors import InputError
 from chashka.families.family import Bundle, Family, Plan, Preset
-from chashka.families.kandinsky.opening import COMPONENTS, PICTURE, open_teacup
+from chashka.families.kandinsky.opening import COMPONENTS, PICTURE, UPSCALER, open_teacup
 from chashka.families.kandinsky.options import Options
 from chashka.families.kandinsky.picture import mixture
 
@@ -27,7 +27,7 @@ TEACUP = Preset(
     multiple=64,
     summary="objects on transparent ground, 256x256 with alpha, in many languages",
     licence="Apache-2.0; trained on openly licensed pictures, see ATTRIBUTION.md",
-    optional=tuple(f"{PICTURE}.{suffix}" for suffix in ("xml", "safetensors")),
+    optional=tuple(f"{part}.{suffix}" for part in (PICTURE, UPSCALER) for suffix in ("xml", "safetensors")),
 )
 
 

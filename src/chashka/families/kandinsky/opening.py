@@ -1,4 +1,4 @@
-"""Opens the teacup's components with the chosen engine: six, and the picture encoder where there is one."""
+"""Opens the teacup's components with the chosen engine: six, and those of the optional ones that are there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from chashka.errors import WeightsError
 from chashka.families.kandinsky.codec import LatentCodec, stored_preview
 from chashka.families.kandinsky.picture import PictureEncoder
 from chashka.families.kandinsky.text import BLOCK, JoinedText
+from chashka.families.kandinsky.upscaler import Upscaler
 from chashka.prompts.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 COMPONENTS = ("encoder", "decoder", "text_contrastive", "text_t5", "text_head", "unet")
 PICTURE = "picture"
 """The component that a model may lack: it then draws from text, and says so where a picture is to be varied or mixed."""
+UPSCALER = "upscaler"
+"""Another one that it may lack; chashka upscale needs it, and nothing else opens it."""
 VOCABULARY = Path(chashka.__file__).parent / "teacup" / "vocabulary.tsv"
 """Every teacup reads the same words; a folder of exported components may bring others in a file of this name."""
 
@@ -45,8 +48,8 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     channels = int(json.loads(_stored(decoder, "config", preset.folder))["z_channels"])
     masked = _takes_mask(unet, channels, preset.folder)
     contrastive, t5, head = (_by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
-    there = any((preset.folder / name).is_file() for name in preset.optional)
-    picture = PictureEncoder(_by_mapping(engine.open(preset.folder, PICTURE))) if there else None
+    picture = PictureEncoder(_by_mapping(engine.open(preset.folder, PICTURE))) if _has(preset, PICTURE) else None
+    upscaler = Upscaler(lambda: engine.open(preset.folder, UPSCALER)) if _has(preset, UPSCALER) else None
     own = preset.folder / VOCABULARY.name
     vocabulary = Vocabulary.load(own if own.is_file() else VOCABULARY)
     return Bundle(
@@ -65,6 +68,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         engine=engine.name,
         masked=masked,
         picture=picture,
+        upscaler=upscaler,
     )
 
 
@@ -83,6 +87,11 @@ def stored_schedule(values: Mapping[str, Any], where: Path) -> NoiseSchedule:
             raise WeightsError(
                 f"{where}: the schedule {kind!r} is unknown; the files belong to another version of chashka"
             )
+
+
+def _has(preset: Preset, name: str) -> bool:
+    """Whether any file of an optional component is there: of half a one opening it says what is missing."""
+    return any((preset.folder / f"{name}{suffix}").is_file() for suffix in (".safetensors", ".xml"))
 
 
 def _takes_mask(unet: Graph, channels: int, where: Path) -> bool:
