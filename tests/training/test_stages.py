@@ -451,6 +451,14 @@ def test_draws_follow_their_weights_within_ranges() -> None:
     assert float((drawn[::2] == 1).float().mean()) == pytest.approx(0.75, abs=0.03)
 
 
+def test_languages_come_as_often_as_asked(shards: Path) -> None:
+    captions = load_captions(shards / "captions.safetensors")
+    captions = replace(captions, locales=["en", "pt", "sw"], locale=torch.arange(len(captions.locale)) % 3)
+    weight = captions.weight(8.0, (("pt", 3.0),))
+    assert [weight[captions.locale == i].unique().tolist() for i in range(3)] == [[8.0], [3.0], [1.0]]
+    assert torch.equal(captions.weight(8.0)[captions.locale == 1], captions.language_weight[captions.locale == 1])
+
+
 def test_concepts_are_balanced_whatever_their_number_of_rows() -> None:
     concept = torch.tensor([0, 0, 0, 0, 1, 2])
     weights = balanced(concept, 4, torch.ones(6), torch.tensor([1.0, 1.0, 2.0, 1.0]))

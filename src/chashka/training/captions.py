@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,12 @@ class Captions:
         """``ids`` int64 (B, L) and ``mask`` float32 (B, L) of some rows; L is ``length`` or the longest of them."""
         return ragged(self.ids, self.offsets, rows, length)
 
-    def weight(self, main_boost: float) -> torch.Tensor:
-        """Chance of each row among its concept's rows of its kind; rows of the main languages count ``main_boost`` fold."""
-        often = torch.tensor([name in self.main for name in self.locales])[self.locale.cpu()]
-        return self.language_weight * torch.where(often, main_boost, 1.0).to(self.language_weight.device)
+    def weight(self, main_boost: float, others: Sequence[tuple[str, float]] = ()) -> torch.Tensor:
+        """Chance of each row among its concept's rows of its kind; rows of the main languages count ``main_boost`` fold, those of
+        ``others`` (language, factor) as often as they say."""
+        factors = dict.fromkeys(self.main, main_boost) | dict(others)
+        often = torch.tensor([factors.get(name, 1.0) for name in self.locales])[self.locale.cpu()]
+        return self.language_weight * often.to(self.language_weight.device)
 
     def by_length(self, rows: torch.Tensor, parts: int = 4) -> list[torch.Tensor]:
         """The rows in ``parts`` batches of similar length, so that little is spent on padding. The order changes."""

@@ -68,7 +68,9 @@ class ContrastiveTask:
         count = len(captions.concepts)
         of_concept = concept_weights(pictures, count)
         self.draw_caption = Draw(
-            balanced(captions.concept, count, kinds * captions.weight(recipe.main_boost), of_concept).to(device)
+            balanced(captions.concept, count, kinds * captions.weight(recipe.main_boost, recipe.often), of_concept).to(
+                device
+            )
         )
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

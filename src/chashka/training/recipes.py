@@ -66,7 +66,8 @@ class ContrastiveRecipe:
     """Texts against one prototype per concept and one per style (all concepts are negatives of each other).
 
     ``temperature`` multiplies cosines. ``appearance`` of the pooled numbers say what the concept looks like
-    (training/appearance.py; needs the frozen autoencoder; 0: none do), ``looks`` is the weight of their own loss.
+    (training/appearance.py; needs the frozen autoencoder; 0: none do), ``looks`` is the weight of their own loss. The main
+    languages come ``main_boost`` times as often as others; ``often`` names more languages and how often they come.
     """
 
     stage: str = "clip"
@@ -81,6 +82,7 @@ class ContrastiveRecipe:
     looks: float = 2.0
     token_noise: float = 0.03
     main_boost: float = 8.0
+    often: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
