@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from chashka.errors import InputError, MissingExtraError
-from chashka.families.kandinsky.opening import COMPONENTS
+from chashka.families.kandinsky.opening import COMPONENTS, PICTURE, UPSCALER
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 WEIGHTS = click.Path(path_type=Path)
@@ -53,7 +53,8 @@ def export(
     int8 halves the files: one byte a weight and a scale for each output channel, first and last layers in fp16. Whether
     the pictures bear it: chashka evaluate precision.
     """
-    precision = chosen_precision(precisions)
+    given = {PICTURE: picture, UPSCALER: upscaler}
+    precision = chosen_precision(precisions, tuple(name for name, weights in given.items() if weights is not None))
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "chashka export")
     from chashka.training.ship import Finished, ship
@@ -62,19 +63,23 @@ def export(
         click.echo(f"{written.weights}  {written.weights.stat().st_size / 1e6:.1f} MB  {written.sha256[:16]}")
 
 
-def chosen_precision(words: tuple[str, ...]) -> dict[str, str]:
-    """``int8`` or ``unet=int8`` … as precision by component; one that names its component wins, whatever the order."""
+def chosen_precision(words: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, str]:
+    """``int8`` or ``unet=int8`` … as precision by component; one that names its component wins, whatever the order.
+
+    optional: components that are there beside those which every model has.
+    """
     from chashka.engines.components import PRECISIONS
 
+    known = (*COMPONENTS, *optional)
     everywhere: dict[str, str] = {}
     single: dict[str, str] = {}
     for word in words:
         component, _, precision = word.rpartition("=")
-        if precision not in PRECISIONS or (component and component not in COMPONENTS):
+        if precision not in PRECISIONS or (component and component not in known):
             raise InputError(
                 f"precision: {word!r} is not known; allowed are {', '.join(PRECISIONS)}, alone or behind one of "
-                f"{', '.join(COMPONENTS)} and '='"
+                f"{', '.join(known)} and '='"
             )
-        target = {component: precision} if component else dict.fromkeys(COMPONENTS, precision)
+        target = {component: precision} if component else dict.fromkeys(known, precision)
         (single if component else everywhere).update(target)
     return everywhere | single

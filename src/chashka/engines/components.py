@@ -74,6 +74,7 @@ WIDE: dict[str, tuple[str, ...]] = {
     "nets.multilingual:T5TextEncoder": ("relative.",),
     "nets.kandinsky_text:KandinskyTextHead": ("proj.", "to_model_dim.", "to_model_dim2."),
     "nets.unet:UNet": ("time_embed.", "input_blocks.0.", "out."),
+    "nets.image_tower:ImageTower": ("stem.", "project."),
     "nets.upscaler:Upscaler": ("conv_in.", "conv_out."),
 }
 """Beginnings of the names of weights that stay float16 in an int8 file, by class: first and last layers, tables of places."""
