@@ -8,19 +8,8 @@ from pytest import approx, fixture, mark
 from chashka.training.grounds import LANDS, paint
 from chashka.training.pictures import Pictures
 from chashka.training.recolour import COLOURS, colour_rgb, from_lch, recolour, to_lch
-from chashka.training.scenes import (
-    ABOVE,
-    BEHIND,
-    INSIDE,
-    LEFT,
-    ON,
-    RIGHT,
-    UNDER,
-    WEARING,
-    Composer,
-    SceneTable,
-    boxes,
-)
+from chashka.training.layout import ABOVE, BEHIND, INSIDE, LEFT, ON, RIGHT, UNDER, WEARING
+from chashka.training.scenes import Composer, SceneTable, boxes
 
 pytestmark = mark.torch
 EMOJI = ["red", "blue", "green"]
@@ -83,9 +72,9 @@ def composed(scenes: SceneTable, pictures: Pictures, seed: int = 0) -> torch.Ten
 
 def centre(channel: torch.Tensor) -> tuple[float, float]:
     """(x, y) of the mass of one channel."""
-    places = torch.arange(256) + 0.5
+    down, across = (torch.arange(n) + 0.5 for n in channel.shape)
     total = float(channel.sum())
-    return float((channel.sum(0) * places).sum()) / total, float((channel.sum(1) * places).sum()) / total
+    return float((channel.sum(0) * across).sum()) / total, float((channel.sum(1) * down).sum()) / total
 
 
 def test_relations_are_what_they_say(pictures: Pictures) -> None:
@@ -119,6 +108,28 @@ def test_counts_are_of_one_drawing_each_apart(pictures: Pictures) -> None:
     one, two, three, four, five = (area / n for n, area in enumerate(areas, 1))
     assert one > two > max(three, four) and min(three, four) > five > 0.03
     assert three == approx(four, rel=0.2)
+
+
+@mark.parametrize("canvas", [(192, 320), (320, 192), (192, 256)])
+def test_things_keep_their_shape_on_canvases_that_are_not_square(pictures: Pictures, canvas: tuple[int, int]) -> None:
+    scenes = table(([1], -1), ([0, 1], LEFT), ([0, 1], ON), ([0, 1], INSIDE), ([1] * 3, -1))
+    out = Composer(scenes, pictures, "cpu")(torch.arange(5), torch.Generator().manual_seed(0), canvas) * 0.5 + 0.5
+    assert out.shape == (5, 4, *canvas)
+    disc = out[0, 2] > 0.3
+    columns, rows = (int(disc.any(axis).sum()) for axis in (0, 1))
+    assert columns == approx(rows, abs=3) and columns > 0.75 * min(canvas)
+    for picture in out:  # nothing is cut off
+        edge = torch.cat([picture[3, 0], picture[3, -1], picture[3, :, 0], picture[3, :, -1]])
+        assert float(edge.max()) < 0.5
+    red, blue = ([(0.0, 0.0), *(centre(p[c]) for p in out[1:4])] for c in (0, 2))
+    assert red[1][0] < blue[1][0] - 60 and abs(red[1][1] - blue[1][1]) < 20
+    assert red[2][1] < blue[2][1] - 40 and abs(red[2][0] - blue[2][0]) < 40
+    assert red[3][1] < blue[3][1] and abs(red[3][0] - blue[3][0]) < 20
+    if max(canvas) < 1.5 * min(canvas):
+        return
+    # three in a row along the longer side
+    along = (out[4, 3] > 0.5).any(0 if canvas[1] > canvas[0] else 1).float()
+    assert int((along.diff() == 1).sum()) + int(along[0]) == 3
 
 
 def test_held_out_drawings_are_never_used(pictures: Pictures) -> None:
@@ -155,8 +166,8 @@ def test_the_colour_space_goes_both_ways() -> None:
 
 def test_grounds(pictures: Pictures) -> None:
     ground = torch.tensor([-1, 0, *LANDS])
-    out = paint(ground, torch.tensor([-1, 4] + [-1] * len(LANDS)), 64, torch.Generator().manual_seed(0))
-    assert float(out[0].abs().max()) == 0 and bool((out[1:, 3] == 1).all())
+    out = paint(ground, torch.tensor([-1, 4] + [-1] * len(LANDS)), (64, 96), torch.Generator().manual_seed(0))
+    assert out.shape[1:] == (4, 64, 96) and float(out[0].abs().max()) == 0 and bool((out[1:, 3] == 1).all())
     assert torch.allclose(out[1, :3, 5, 5], colour_rgb(torch.tensor([4]))[0], atol=0.05)
     flat = out[1:].flatten(1)
     assert float(torch.cdist(flat, flat).add(torch.eye(len(flat)) * 99).min()) > 1  # all different

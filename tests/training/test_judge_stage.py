@@ -20,7 +20,8 @@ from chashka.training.judge_scenes import Spoiler, augment, boxes_of, targets
 from chashka.training.loop import generator
 from chashka.training.pictures import Pictures, load_pictures, without
 from chashka.training.recipes import JudgeRecipe, Optimiser, Run
-from chashka.training.scenes import INSIDE, LEFT, Composer, SceneTable
+from chashka.training.layout import INSIDE, LEFT
+from chashka.training.scenes import Composer, SceneTable
 
 pytestmark = pytest.mark.torch
 EMOJI = ["a", "b"]

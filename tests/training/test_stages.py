@@ -210,7 +210,7 @@ def test_scenes_join_the_training_of_the_unet(runs: Path, shards: Path, tmp_path
     assert features.offsets[-1] == len(features.tokens1) == len(features.tokens2)
     task = stages._unet_task(replace(recipe, scenes=1.0), shards, tmp_path, "cpu", frozen(runs))
     x0, said, composed = task._with_scenes(
-        features.latents[0, :6].float(), torch.zeros(6, dtype=torch.int64), generator(0, 0)
+        features.latents[0, :6].float(), torch.zeros(6, dtype=torch.int64), features.scene_latents, generator(0, 0)
     )
     known = torch.stack([(x0 == scene.float()).flatten(1).all(1) for scene in features.scene_latents])
     assert bool(known.any(0).all())

@@ -5,6 +5,8 @@ features/scenes.safetensors    latents f16 (K, C, h, w) of composed scenes and t
                                as below, ``first`` i64 (K + 1,) where each scene's captions begin
 features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1 f16 (R, D1), offsets i64 (R + 1,); labels.
                                Row 0 is the empty text.
+features/canvas-HxW.safetensors  of pictures and scenes on canvases that are not square: latents f16 (P, C, h, w) and which of the N
+                               pictures they are, ``rows`` i64 (P,); ``scenes`` f16 (M, C, h, w), the first M of the scenes
 features/picture.safetensors   pooled f16 (K, N, D) of copies of the same N pictures, if the recipe shows pictures
 """
 
@@ -27,7 +29,7 @@ from chashka.training.arithmetic import autocast
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, ragged
 from chashka.training.contrastive import name_centres
 from chashka.training.loop import generator
-from chashka.training.pictures import Pictures, jitter, to_network
+from chashka.training.pictures import Pictures, jitter, on_canvas, to_network
 from chashka.training.recipes import UNetRecipe
 from chashka.training.scenes import Composer
 
@@ -55,6 +57,16 @@ class Latents:
 
 
 @dataclass(slots=True)
+class Canvas:
+    """Latents of one shape that is not square; see the file ``canvas-HxW``. ``share``: of the steps."""
+
+    share: float
+    latents: torch.Tensor
+    rows: torch.Tensor
+    scenes: torch.Tensor
+
+
+@dataclass(slots=True)
 class Features(Latents):
     """Everything the U-Net's training reads, on one device."""
 
@@ -69,6 +81,7 @@ class Features(Latents):
     scene_latents: torch.Tensor
     scene_first: torch.Tensor
     picture_pooled: torch.Tensor | None = None
+    canvases: tuple[Canvas, ...] = ()
 
 
 @torch.no_grad()
@@ -151,16 +164,68 @@ def write_scenes(
     encoder, contrastive, t5 = networks
     table, device = composer.scenes, composer.device
     count = min(recipe.scene_pool, len(table))
-    chance, latents = generator(recipe.run.seed + 79, 0), []
-    for rows in torch.arange(count).split(64):
-        with autocast(device):
-            latents.append(encoder(composer(rows, chance)).float().chunk(2, 1)[0].mul(scale).half().cpu())
+    chance = generator(recipe.run.seed + 79, 0)
+    scenes = (composer(rows, chance) for rows in torch.arange(count).split(64))
+    latents = _encoded(encoder, scenes, scale, device)
     first = torch.searchsorted(table.scene, torch.arange(count + 1))
     captions = torch.arange(int(first[-1]))
     batches = (ragged(table.ids, table.offsets, part) for part in captions.split(256))
     tokens1, tokens2, pooled, offsets = _encode_all(contrastive, t5, batches, device)
     tensors = {"tokens1": tokens1, "tokens2": tokens2, "pooled1": pooled, "offsets": offsets, "first": first}
-    save_file({"latents": torch.cat(latents), **tensors}, path)
+    save_file({"latents": latents, **tensors}, path)
+
+
+@torch.no_grad()
+def write_canvas(
+    path: Path,
+    encoder: nn.Module,
+    pictures: Pictures,
+    composer: Composer | None,
+    scale: float,
+    recipe: UNetRecipe,
+    canvas: tuple[int, int],
+) -> None:
+    """Encode ``recipe.canvas_pictures`` of the pictures, likely ones first, and ``canvas_scenes`` scenes, on a canvas (H, W)."""
+    device = str(next(encoder.parameters()).device)
+    worth = torch.nonzero(pictures.weight > WORTH).squeeze(1)  # what the other files' rows stand for
+    chance = generator(recipe.run.seed + 81, canvas[0] * 65_537 + canvas[1])
+    weight = presence(recipe, pictures, worth)
+    count = min(recipe.canvas_pictures, int((weight > 0).sum()))
+    rows = torch.multinomial(weight, count, generator=chance).sort().values
+    shown = (on_canvas(to_network(pictures.pixels[worth[part]]), canvas, chance) for part in rows.split(32))
+    latents = _encoded(encoder, shown, scale, device)
+    scenes = latents[:0]
+    if composer is not None and recipe.scenes:
+        numbers = torch.arange(min(recipe.canvas_scenes, recipe.scene_pool, len(composer.scenes)))
+        composed = (composer(part, chance, canvas) for part in numbers.split(64))
+        scenes = _encoded(encoder, composed, scale, device)
+    save_file({"latents": latents, "rows": rows, "scenes": scenes}, path)
+
+
+def presence(recipe: UNetRecipe, seen: Pictures | Latents, rows: torch.Tensor | None = None) -> torch.Tensor:
+    """How often each picture is shown, float64 (N,): a group by its share in the recipe, concepts of a group alike,
+    drawings of a concept by their own weight; held-out ones never. ``rows``: of these pictures only."""
+    rows = torch.arange(len(seen.concept), device=seen.concept.device) if rows is None else rows
+    share, concept = dict(recipe.groups), seen.concept[rows]
+    of_group = torch.tensor([share.get(name, 0.1) for name in seen.groups], device=concept.device)
+    weight = seen.weight[rows].double() * of_group[seen.group[rows]] * (seen.held_out[rows] == 0)
+    total = torch.zeros(len(seen.concepts), dtype=torch.float64, device=weight.device)
+    total = total.index_add_(0, concept, weight)
+    # A concept that is drawn once counts half as much as one that is drawn four times: sqrt of its total weight.
+    return weight / total[concept].clamp(min=1e-9).sqrt()
+
+
+def _encoded(encoder: nn.Module, parts: Iterable[torch.Tensor], scale: float, device: str) -> torch.Tensor:
+    """Pictures in [-1, 1], part by part → the means of their latents times ``scale``, f16."""
+    latents = []
+    for pixels in parts:
+        with autocast(device):
+            latents.append(encoder(pixels.to(device)).float().chunk(2, 1)[0].mul(scale).half().cpu())
+    return torch.cat(latents)
+
+
+def canvas_file(canvas: tuple[int, int]) -> str:
+    return f"canvas-{canvas[0]}x{canvas[1]}.safetensors"
 
 
 def clarity(pooled: torch.Tensor, concept: torch.Tensor, centres: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -200,8 +265,11 @@ def load_latents(folder: Path, device: str) -> Latents:
         )
 
 
-def load_features(folder: Path, device: str) -> Features:
-    """Everything in ``folder``; the captions of scenes, if there are any, stand behind those of single pictures."""
+def load_features(folder: Path, device: str, canvases: tuple[tuple[int, int, float], ...] = ()) -> Features:
+    """Everything in ``folder``; the captions of scenes, if there are any, stand behind those of single pictures.
+
+    ``canvases``: the recipe's.
+    """
     seen = load_latents(folder, device)
     texts: dict[str, Any] = _load(folder / "text.safetensors", device)
     scenes = _load(folder / "scenes.safetensors", device)
@@ -221,7 +289,8 @@ def load_features(folder: Path, device: str) -> Features:
         raise TrainingError(
             f"{folder}: embeddings of {embedded.shape[1]} pictures, latents of {seen.latents.shape[1]}; remove the folder"
         )
-    return Features(**own, **texts, scene_latents=latents, scene_first=first, picture_pooled=embedded)
+    others = tuple(Canvas(share, **_load(folder / canvas_file((h, w)), device)) for h, w, share in canvases)
+    return Features(**own, **texts, scene_latents=latents, scene_first=first, picture_pooled=embedded, canvases=others)
 
 
 def _load(path: Path, device: str) -> dict[str, torch.Tensor]:

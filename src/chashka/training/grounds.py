@@ -19,17 +19,17 @@ LANDS: dict[int, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], 
 }
 
 
-def paint(ground: torch.Tensor, colour: torch.Tensor, side: int, chance: torch.Generator) -> torch.Tensor:
-    """Grounds (B,) (-1: transparent) → premultiplied RGBA (B, 4, side, side) in [0, 1]. ``colour`` is that of a plain one."""
-    b, device = len(ground), ground.device
-    out = torch.zeros(b, 4, side, side, device=device)
-    height = (torch.arange(side, device=device) + 0.5) / side
+def paint(ground: torch.Tensor, colour: torch.Tensor, canvas: tuple[int, int], chance: torch.Generator) -> torch.Tensor:
+    """Grounds (B,) (-1: transparent) → premultiplied RGBA (B, 4, *canvas) in [0, 1]. ``colour`` is that of a plain one."""
+    b, device, (tall, wide) = len(ground), ground.device, canvas
+    out = torch.zeros(b, 4, tall, wide, device=device)
+    height = (torch.arange(tall, device=device) + 0.5) / tall
     shift = (torch.rand(b, 2, generator=chance) - 0.5).to(device)
     plain = torch.nonzero(ground == PLAIN).squeeze(1)
     if len(plain):
         shade = colour_rgb(colour[plain]) + 0.06 * shift[plain, :1]
-        out[plain, :3] = shade[:, :, None, None].expand(-1, -1, side, side)
-    stars = torch.rand(side, side, generator=chance).to(device)
+        out[plain, :3] = shade[:, :, None, None].expand(-1, -1, tall, wide)
+    stars = torch.rand(tall, wide, generator=chance).to(device)
     for kind, (top, horizon, below, line, share) in LANDS.items():
         rows = torch.nonzero(ground == kind).squeeze(1)
         if not len(rows):
@@ -38,8 +38,8 @@ def paint(ground: torch.Tensor, colour: torch.Tensor, side: int, chance: torch.G
         edge = (line + 0.12 * shift[rows, 1] if line < 1 else torch.ones(len(rows), device=device))[:, None, None]
         mix = (height[None, None] / edge).clamp(0, 1)
         column = torch.where(height[None, None] < edge, first + (last - first) * mix, under)
-        picture = (column + 0.05 * shift[rows, :1, None])[..., None].expand(-1, -1, -1, side)
-        bright = torch.roll(stars, int(shift[rows[0], 0] * side), 1) < share
+        picture = (column + 0.05 * shift[rows, :1, None])[..., None].expand(-1, -1, -1, wide)
+        bright = torch.roll(stars, int(shift[rows[0], 0] * wide), 1) < share
         out[rows, :3] = torch.where(bright, torch.ones_like(picture), picture)
     out[:, 3] = (ground >= 0).float()[:, None, None]
     out[:, :3] *= out[:, 3:]

@@ -122,6 +122,23 @@ def jitter(pixels: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
     return F.grid_sample(pixels + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
 
 
+def on_canvas(pixels: torch.Tensor, canvas: tuple[int, int], chance: torch.Generator) -> torch.Tensor:
+    """Square pictures (B, C, S, S) in [-1, 1] on empty canvases (B, C, H, W): as large as the shorter side, or a little
+    less, mostly near the middle; half of them mirrored."""
+    b, device, short = len(pixels), pixels.device, min(canvas)
+    u = torch.rand(5, b, generator=chance, device=device)
+    side = 0.9 + 0.1 * u[0]
+    reach = torch.tensor([canvas[1] / short, canvas[0] / short], device=device)
+    # the sum of two uniform numbers is near its middle more often than not
+    along = 0.45 * (u[2] + u[3] - 1) * (reach[:, None] - 1)
+    centre = torch.where(reach[:, None] > 1, along, 0.1 * (u[4] - 0.5))  # in shorter sides, from the middle
+    theta = torch.zeros(b, 2, 3, device=device)
+    theta[:, 0, 0], theta[:, 1, 1] = torch.where(u[1] < 0.5, -1.0, 1.0) * reach[0] / side, reach[1] / side
+    theta[:, 0, 2], theta[:, 1, 2] = 2 * centre[0] / side, 2 * centre[1] / side
+    grid = F.affine_grid(theta, [b, pixels.shape[1], *canvas], align_corners=False)
+    return F.grid_sample(pixels + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
+
+
 def sheet(pictures: torch.Tensor, columns: int, path: Path) -> None:
     """Write premultiplied RGBA pictures (B, 4, H, W) in [-1, 1] on light grey as one grid.
 

@@ -168,6 +168,9 @@ class UNetRecipe:
                           this number in a softmax; 0: all count alike
     text_block            text features are padded to so many rows or cut, and inference pads to a multiple of it
     scenes, scene_pool    share of composed scenes, out of so many first ones of the table of ``chashka data scenes``
+    canvases              what is shown besides squares: (height, width, share of the steps), in pixels, multiples of 64
+    canvas_pictures       single pictures and composed scenes that are kept for each of these shapes
+    canvas_scenes
     groups                relative shares of the groups of concepts
     without               sources of pictures that are left to judges: neither single pictures nor scenes show them
     picture_share         share of the presentations with a text that see the embedding of the picture itself in place of the pooled
@@ -197,6 +200,9 @@ class UNetRecipe:
     text_block: int = 16
     scenes: float = 0.0
     scene_pool: int = 20_000
+    canvases: tuple[tuple[int, int, float], ...] = ()
+    canvas_pictures: int = 3_000
+    canvas_scenes: int = 1_500
     groups: tuple[tuple[str, float], ...] = (
         ("animals-nature", 1.0),
         ("food-drink", 1.0),
@@ -228,6 +234,13 @@ class UNetRecipe:
         for name in ("picture_share", "picture_mix", "mask_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+        for height, width, share in self.canvases:
+            if height % 64 or width % 64 or min(height, width) < 64 or share <= 0:
+                raise TrainingError(
+                    f"canvases has ({height}, {width}, {share}); allowed: multiples of 64 pixels and a share above 0"
+                )
+        if sum(share for _, _, share in self.canvases) >= 1:
+            raise TrainingError("the shares of canvases make 1 or more; leave some of the steps to squares")
         if self.picture_copies < 1:
             raise TrainingError(f"picture_copies is {self.picture_copies}; allowed: 1 and more")
         if self.mask_share and not self.masked:

@@ -1,7 +1,7 @@
 """Pictures of composed scenes, made of the shards' drawings on whatever device training runs on.
 
-``data/scenes.py`` says what stands where; here drawings are chosen, coloured, placed by their opaque boxes and laid over one
-another. All coordinates are shares of the picture's side; boxes are of what is opaque in a drawing.
+``data/scenes.py`` says what stands where, ``layout.py`` where that is; here drawings are chosen, coloured and laid over one
+another by their opaque boxes.
 """
 
 from __future__ import annotations
@@ -17,30 +17,11 @@ from safetensors import safe_open
 
 from chashka.errors import TrainingError
 from chashka.training.grounds import paint
+from chashka.training.layout import INSIDE, OPENING, UNDER, layout
 from chashka.training.pictures import Pictures
 from chashka.training.recolour import recolour
 
 OPAQUE = 8
-INSIDE, ON, UNDER, LEFT, RIGHT, BESIDE, BEHIND, ABOVE, WEARING = range(9)
-"""The relations of data/composed_words.RELATIONS."""
-OPENING = 0.30
-"""A holder hides what is inside of it below this share of its height."""
-
-# how many things stand together → centre x, centre y, side of each
-TOGETHER: dict[int, tuple[tuple[float, float, float], ...]] = {
-    1: ((0.5, 0.5, 0.84),),
-    2: ((0.27, 0.5, 0.46), (0.73, 0.5, 0.46)),
-    3: ((0.5, 0.27, 0.42), (0.27, 0.73, 0.42), (0.73, 0.73, 0.42)),
-    4: ((0.27, 0.27, 0.42), (0.73, 0.27, 0.42), (0.27, 0.73, 0.42), (0.73, 0.73, 0.42)),
-    5: ((0.24, 0.24, 0.36), (0.76, 0.24, 0.36), (0.5, 0.5, 0.34), (0.24, 0.76, 0.36), (0.76, 0.76, 0.36)),
-}
-# sides of the first and the second thing by relation, where they differ from LEFT's
-SIDES = {INSIDE: (0.42, 0.66), ON: (0.42, 0.50), UNDER: (0.42, 0.46), BEHIND: (0.60, 0.46), ABOVE: (0.42, 0.46)}
-SIDES |= {WEARING: (0.62, 0.28)}
-SIZES = (1.2, 0.65)
-"""Big and small, as factors."""
-
-
 Spoil = Callable[[torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 """Drawings (n, 4, H, W) in [0, 1] → the same with some of them spoilt, and which (n,)."""
 
@@ -114,16 +95,30 @@ class Composer:
         known = concept.clamp(min=0)[:, None] * self.styles + torch.arange(self.styles)
         self.size, self.start = size[known] * (concept >= 0)[:, None], start[known]
 
-    def __call__(self, rows: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
-        """Scenes (B,) → premultiplied RGBA float32 (B, 4, H, W) in [-1, 1]. ``rows`` and ``chance`` on the CPU."""
-        return self.compose(rows, chance).picture
+    def __call__(
+        self, rows: torch.Tensor, chance: torch.Generator, canvas: tuple[int, int] | None = None
+    ) -> torch.Tensor:
+        """Scenes (B,) → premultiplied RGBA float32 (B, 4, H, W) in [-1, 1]. ``rows`` and ``chance`` on the CPU.
 
-    def compose(self, rows: torch.Tensor, chance: torch.Generator, spoil: Spoil | None = None) -> Composed:
+        ``canvas``: H and W; the drawings' own size if none is given.
+        """
+        return self.compose(rows, chance, canvas=canvas).picture
+
+    def compose(
+        self,
+        rows: torch.Tensor,
+        chance: torch.Generator,
+        spoil: Spoil | None = None,
+        canvas: tuple[int, int] | None = None,
+    ) -> Composed:
         """The same with what is visible of every thing. ``spoil`` changes drawings before they are placed."""
         s = self.scenes
+        canvas = canvas or (self.side, self.side)
         noun = s.noun[rows]
         drawing = self._choose(noun, s.style[rows], chance)
-        place = self._layout(noun, s.relation[rows], s.size[rows], drawing, chance).to(self.device)
+        shape, crown, reach = torch.stack(self._extent(drawing), -1), self.crowns[drawing[:, 0]], reach_of(canvas)
+        count = (noun >= 0).sum(1)
+        place = layout(count, s.relation[rows], s.size[rows], shape, crown, chance, reach).to(self.device)
         there = (noun >= 0).to(self.device)
         spoilt = torch.zeros_like(there)
         layers = []
@@ -136,10 +131,10 @@ class Composer:
             pixels = recolour(self.pixels[chosen.to(self.device)].float() / 255, colour)
             if spoil is not None:
                 pixels, spoilt[filled, slot] = spoil(pixels, chance)
-            layers.append(pixels.new_zeros(len(rows), 4, self.side, self.side))
-            layers[-1][filled] = self._laid(pixels, chosen, place[filled, slot])
+            layers.append(pixels.new_zeros(len(rows), 4, *canvas))
+            layers[-1][filled] = self._laid(pixels, chosen, place[filled, slot], canvas)
         ground, colour = s.ground[rows].to(self.device), s.ground_colour[rows].to(self.device)
-        scene = paint(ground, colour, self.side, chance)
+        scene = paint(ground, colour, canvas, chance)
         whole = torch.stack([layer[:, 3].sum((1, 2)) for layer in layers], 1)
         picture, visible = self._over(scene, layers, s.relation[rows].to(self.device), place, drawing)
         return Composed(picture * 2 - 1, visible, whole, spoilt[:, : len(layers)])
@@ -168,41 +163,6 @@ class Composer:
     def _of(table: torch.Tensor, noun: torch.Tensor) -> torch.Tensor:
         return table[noun.clamp(min=0)]
 
-    def _layout(
-        self,
-        noun: torch.Tensor,
-        relation: torch.Tensor,
-        size: torch.Tensor,
-        drawing: torch.Tensor,
-        chance: torch.Generator,
-    ) -> torch.Tensor:
-        """(B, O, 3): centre x, centre y and longest side of every thing's box."""
-        b, slots = noun.shape
-        count = (noun >= 0).sum(1)
-        place = torch.zeros(b, slots, 3)
-        for n, spots in TOGETHER.items():
-            chosen = torch.nonzero(count == n).squeeze(1)
-            if len(chosen):
-                table = torch.tensor(spots)
-                turn = torch.argsort(torch.rand(len(chosen), n, generator=chance), 1)
-                place[chosen, :n] = table[turn]
-        factor = torch.ones(b, slots)
-        for i, value in enumerate(SIZES):
-            factor = torch.where(size == i, value, factor)
-        jitter = torch.rand(b, slots, 3, generator=chance)
-        place[..., :2] += (jitter[..., :2] - 0.5) * 0.05
-        place[..., 2] *= (0.93 + 0.10 * jitter[..., 2]) * factor
-        width, height = self._extent(drawing)
-        for number in range(9):
-            chosen = torch.nonzero(relation == number).squeeze(1)
-            if len(chosen):
-                shape = torch.stack([width[chosen, :2], height[chosen, :2]], -1)
-                crown = self.crowns[drawing[chosen, 0]]
-                place[chosen, :2] = related(number, shape, factor[chosen, :2], crown, jitter[chosen, 0])
-        half = 0.5 * place[..., 2:]
-        place[..., :2] = place[..., :2].clamp(min=half.clamp(max=0.5), max=1 - half.clamp(max=0.5))
-        return place
-
     def _extent(self, drawing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Width and height of the boxes, the longer one 1."""
         box = self.boxes[drawing]
@@ -210,19 +170,21 @@ class Composer:
         longest = torch.maximum(width, height)
         return width / longest, height / longest
 
-    def _laid(self, pixels: torch.Tensor, drawing: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    def _laid(
+        self, pixels: torch.Tensor, drawing: torch.Tensor, place: torch.Tensor, canvas: tuple[int, int]
+    ) -> torch.Tensor:
         """The drawings moved and scaled so that their boxes stand at their places."""
-        box = self.boxes[drawing].to(self.device)
+        box, reach = self.boxes[drawing].to(self.device), torch.tensor(reach_of(canvas), device=self.device)
         longest = torch.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
         scale = (longest / place[:, 2].clamp(min=0.05)).clamp(max=8.0)
         centre = 0.5 * (box[:, :2] + box[:, 2:])
         theta = torch.zeros(len(pixels), 2, 3, device=self.device)
-        theta[:, 0, 0] = theta[:, 1, 1] = scale
-        theta[:, :, 2] = (2 * centre - 1) - scale[:, None] * (2 * place[:, :2] - 1)
-        grid = F.affine_grid(theta, [len(pixels), 4, self.side, self.side], align_corners=False)
-        out = torch.empty_like(pixels)
+        theta[:, 0, 0], theta[:, 1, 1] = scale * reach[0], scale * reach[1]
+        theta[:, :, 2] = (2 * centre - 1) - scale[:, None] * reach * (2 * place[:, :2] - 1)
+        grid = F.affine_grid(theta, [len(pixels), 4, *canvas], align_corners=False)
+        out = pixels.new_empty(len(pixels), 4, *canvas)
         for smaller in (False, True):
-            rows = torch.nonzero((scale > 1.6) == smaller).squeeze(1)
+            rows = torch.nonzero((scale * self.side / min(canvas) > 1.6) == smaller).squeeze(1)
             # Averaged first where it is made smaller, so that thin lines do not break up.
             source = F.avg_pool2d(pixels[rows], 2) if smaller else pixels[rows]
             if len(rows):
@@ -248,10 +210,10 @@ class Composer:
             below = (relation == UNDER)[:, None, None, None]
             first = torch.where(inside | below, layers[1], layers[0])
             second = torch.where(inside | below, layers[0], layers[1])
-            _, height = self._extent(drawing[:, 1])
-            top = place[:, 1, 1] - 0.5 * height.to(self.device) * place[:, 1, 2]
-            line = top + OPENING * height.to(self.device) * place[:, 1, 2]
-            rows = (torch.arange(self.side, device=self.device) + 0.5) / self.side
+            size = tuple(scene.shape[2:])
+            height = self._extent(drawing[:, 1])[1].to(self.device) * place[:, 1, 2] / reach_of(size)[1]
+            line = place[:, 1, 1] + (OPENING - 0.5) * height
+            rows = (torch.arange(size[0], device=self.device) + 0.5) / size[0]
             front = layers[1] * ((rows[None] > line[:, None]).float()[:, None, :, None] * inside)
             layers = [first, second, front, *layers[2:]]
             behind = (inside | below).reshape(-1).long()
@@ -263,35 +225,10 @@ class Composer:
         return scene.clamp(0, 1), visible
 
 
-def related(
-    relation: int, shape: torch.Tensor, factor: torch.Tensor, crown: torch.Tensor, jitter: torch.Tensor
-) -> torch.Tensor:
-    """Places (B, 2, 3) of two things in a relation. ``shape`` (B, 2, 2): width and height, the longer 1; ``factor`` (B, 2):
-    sizes; ``crown`` (B,): where across its box the first thing is highest; ``jitter`` (B, 3) in [0, 1]."""
-    side = torch.tensor(SIDES.get(relation, (0.46, 0.46))) * factor * (0.94 + 0.1 * jitter[:, 2:])
-    (wa, ha), (_, hb) = ((shape[:, i] * side[:, i : i + 1]).unbind(1) for i in range(2))
-    x = 0.5 + 0.12 * (jitter[:, 0] - 0.5)
-    away = torch.where(jitter[:, 1] < 0.5, -1.0, 1.0)
-    half = torch.full_like(x, 0.5)
-    if relation in (LEFT, RIGHT, BESIDE):
-        way = {LEFT: -1.0, RIGHT: 1.0}.get(relation, away)
-        ax, bx, ay, by = half + way * 0.25, half - way * 0.25, half, half + 0.05 * (jitter[:, 0] - 0.5)
-    elif relation in (ON, ABOVE, UNDER):
-        gap = {ON: -0.03, ABOVE: 0.06, UNDER: 0.02}[relation]
-        upper, lower = (hb, ha) if relation == UNDER else (ha, hb)
-        top = 0.5 - 0.5 * (upper + gap + lower)
-        high, low = top + 0.5 * upper, top + upper + gap + 0.5 * lower
-        ax, bx = x, 1 - x
-        ay, by = (low, high) if relation == UNDER else (high, low)
-    elif relation == BEHIND:
-        ax, ay, bx, by = half - 0.10 * away, half - 0.08, half + 0.12 * away, 0.92 - 0.5 * hb
-    elif relation == INSIDE:
-        bx, by = half, 0.95 - 0.5 * hb
-        ax, ay = x, by - 0.5 * hb + 0.42 * hb - 0.5 * ha
-    else:
-        ax, ay = half, 0.97 - 0.5 * ha
-        bx, by = ax + (crown - 0.5) * wa, ay - 0.5 * ha + 0.22 * hb - 0.5 * hb
-    return torch.stack([torch.stack([ax, ay, side[:, 0]], 1), torch.stack([bx, by, side[:, 1]], 1)], 1)
+def reach_of(canvas: tuple[int, int]) -> tuple[float, float]:
+    """Height and width → width and height in the shorter side."""
+    height, width = canvas
+    return width / min(canvas), height / min(canvas)
 
 
 def boxes(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

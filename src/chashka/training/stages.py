@@ -24,8 +24,10 @@ from chashka.training.captions import load_captions
 from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
 from chashka.training.features import (
+    canvas_file,
     load_features,
     load_latents,
+    write_canvas,
     write_embeddings,
     write_latents,
     write_scenes,
@@ -198,8 +200,13 @@ def _autoencoder(path: Path, device: str) -> tuple[nn.Module, nn.Module]:
     """A trained encoder and its decoder, for use."""
     found = recipe_of(path, "encoder")
     assert isinstance(found, AutoencoderRecipe)
-    encoder = load_component(Encoder(found.network), path, "encoder").to(device).eval()
-    return encoder, load_component(Decoder(found.network), path, "decoder").to(device).eval()
+    return _encoder(path, device), load_component(Decoder(found.network), path, "decoder").to(device).eval()
+
+
+def _encoder(path: Path, device: str) -> nn.Module:
+    found = recipe_of(path, "encoder")
+    assert isinstance(found, AutoencoderRecipe)
+    return load_component(Encoder(found.network), path, "encoder").to(device).eval()
 
 
 def _upscale_task(recipe: UpscaleRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UpscaleTask:
@@ -251,9 +258,7 @@ def _latents(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, 
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "latents.safetensors").exists():
         return
-    found = recipe_of(autoencoder, "encoder")
-    assert isinstance(found, AutoencoderRecipe)
-    encoder = load_component(Encoder(found.network), autoencoder, "encoder").to(device).eval()
+    encoder = _encoder(autoencoder, device)
     kept = load_pictures(shards, keep=without(recipe.without))
     write_latents(folder / "part", encoder, kept, recipe, device)
     (folder / "part").replace(folder / "latents.safetensors")
@@ -280,19 +285,34 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
         write_text(folder / "part", text, other, load_captions(shards / "captions.safetensors"), recipe, device)
         (folder / "part").replace(folder / "text.safetensors")
         if recipe.scenes:
-            encoder = load_component(Encoder(autoencoder.network), frozen["autoencoder"], "encoder").to(device).eval()
+            encoder = _encoder(frozen["autoencoder"], device)
             pictures = load_pictures(shards, keep=without(recipe.without))
             composer = Composer(load_scenes(shards / "scenes.safetensors"), pictures, device)
             scale = load_latents(folder, "cpu").latent_scale
             write_scenes(folder / "part", (encoder, text, other), composer, scale, recipe)
             (folder / "part").replace(folder / "scenes.safetensors")
+    _canvases(folder, frozen["autoencoder"], shards, recipe, device)
     decoder = load_component(Decoder(autoencoder.network), frozen["autoencoder"], "decoder")
+    features = load_features(folder, device, recipe.canvases)
     if not isinstance(recipe, DistilRecipe):
-        return UNetTask(recipe, load_features(folder, device), decoder, device)
+        return UNetTask(recipe, features, decoder, device)
     unet, head = UNet(recipe.network), KandinskyTextHead(recipe.head)
     load_component(unet, frozen["unet"], "unet")
     load_component(head, frozen["unet"], "text_head")
-    return DistilTask(recipe, load_features(folder, device), decoder, device, (unet, head))
+    return DistilTask(recipe, features, decoder, device, (unet, head))
+
+
+def _canvases(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
+    """Write the latents of the recipe's canvases into ``folder`` unless they are there."""
+    wanted = [(h, w) for h, w, _ in recipe.canvases if not (folder / canvas_file((h, w))).exists()]
+    if not wanted:
+        return
+    encoder, scale = _encoder(autoencoder, device), load_latents(folder, "cpu").latent_scale
+    pictures = load_pictures(shards, keep=without(recipe.without))
+    scenes = Composer(load_scenes(shards / "scenes.safetensors"), pictures, device) if recipe.scenes else None
+    for canvas in wanted:
+        write_canvas(folder / "part", encoder, pictures, scenes, scale, recipe, canvas)
+        (folder / "part").replace(folder / canvas_file(canvas))
 
 
 def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNetRecipe, device: str) -> None:

@@ -18,7 +18,7 @@ from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training.arithmetic import autocast
 from chashka.training.captions import Draw
-from chashka.training.features import Features
+from chashka.training.features import Canvas, Features, presence
 from chashka.training.masks import random_masks
 from chashka.training.pictures import sheet
 from chashka.training.recipes import UNetRecipe
@@ -89,7 +89,7 @@ class UNetTask:
         self.denoiser = self._denoiser(Flow())
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
         self.held = torch.nonzero(features.held_out == 1).squeeze(1)[:256]
-        self.draw_picture = Draw(picture_weights(recipe, features)[self.rows])
+        self.draw_picture = Draw(presence(recipe, features)[self.rows])
         self._index_captions()
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -109,13 +109,31 @@ class UNetTask:
     def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Latents (B, C, h, w), the rows of their captions, and which pictures they are (-1: composed scenes)."""
         recipe, f = self.recipe, self.features
-        seen = self.rows[self.draw_picture(recipe.run.batch, generator)]
-        variant = torch.randint(len(f.latents), (len(seen),), generator=generator, device=seen.device)
-        x0, rows = f.latents[variant, seen].float(), self._captions(seen, generator)
+        canvas = self._canvas(generator)
+        if canvas is None:
+            seen = self.rows[self.draw_picture(recipe.run.batch, generator)]
+            variant = torch.randint(len(f.latents), (len(seen),), generator=generator, device=seen.device)
+            x0, scenes = f.latents[variant, seen].float(), f.scene_latents
+        else:
+            size = (recipe.run.batch,)
+            pick = torch.randint(len(canvas.rows), size, generator=generator, device=canvas.rows.device)
+            x0, seen, scenes = canvas.latents[pick].float(), canvas.rows[pick], canvas.scenes
+        rows = self._captions(seen, generator)
         if not recipe.scenes:
             return x0, rows, seen
-        x0, rows, composed = self._with_scenes(x0, rows, generator)
+        x0, rows, composed = self._with_scenes(x0, rows, scenes, generator)
         return x0, rows, torch.where(composed, -1, seen)
+
+    def _canvas(self, generator: torch.Generator) -> Canvas | None:
+        """The shape of this step's pictures, one for all; None: a square."""
+        if not self.features.canvases:
+            return None
+        u = float(torch.rand((), generator=generator, device=generator.device))
+        for canvas in self.features.canvases:
+            if u < canvas.share:
+                return canvas
+            u -= canvas.share
+        return None
 
     def look(self, folder: Path, step: int) -> dict[str, float]:
         """Held-out flow loss on fixed times and noise, and a grid of fixed captions drawn with 20 guided steps."""
@@ -130,7 +148,11 @@ class UNetTask:
                 captions = self._captions(rows, chance, drop=0.0)
                 values.append(self._flow_loss(x0, times, noise, self._text(captions) | self._known(x0))[0])
             figures[f"held_{t}"] = float(torch.cat(values).mean())
-        sheet(self._draw(self._look_rows(), chance), 8, folder / f"look-{step:07d}.png")
+        square = tuple(self.features.latents.shape[3:])
+        sheet(self._draw(self._look_rows(), square, chance), 8, folder / f"look-{step:07d}.png")
+        for canvas in self.features.canvases[:2]:
+            h, w = canvas.latents.shape[2:]
+            sheet(self._draw(self._look_rows()[:8], (h, w), chance), 4, folder / f"look-{step:07d}-{h}x{w}.png")
         return figures
 
     def _flow_loss(
@@ -173,17 +195,18 @@ class UNetTask:
         return torch.where(keep, rows, torch.zeros_like(rows))
 
     def _with_scenes(
-        self, x0: torch.Tensor, rows: torch.Tensor, generator: torch.Generator
+        self, x0: torch.Tensor, rows: torch.Tensor, scenes: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Composed scenes with one of their captions in place of ``recipe.scenes`` of the batch, and which rows they are."""
+        """Composed scenes (latents, the first of all) with one of their captions in place of ``recipe.scenes`` of the batch,
+        and which rows they are."""
         f, device = self.features, x0.device
         u = torch.rand(3, len(x0), generator=generator, device=device)
-        scene = (u[0] * len(f.scene_latents)).long()
+        scene = (u[0] * len(scenes)).long()
         first, last = f.scene_first[scene], f.scene_first[scene + 1]
         said = first + (u[1] * (last - first)).long()
         said = torch.where(u[2] < self.recipe.drop_text, torch.zeros_like(said), said)
         composed = torch.rand(len(x0), generator=generator, device=device) < self.recipe.scenes
-        mixed = torch.where(composed[:, None, None, None], f.scene_latents[scene].float(), x0)
+        mixed = torch.where(composed[:, None, None, None], scenes[scene].float(), x0)
         return mixed, torch.where(composed, said, rows), composed
 
     def _with_pictures(
@@ -232,11 +255,11 @@ class UNetTask:
         chance = torch.Generator(self.device).manual_seed(3)
         return self.plain(concepts, chance)[0]
 
-    def _draw(self, rows: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
-        """Captions as a user would draw them: at the recipe's own number of steps, guidance and sampler."""
+    def _draw(self, rows: torch.Tensor, size: tuple[int, ...], chance: torch.Generator) -> torch.Tensor:
+        """Captions as a user would draw them: at the recipe's own number of steps, guidance and sampler. ``size``: h, w."""
         recipe = self.recipe
         schedule = Flow(shift=recipe.shift)
-        shape = (len(rows), *self.features.latents.shape[2:])
+        shape = (len(rows), self.features.latents.shape[2], *size)
         nothing = self._known(torch.zeros(shape, device=rows.device))
         cond, uncond = self._text(rows) | nothing, self._text(torch.zeros_like(rows)) | nothing
         denoise = cfg(self._denoiser(schedule), cond, uncond, recipe.draw_guidance)
@@ -265,14 +288,3 @@ class Ranges:
         start = torch.where(there, self.start[key], 0)
         end = start + self.size[key].clamp(min=1)
         return self.rows[self.draw.within(start, end, generator)], there
-
-
-def picture_weights(recipe: UNetRecipe, features: Features) -> torch.Tensor:
-    """Group by its share in the recipe, concepts of a group alike, drawings of a concept by their own weight."""
-    share = dict(recipe.groups)
-    of_group = torch.tensor([share.get(name, 0.1) for name in features.groups], device=features.group.device)
-    weight = features.weight.double() * of_group[features.group] * (features.held_out == 0)
-    total = torch.zeros(len(features.concepts), dtype=torch.float64, device=weight.device)
-    total = total.index_add_(0, features.concept, weight)
-    # A concept that is drawn once counts half as much as one that is drawn four times: sqrt of its total weight.
-    return weight / total[features.concept].clamp(min=1e-9).sqrt()
