@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import chashka
 from chashka import images
 from chashka.diffusion import SAMPLERS
 from chashka.errors import EngineError, InputError
-from chashka.generate import draw, generate
+from chashka.generate import draw, frame_for, generate
 from chashka.request import Inputs, Request
 from toy_model import SPREAD, ToyNetwork, colour, toy_bundle
 
@@ -182,8 +183,8 @@ def test_the_ends_of_the_range_of_steps(steps: int, sampler: str) -> None:
         ({"width": 512, "height": 512}, (512, 512), "enlarged to 512x512"),
         ({"width": 64}, (64, 64), "reduced to 64x64"),
         ({"width": 384, "height": 192}, (384, 192), None),
-        ({"width": 2048, "height": 64}, (2048, 64), "drawn at 1472x64"),
-        ({"width": 77, "height": 2047}, (77, 2047), "drawn at 64x1344"),
+        ({"width": 2048, "height": 64}, (2048, 64), "drawn at 1280x64"),
+        ({"width": 77, "height": 2047}, (77, 2047), "drawn at 64x1280"),
     ],
 )
 def test_the_result_has_exactly_the_asked_size(fields: dict[str, int], size: tuple[int, int], note: str | None) -> None:
@@ -318,3 +319,26 @@ def test_public_names() -> None:
     with pytest.raises(AttributeError, match="no attribute 'cup'"):
         _ = chashka.cup  # type: ignore[attr-defined]
     assert set(chashka.__all__) <= set(dir(chashka))
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ((512, 512), (256, 256)),
+        ((640, 512), (320, 256)),
+        ((1024, 768), (256, 192)),
+        ((768, 1024), (192, 256)),
+        ((1500, 1000), (320, 192)),
+        ((1920, 1080), (320, 192)),
+        ((1080, 1920), (192, 320)),
+        ((1200, 600), (384, 192)),
+        ((2048, 64), (1280, 64)),
+    ],
+)
+def test_what_is_drawn_has_nearly_the_shape_that_was_asked_for(asked: tuple[int, int], drawn: tuple[int, int]) -> None:
+    bundle = toy_bundle()
+    bundle = replace(bundle, preset=replace(bundle.preset, area=256 * 256, multiple=64))
+    frame = frame_for(bundle, bundle.request(prompt="кот", seed=1, width=asked[0], height=asked[1]), Inputs())
+    assert (frame.drawn, frame.final) == (drawn, asked)
+    if asked[0] < 8 * asked[1]:
+        assert 0.87 < drawn[0] / drawn[1] / (asked[0] / asked[1]) < 1.15

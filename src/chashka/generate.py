@@ -158,11 +158,21 @@ def frame_for(bundle: Bundle, request: Request, inputs: Inputs) -> Frame:
 
 
 def _sides(area: int, aspect: float, multiple: int) -> tuple[int, int]:
-    """Width and height near ``area`` with the ratio ``aspect``, both multiples of ``multiple``."""
-    side = math.sqrt(area)
-    width = max(round(side * math.sqrt(aspect) / multiple), 1) * multiple
-    height = max(round(side / math.sqrt(aspect) / multiple), 1) * multiple
-    return width, height
+    """Width and height, both multiples of ``multiple``: of those within 0.7 to 1.3 of ``area``, the nearest to ``aspect``.
+
+    A shape that is wrong by a tenth counts as much as an area that is wrong by half: what is drawn in another shape than was
+    asked for comes out stretched.
+    """
+    cells = area / multiple**2
+    best, miss = (1, 1), math.inf
+    for width in range(1, max(math.floor(1.3 * cells), 1) + 1):
+        most = max(math.floor(1.3 * cells / width), 1)
+        for height in sorted({min(max(of(width / aspect), 1), most) for of in (math.floor, math.ceil)}):
+            size = width * height / cells
+            away = abs(math.log(width / height / aspect)) + 0.25 * abs(math.log(size))
+            if 0.7 <= size <= 1.3 and away < miss:
+                best, miss = (width, height), away
+    return best[0] * multiple, best[1] * multiple
 
 
 def _within_limits(width: int, height: int) -> tuple[int, int]:

@@ -6,9 +6,9 @@ import torch
 from pytest import approx, fixture, mark
 
 from chashka.training.grounds import LANDS, paint
+from chashka.training.layout import ABOVE, BEHIND, INSIDE, LEFT, ON, RIGHT, UNDER, WEARING
 from chashka.training.pictures import Pictures
 from chashka.training.recolour import COLOURS, colour_rgb, from_lch, recolour, to_lch
-from chashka.training.layout import ABOVE, BEHIND, INSIDE, LEFT, ON, RIGHT, UNDER, WEARING
 from chashka.training.scenes import Composer, SceneTable, boxes
 
 pytestmark = mark.torch

@@ -17,10 +17,10 @@ from chashka.nets.configs import JudgeConfig
 from chashka.training import stages
 from chashka.training.judge import JudgeTask, complete
 from chashka.training.judge_scenes import Spoiler, augment, boxes_of, targets
+from chashka.training.layout import INSIDE, LEFT
 from chashka.training.loop import generator
 from chashka.training.pictures import Pictures, load_pictures, without
 from chashka.training.recipes import JudgeRecipe, Optimiser, Run
-from chashka.training.layout import INSIDE, LEFT
 from chashka.training.scenes import Composer, SceneTable
 
 pytestmark = pytest.mark.torch
