@@ -22,9 +22,11 @@ from chashka.data.scenes import (
     held_out,
     only_composed,
     say,
+    write_held_out,
     write_scenes,
 )
 from chashka.data.words import MAIN_LOCALES
+from chashka.training.recipes import COMPOSED_ONLY
 
 pytestmark = pytest.mark.extra
 STYLES = ("flat", "3d", "unnamed")
@@ -48,6 +50,10 @@ def test_scenes_keep_to_their_rules(drawn: list[Scene]) -> None:
             assert not held_out(scene.relation, a, b)
             assert scene.relation != INSIDE or b in HOLDERS
             assert scene.relation != WEARING or (a in WEARERS and b in WORN)
+        elif len(nouns) == 1:
+            assert not only_composed(EMOJI[nouns[0]])
+    composed = {EMOJI[thing.noun] for scene in drawn for thing in scene.things}
+    assert {emoji for emoji in EMOJI if only_composed(emoji)} < composed
 
 
 def test_what_is_held_out_is_decided_by_names_alone() -> None:
@@ -55,6 +61,18 @@ def test_what_is_held_out_is_decided_by_names_alone() -> None:
     assert sum(held_out(*triple) for triple in triples) / len(triples) == pytest.approx(0.10, abs=0.005)
     assert held_out(3, "1f408", "1f415") == held_out(3, "1f408", "1f415")
     assert 1 <= sum(map(only_composed, EMOJI)) <= 10
+
+
+def test_what_is_held_out_is_listed(tmp_path: Path) -> None:
+    count = write_held_out(tmp_path / "held-out.tsv")
+    rows = [line.split("\t") for line in (tmp_path / "held-out.tsv").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == count and ["1f333", "", "tree alone"] in rows
+    alone = [a for a, b, _ in rows if not b]
+    assert alone == [emoji for emoji in EMOJI if only_composed(emoji)]
+    assert sorted(COMPOSED_ONLY) == sorted(f"emoji:{e}" for e in alone)  # what the recipes leave out
+    inside = [(a, b) for a, b, text in rows if " inside " in text]
+    assert inside and all(b in HOLDERS and held_out(INSIDE, a, b) for a, b in inside)
+    assert len(inside) == sum(held_out(INSIDE, a, b) for a in EMOJI for b in HOLDERS if a != b)
 
 
 def test_things_without_drawings_are_not_composed() -> None:

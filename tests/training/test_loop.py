@@ -15,9 +15,10 @@ import torch
 from tiny import RECIPE, Line, train
 
 from chashka.errors import TrainingError
+from chashka.training.catalogue import RECIPES, from_json, to_json
 from chashka.training.ema import Average, exponent
 from chashka.training.loop import Trainer, learning_rate, share_done
-from chashka.training.recipes import RECIPES, Optimiser, Run, from_json, to_json
+from chashka.training.recipes import Optimiser, Run
 from chashka.training.state import Progress, RunFolder
 
 pytestmark = pytest.mark.torch

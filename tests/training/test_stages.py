@@ -5,123 +5,35 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from little import AUTOENCODER, CLIP, PICTURE, RUN, T5, UNET, frozen
 from safetensors.torch import load_file, save_file
 
-from chashka.data.composed_words import EMOJI
-from chashka.data.shards import Labels, Record, pack, write_shard
-from chashka.diffusion.schedule import Flow
 from chashka.engines.export import export_component
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
-from chashka.nets.configs import (
-    AutoencoderConfig,
-    ImageTowerConfig,
-    T5Config,
-    TextEncoderConfig,
-    TextHeadConfig,
-    UNetConfig,
-)
-from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder
-from chashka.nets.unet import UNet
-from chashka.training import recipes, stages
+from chashka.training import stages
 from chashka.training.appearance import Appearance, appearance
 from chashka.training.captions import Draw, balanced, load_captions
+from chashka.training.catalogue import to_json
 from chashka.training.contrastive import ContrastiveTask, name_centres
-from chashka.training.distil import DistilTask, rows_of, velocity
 from chashka.training.features import clarity, load_features
 from chashka.training.loop import generator
 from chashka.training.picture import grounded
 from chashka.training.pictures import load_pictures, to_network
 from chashka.training.recipes import (
-    RECIPES,
-    AutoencoderRecipe,
-    ContrastiveRecipe,
-    DistilRecipe,
     Optimiser,
-    PictureRecipe,
     Recipe,
-    Run,
-    T5Recipe,
-    UNetRecipe,
-    to_json,
 )
-from chashka.training.unet import Conditioned
 
 pytestmark = pytest.mark.torch
 
-CONCEPTS = ["emoji:1f34e", "emoji:1f408", "emoji:1f697"]
-RUN = Run(batch=6, steps=4, log_every=2, save_minutes=9.0, look_minutes=9.0, optimiser=Optimiser(warmup_steps=1))
-AUTOENCODER = AutoencoderRecipe(
-    run=RUN,
-    network=AutoencoderConfig(
-        4, 4, 16, (1, 1, 1), 1, 16, 16, (1, 1, 1), 0, stem=4, shortcuts=True, mid_attention=False, norm_groups=4
-    ),
-    crop=64,
-)
-CLIP = ContrastiveRecipe(
-    run=RUN,
-    text=TextEncoderConfig(vocab=300, embed=8, width=16, layers=1, heads=2, pooled=16),
-    appearance=4,
-)
-PICTURE = PictureRecipe(run=RUN, network=ImageTowerConfig(width=16, hidden=24, pooled=16, norm_groups=4))
-T5 = T5Recipe(run=RUN, text=T5Config(vocab=300, embed=8, width=16, layers=1, heads=2, ff=16), decoder_layers=1)
-UNET = UNetRecipe(
-    run=RUN,
-    network=UNetConfig(
-        16, 16, 8, (1, 2), 1, (1,), head_width=8, context=16, resample="resblock", scale_shift=True, qk_norm=True,
-        norm_groups=4,
-    ),
-    head=TextHeadConfig(16, 16, 16, 16, 32, 2),
-)  # fmt: skip
 
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 pictures (discs of three colours in two styles) and their captions."""
-    folder = tmp_path_factory.mktemp("shards")
-    y, x = np.mgrid[:256, :256]
-    records = []
-    for i in range(60):
-        disc = (y - 128) ** 2 + (x - 100 - i) ** 2 < 80**2
-        pixels = np.zeros((256, 256, 4), np.uint8)
-        pixels[disc] = (255 * (i % 3 == 0), 255 * (i % 3 == 1), 255 * (i % 3 == 2), 255)
-        source = "other" if i % 5 == 4 else "made"
-        records.append(Record(f"{source}:{i}", source, i % 3, i % 2, 0, 1.0, pack(pixels)))
-    write_shard(folder / "pictures-000.safetensors", records, Labels(tuple(CONCEPTS), ("flat", "3d"), ("things",)), 256)
-    rows = [(c, kind, style) for c in range(3) for kind, style in ((0, -1), (1, -1), (2, -1), (3, 0), (3, 1))]
-    ids = [[1, 270 + c, 280 + kind, 290 + style, 2] for c, kind, style in rows]
-    tensors = {
-        "ids": torch.tensor([piece for row in ids for piece in row], dtype=torch.int32),
-        "offsets": torch.arange(len(rows) + 1) * 5,
-        "concept": torch.tensor([r[0] for r in rows], dtype=torch.int32),
-        "locale": torch.zeros(len(rows), dtype=torch.int16),
-        "kind": torch.tensor([r[1] for r in rows], dtype=torch.int8),
-        "style": torch.tensor([r[2] for r in rows], dtype=torch.int16),
-        "language_weight": torch.ones(len(rows)),
-    }
-    lists = {"concepts": CONCEPTS, "locales": ["en"], "styles": ["flat", "3d"], "main": ["en"]}
-    save_file(tensors, folder / "captions.safetensors", {k: json.dumps(v) for k, v in lists.items()})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All stages, one after the other."""
-    folder = tmp_path_factory.mktemp("runs")
-    for recipe in (AUTOENCODER, CLIP, T5, PICTURE):
-        stages.train(recipe, shards, folder / recipe.stage, frozen=frozen(folder))
-    stages.train(UNET, shards, folder / "unet", frozen=frozen(folder))
-    return folder
-
-
-def frozen(runs: Path) -> dict[str, Path]:
-    return {stage: runs / stage / stages.AVERAGE for stage in ("autoencoder", "clip", "t5")}
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    return rows / rows.norm(dim=-1, keepdim=True)
 
 
 @pytest.mark.parametrize("recipe", [AUTOENCODER, CLIP, T5, PICTURE, UNET], ids=lambda r: r.stage)
@@ -186,89 +98,6 @@ def test_training_goes_on_from_exported_components(runs: Path, exported: Path, s
         stages.train(T5, shards, tmp_path / "t5", start=exported)
 
 
-def test_scenes_join_the_training_of_the_unet(runs: Path, shards: Path, tmp_path: Path) -> None:
-    noun = torch.tensor([[10, 4, -1, -1, -1], [4, 4, 4, -1, -1], [6, -1, -1, -1, -1]], dtype=torch.int8)
-    row = torch.full((3,), -1, dtype=torch.int8)
-    wide = torch.full((3, 5), -1, dtype=torch.int8)
-    columns = {"noun": noun, "colour": wide.clone(), "size": wide.clone(), "relation": torch.tensor([3, -1, -1])}
-    columns |= {name: row.clone() for name in ("ground", "ground_colour", "style")}
-    captions = {
-        "scene": [0, 0, 1, 2],
-        "locale": [0, 1, 0, 0],
-        "offsets": [0, 4, 8, 12, 16],
-        "ids": [1, 270, 280, 2] * 4,
-    }
-    columns |= {name: torch.tensor(values) for name, values in captions.items()}
-    metadata = {"emoji": json.dumps(EMOJI), "styles": '["flat", "3d"]'}
-    save_file(columns, shards / "scenes.safetensors", metadata)
-    recipe = replace(UNET, scenes=0.5, scene_pool=2)
-    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
-    features = load_features(tmp_path / "features", "cpu")
-    assert features.scene_latents.shape[0] == 2 and (features.scene_first.diff() == torch.tensor([2, 1])).all()
-    rows = features.scene_first[0]
-    assert int(rows) == int((features.row_weight > 0).sum()) + 1 and len(features.offsets) == int(rows) + 4
-    assert features.offsets[-1] == len(features.tokens1) == len(features.tokens2)
-    task = stages._unet_task(replace(recipe, scenes=1.0), shards, tmp_path, "cpu", frozen(runs))
-    x0, said, composed = task._with_scenes(
-        features.latents[0, :6].float(), torch.zeros(6, dtype=torch.int64), features.scene_latents, generator(0, 0)
-    )
-    known = torch.stack([(x0 == scene.float()).flatten(1).all(1) for scene in features.scene_latents])
-    assert bool(known.any(0).all())
-    right = torch.where(known[0], (said >= rows) & (said < rows + 2), said == rows + 2)
-    assert bool((right | (said == 0)).all()) and bool(composed.all())
-
-
-MASKED = replace(UNET, network=replace(UNET.network, in_channels=33), mask_share=0.5)
-
-
-def test_a_network_learns_masks_from_weights_that_know_none(runs: Path, shards: Path, tmp_path: Path) -> None:
-    folder, start = tmp_path / "run", runs / "unet" / stages.AVERAGE
-    stages.train(MASKED, shards, folder, frozen=frozen(runs), start=start, minutes=0.0)
-    begun = load_file(folder / stages.AVERAGE)
-    old, stem = load_file(start), "unet/input_blocks.0.0.weight"
-    assert begun[stem].shape[1] == 33 and not begun[stem][:, 16:].any()
-    assert all(torch.equal(begun[key], old[key]) for key in old if key != stem)
-    stages.train(MASKED, shards, folder, frozen=frozen(runs))
-    after = load_file(folder / stages.AVERAGE)
-    assert bool(after[stem][:, 16:].any()), "the mask is listened to"
-    task = stages._unet_task(MASKED, shards, folder, "cpu", frozen(runs))
-    x0 = task.features.latents[0, :40].float()
-    nothing = task._known(x0)["concat"]
-    assert bool((nothing[:, 0] == 1).all()) and not nothing[:, 1:].any()
-    seen = task._known(x0, generator(0, 0))["concat"]
-    assert 5 < int((seen[:, 0] == 0).flatten(1).any(1).sum()) < 35
-    assert torch.equal(seen[:, 1:], x0 * (1 - seen[:, :1]))
-    # and it can be tuned to few steps
-    recipe = DistilRecipe(run=RUN, network=MASKED.network, head=MASKED.head, mask_share=0.5)
-    weights = frozen(runs) | {"unet": folder / stages.AVERAGE}
-    stages.train(recipe, shards, tmp_path / "distil", frozen=weights)
-    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "distil" / stages.AVERAGE).values())
-
-
-def test_a_run_goes_on_when_recipes_have_learnt_new_fields(runs: Path, shards: Path, tmp_path: Path) -> None:
-    recipe = replace(UNET, run=replace(RUN, steps=2))
-    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
-    stored = json.loads((tmp_path / "recipe.json").read_text())
-    del stored["mask_share"]
-    (tmp_path / "recipe.json").write_text(json.dumps(stored))
-    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
-    with pytest.raises(TrainingError, match="another recipe"):
-        stages.train(replace(recipe, drop_text=0.5), shards, tmp_path, frozen=frozen(runs))
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"mask_share": 0.5}, "set network.in_channels to 33"),
-        ({"network": MASKED.network, "mask_share": 1.5}, "mask_share is 1.5"),
-        ({"network": replace(UNET.network, in_channels=20)}, "network.in_channels is 20"),
-    ],
-)
-def test_recipes_with_impossible_masks_are_refused(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(TrainingError, match=words):
-        replace(UNET, **fields)
-
-
 def test_pictures_find_their_concepts(shards: Path, runs: Path, tmp_path: Path) -> None:
     """Discs of three colours: seconds of training are enough to tell them apart, also those that were held out."""
     with pytest.raises(TrainingError, match="--frozen clip"):
@@ -306,47 +135,6 @@ def test_grounds_and_light_keep_pictures_possible() -> None:
     assert torch.equal(seen[~opaque][:, 3], pixels[~opaque][:, 3])
 
 
-SHOWN = replace(UNET, picture_share=0.5, picture_copies=3, without=("other",))
-
-
-def test_a_network_learns_to_see_pictures_in_place_of_texts(runs: Path, shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="--frozen picture"):
-        stages.train(SHOWN, shards, tmp_path / "none", frozen=frozen(runs))
-    weights = frozen(runs) | {"picture": runs / "picture" / stages.AVERAGE}
-    stages.train(SHOWN, shards, tmp_path, frozen=weights)
-    task = stages._unet_task(SHOWN, shards, tmp_path, "cpu", weights)
-    f = task.features
-    assert f.picture_pooled is not None and f.picture_pooled.shape == (3, len(f.concept), 16) == (3, 48, 16)
-    assert torch.allclose(f.picture_pooled.float().norm(dim=-1), torch.tensor(4.0), atol=0.01)
-    rows, seen = torch.arange(1, 13).repeat(50), torch.arange(12).repeat(50)
-    rows[:100], seen[100:200] = 0, -1  # no text; a composed scene
-    text, empty = task._text(rows), task._text(torch.zeros_like(rows))
-    shown = task._with_pictures(text, rows, seen, generator(0, 0))
-    changed = (shown["pooled1"] != text["pooled1"]).any(1)
-    assert not changed[:200].any() and 0.4 < float(changed[200:].float().mean()) < 0.6
-    for name in ("tokens1", "tokens2"):
-        assert torch.equal(shown[name][changed], empty[name][changed])
-        assert torch.equal(shown[name][~changed], text[name][~changed])
-    alone = (shown["pooled1"][:, None] == f.picture_pooled[:, seen.clamp(min=0)].float().transpose(0, 1)).all(2).any(1)
-    near = (unit(shown["pooled1"])[:, None] * unit(f.picture_pooled[:, seen.clamp(min=0)].float().transpose(0, 1))).sum(
-        -1
-    )
-    assert 0.4 < float((near.amax(1) > 0.9999)[changed].float().mean()) < 0.85 and not alone[~changed].any()
-
-
-def test_recipes_of_before_are_read_and_mean_the_same(runs: Path, shards: Path) -> None:
-    old = json.loads(to_json(CLIP)) | {"images": 8, "image": {"width": 192, "blocks": 2}}
-    assert recipes.from_json(json.dumps(old)) == CLIP
-    task = stages._unet_task(UNET, shards, runs / "unet", "cpu", frozen(runs))
-    x0, rows, seen = task._batch(generator(0, 0))
-    text = task._text(rows)
-    assert task._with_pictures(text, rows, seen, generator(0, 0)) is text and task._known(x0, generator(0, 0)) == {}
-
-
-def unit(rows: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(rows, dim=-1)
-
-
 def test_texts_learn_what_things_look_like(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="--frozen autoencoder"):
         stages.train(CLIP, shards, tmp_path)
@@ -378,58 +166,6 @@ def test_captions_count_as_far_as_the_encoder_understands_them(runs: Path, shard
     assert clear.tolist() == pytest.approx([1.0, 0.5, 0.01], abs=0.01)
     features = load_features(runs / "unet" / "features", "cpu")
     assert features.row_weight[0] == 0 and bool((features.row_weight[1:] > 0).all())
-
-
-def test_the_unet_says_which_weights_it_lacks(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="clip, t5"):
-        stages.train(UNET, shards, tmp_path, frozen={"autoencoder": tmp_path / "none"})
-
-
-def test_a_unet_is_tuned_to_few_steps(runs: Path, shards: Path, tmp_path: Path) -> None:
-    recipe = DistilRecipe(run=RUN, network=UNET.network, head=UNET.head)
-    with pytest.raises(TrainingError, match="weights of: unet"):
-        stages.train(recipe, shards, tmp_path / "none", frozen=frozen(runs))
-    weights = frozen(runs) | {"unet": runs / "unet" / stages.AVERAGE}
-    task = stages._unet_task(recipe, shards, runs / "unet", "cpu", weights)
-    assert isinstance(task, DistilTask)
-    trained = stages.load_component(UNet(UNET.network), weights["unet"], "unet").state_dict()
-    assert all(torch.equal(value, trained[key]) for key, value in task.unet.state_dict().items())
-    assert task.bounds[0] == 0 and task.bounds[-1] == pytest.approx(0.999) and len(task.bounds) == 5
-    # the four lower ends are where four Euler steps stop, so that a jump is one of them
-    stops = [sigma / (1 + sigma) for sigma in Flow(shift=recipe.shift).spaced(4)]
-    assert task.bounds.flip(0).tolist() == pytest.approx(stops, abs=1e-6)
-    stages.train(recipe, shards, tmp_path / "run", frozen=weights)
-    after = load_file(tmp_path / "run" / stages.AVERAGE)
-    assert all(torch.isfinite(value).all() for value in after.values())
-    assert not all(torch.equal(after[f"unet/{key}"], value) for key, value in trained.items())
-
-
-@pytest.mark.parametrize("name", ["unet", "unet-96", "unet-128", "distil"])
-def test_the_networks_of_the_recipes_fit(name: str) -> None:
-    recipe = RECIPES[name]
-    assert isinstance(recipe, UNetRecipe)
-    with torch.device("meta"):
-        both = Conditioned(UNet(recipe.network), KandinskyTextHead(recipe.head))
-        text = torch.zeros(2, 16, 256), torch.zeros(2, 256), torch.zeros(2, 16, 192)
-        assert both(torch.zeros(2, 16, 16, 16), torch.zeros(2), *text).shape == (2, 16, 16, 16)
-
-
-def test_a_velocity_goes_straight_to_the_data() -> None:
-    chance = torch.Generator().manual_seed(0)
-    x0, noise = torch.randn(2, 3, 2, 4, 4, generator=chance)
-    t = torch.tensor([0.3, 0.7, 0.999])
-
-    def exact(x: torch.Tensor, sigma: torch.Tensor, cond: object) -> torch.Tensor:
-        return x0
-
-    z = rows_of(1 - t) * x0 + rows_of(t) * noise
-    assert torch.allclose(velocity(exact, z, t, {}), noise - x0, atol=1e-4)  # type: ignore[arg-type]
-
-
-def test_weights_of_another_recipe_are_refused(runs: Path, shards: Path, tmp_path: Path) -> None:
-    recipe = replace(AUTOENCODER, network=replace(AUTOENCODER.network, decoder_width=32))
-    with pytest.raises(TrainingError, match="another recipe"):
-        stages.train(recipe, shards, tmp_path, start=runs / "autoencoder" / stages.AVERAGE)
 
 
 def test_pictures_come_back_as_written(shards: Path) -> None:

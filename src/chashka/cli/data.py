@@ -14,6 +14,7 @@ from chashka.errors import FileError, MissingExtraError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+HELD_OUT = "held-out.tsv"
 
 
 @click.group()
@@ -95,7 +96,7 @@ def captions(shards: Path, cache: Path | None, vocabulary: Path | None, seed: in
 def scenes(shards: Path, count: int, languages: int, vocabulary: Path | None, seed: int) -> None:
     """Compose scenes of several things, with captions in ten languages; training draws their pictures."""
     _needs("pymorphy3", "chashka data scenes")
-    from chashka.data.scenes import write_scenes
+    from chashka.data.scenes import write_held_out, write_scenes
     from chashka.prompts import Vocabulary
 
     described, styles = _described(shards)
@@ -103,7 +104,8 @@ def scenes(shards: Path, count: int, languages: int, vocabulary: Path | None, se
     read = Vocabulary.load(vocabulary or _own_vocabulary())
     out = shards / "scenes.safetensors"
     write_scenes(out, count, seed, drawn, styles, lambda text: read.encode(text).ids, languages)
-    click.echo(f"{count} scenes with {count * languages} captions in {out}")
+    kept = write_held_out(shards / HELD_OUT)
+    click.echo(f"{count} scenes with {count * languages} captions in {out}; {kept} kinds held out: {shards / HELD_OUT}")
 
 
 @data.command()

@@ -53,12 +53,12 @@ def train(
     """
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("train", "chashka train")
-    from chashka.training import recipes
+    from chashka.training import catalogue
     from chashka.training.__main__ import frozen_files
 
-    chosen = recipes.load(recipe or stage, stage)
+    chosen = catalogue.load(recipe or stage, stage)
     if show_recipe:
-        click.echo(recipes.to_json(chosen), nl=False)
+        click.echo(catalogue.to_json(chosen), nl=False)
         return
     if shards is None or run is None:
         raise click.UsageError("--shards and --run are needed to train: the folder of data and the folder of the run")

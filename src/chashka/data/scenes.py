@@ -13,7 +13,7 @@ caption names them; ``relation``, ``ground``, ``ground_colour``, ``style`` int8 
 ``offsets`` (R + 1,), ``scene`` int32 (R,) and ``locale`` int8 (R,). Metadata: the emoji of the nouns, locales, styles.
 
 Held out from the first day (``held_out``): one in ten of the triples (relation, a, b) is never composed, and one in twenty things
-comes in compositions only.
+comes in compositions only (``only_composed``; a U-Net's recipe names them in ``composed_only``). ``write_held_out`` lists both.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
-from chashka.data.composed_words import COLOURS, EMOJI, GROUNDS, RELATIONS
+from chashka.data.composed_words import COLOURS, EMOJI, GROUNDS, NOUNS, RELATIONS
 from chashka.data.grammar import Thing, language
 from chashka.data.styles import STYLE_WORDS, STYLED_FRAMES
 from chashka.data.tensors import write_tensors
 from chashka.data.words import MAIN_LOCALES
+from chashka.errors import FileError
 
 THINGS = 5
 """The most things of a scene."""
@@ -100,6 +101,7 @@ class Scenes:
 
     def __init__(self, drawn: Sequence[str], styles: Sequence[str]) -> None:
         self.nouns = [i for i, emoji in enumerate(EMOJI) if emoji in set(drawn)]
+        self.alone = [i for i in self.nouns if not only_composed(EMOJI[i])] or self.nouns
         self.holders, self.worn, self.wearers = (self._rows(names) for names in (HOLDERS, WORN, WEARERS))
         self.styles = [i for i, style in enumerate(styles) if style in STYLE_WORDS["en"]]
 
@@ -109,9 +111,9 @@ class Scenes:
         style = rng.choice(self.styles) if self.styles and rng.random() < 0.25 else -1
         ground, colour = self._ground(rng, 0.5 if kind == "many" else 0.15)
         if kind == "single":
-            return Scene(kind, (self._dressed(rng, rng.choice(self.nouns), 0.8, 0.35),), -1, ground, colour, style)
+            return Scene(kind, (self._dressed(rng, rng.choice(self.alone), 0.8, 0.35),), -1, ground, colour, style)
         if kind == "count":
-            thing = self._dressed(rng, rng.choice(self.nouns), 0.3, 0.0)
+            thing = self._dressed(rng, rng.choice(self.alone), 0.3, 0.0)
             return Scene(kind, (replace(thing, count=rng.randint(2, 5)),), -1, ground, colour, style)
         if kind == "many" and ground < 0:
             nouns = rng.sample(self.nouns, 3)
@@ -120,11 +122,15 @@ class Scenes:
         things = tuple(self._dressed(rng, noun, 0.35, 0.15) for noun in (a, b))
         return Scene(kind, things, relation, ground, colour, style)
 
+    def parts(self, relation: int) -> tuple[list[int], list[int]]:
+        """Which things may stand first and second in a relation."""
+        firsts = self.wearers if relation == WEARING else self.nouns
+        return firsts, self.holders if relation == INSIDE else self.worn if relation == WEARING else self.nouns
+
     def _pair(self, rng: random.Random) -> tuple[int, int, int]:
         while True:
             relation = -1 if rng.random() < 0.2 else rng.randrange(9)
-            firsts = self.wearers if relation == WEARING else self.nouns
-            seconds = self.holders if relation == INSIDE else self.worn if relation == WEARING else self.nouns
+            firsts, seconds = self.parts(relation)
             a, b = rng.choice(firsts), rng.choice(seconds)
             if a != b and (relation < 0 or not held_out(relation, EMOJI[a], EMOJI[b])):
                 return relation, a, b
@@ -202,3 +208,18 @@ def write_scenes(
         "seed": str(seed),
     }
     write_tensors(path, columns, metadata, "the table of scenes")
+
+
+def write_held_out(path: Path) -> int:
+    """List what no composed scene shows, a line each: things that never stand alone, and triples. Returns the number of lines."""
+    source, names = Scenes(EMOJI, ()), [forms[0] for forms in NOUNS["en"]]
+    lines = [f"{EMOJI[row]}\t\t{names[row]} alone" for row in source.nouns if only_composed(EMOJI[row])]
+    for relation, phrase in enumerate(RELATIONS["en"]):
+        firsts, seconds = source.parts(relation)
+        pairs = ((a, b) for a in firsts for b in seconds if a != b and held_out(relation, EMOJI[a], EMOJI[b]))
+        lines += [f"{EMOJI[a]}\t{EMOJI[b]}\t{phrase.format(a=names[a], b=names[b])}" for a, b in pairs]
+    try:
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{path}: cannot write what is held out ({error.strerror or error})") from error
+    return len(lines)

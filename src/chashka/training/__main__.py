@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 from chashka.errors import ChashkaError, TrainingError
-from chashka.training import recipes
+from chashka.training import catalogue
 from chashka.training.stages import train
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="chashka.training", description=__doc__)
-    made.add_argument("stage", choices=sorted(recipes.STAGES))
+    made.add_argument("stage", choices=sorted(catalogue.STAGES))
     made.add_argument("--recipe", default=None, help="a name or a JSON file; default: the stage's own recipe")
     made.add_argument("--shards", type=Path, required=True, help="folder made by chashka data build")
     made.add_argument("--run", type=Path, required=True, help="folder of the run; call again to go on")
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
-        recipe = recipes.load(given.recipe or given.stage, given.stage)
+        recipe = catalogue.load(given.recipe or given.stage, given.stage)
         train(
             recipe,
             given.shards,
@@ -57,9 +57,9 @@ def frozen_files(pairs: list[str]) -> dict[str, Path]:
     files = {}
     for pair in pairs:
         stage, _, name = pair.partition("=")
-        if stage not in recipes.STAGES or not name:
+        if stage not in catalogue.STAGES or not name:
             raise TrainingError(
-                f"--frozen {pair!r}: expected STAGE=WEIGHTS with STAGE one of {', '.join(recipes.STAGES)}"
+                f"--frozen {pair!r}: expected STAGE=WEIGHTS with STAGE one of {', '.join(catalogue.STAGES)}"
             )
         files[stage] = Path(name)
     return files

@@ -204,11 +204,12 @@ def write_canvas(
 
 def presence(recipe: UNetRecipe, seen: Pictures | Latents, rows: torch.Tensor | None = None) -> torch.Tensor:
     """How often each picture is shown, float64 (N,): a group by its share in the recipe, concepts of a group alike,
-    drawings of a concept by their own weight; held-out ones never. ``rows``: of these pictures only."""
+    drawings of a concept by their own weight; held-out ones and what is ``composed_only`` never. ``rows``: of these only."""
     rows = torch.arange(len(seen.concept), device=seen.concept.device) if rows is None else rows
     share, concept = dict(recipe.groups), seen.concept[rows]
     of_group = torch.tensor([share.get(name, 0.1) for name in seen.groups], device=concept.device)
-    weight = seen.weight[rows].double() * of_group[seen.group[rows]] * (seen.held_out[rows] == 0)
+    alone = torch.tensor([name not in recipe.composed_only for name in seen.concepts], device=concept.device)
+    weight = seen.weight[rows].double() * of_group[seen.group[rows]] * (seen.held_out[rows] == 0) * alone[concept]
     total = torch.zeros(len(seen.concepts), dtype=torch.float64, device=weight.device)
     total = total.index_add_(0, concept, weight)
     # A concept that is drawn once counts half as much as one that is drawn four times: sqrt of its total weight.

@@ -18,9 +18,10 @@ from torch import nn
 
 from chashka.errors import TrainingError
 from chashka.training.arithmetic import autocast
+from chashka.training.catalogue import to_json
 from chashka.training.ema import Average
 from chashka.training.optimisers import optimisers
-from chashka.training.recipes import Optimiser, Recipe, Run, to_json
+from chashka.training.recipes import Optimiser, Recipe, Run
 from chashka.training.state import Progress, RunFolder
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")

@@ -1,15 +1,13 @@
 """Recipes: everything that decides a training run, as frozen dataclasses that are stored beside its weights.
 
-A recipe is JSON on disk (``docs/models/recipes/*.json``) or one of the names in ``RECIPES``. It holds no path: shards and the
-run folder are arguments, so that the same recipe runs anywhere. Only the standard library is imported here.
+A recipe is JSON on disk (``docs/models/recipes/*.json``) or one of the names in ``catalogue.RECIPES``. It holds no path: shards
+and the run folder are arguments, so that the same recipe runs anywhere. A field's default is what recipes meant before the
+field was there. Only the standard library is imported here.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from chashka.errors import TrainingError
 from chashka.nets.configs import (
@@ -30,7 +28,6 @@ from chashka.nets.configs import (
     UNetConfig,
     UpscalerConfig,
 )
-from chashka.training.fields import build
 from chashka.training.run import Optimiser as Optimiser  # the words that recipes are written in come from here
 from chashka.training.run import Run as Run
 
@@ -173,6 +170,7 @@ class UNetRecipe:
     canvas_scenes
     groups                relative shares of the groups of concepts
     without               sources of pictures that are left to judges: neither single pictures nor scenes show them
+    composed_only         concepts that are never shown alone, only in composed scenes (data/scenes.py decides which)
     picture_share         share of the presentations with a text that see the embedding of the picture itself in place of the pooled
                           text, and the empty text's tokens (needs the picture encoder); of these, picture_mix go some way
                           back to the caption's pooled text, so that pictures and words can be mixed
@@ -215,6 +213,7 @@ class UNetRecipe:
         ("clipart", 0.2),
     )
     without: tuple[str, ...] = ()
+    composed_only: tuple[str, ...] = ()
     picture_share: float = 0.0
     picture_mix: float = 0.4
     picture_copies: int = 4
@@ -282,6 +281,8 @@ class DistilRecipe(UNetRecipe):
 REPORTING = ("twemoji", "emojione", "fxemoji", "streamline-emojis")
 """The sources of judge A, which reports; a generator's recipe names them in ``without``
 (docs/decisions/004-judges-of-other-vendors.md)."""
+COMPOSED_ONLY = ("emoji:1f333", "emoji:1f43b", "emoji:1f40c", "emoji:1f334", "emoji:1f916")
+"""Tree, bear, snail, palm and robot: what ``data.scenes.only_composed`` says of the grammar's things."""
 CHOOSING = ("noto", "noto-v1", "fluent-emoji", "fluent-emoji-flat", "fluent-emoji-3d")
 """The sources of judge B, which chooses and tunes."""
 
@@ -323,76 +324,3 @@ Recipe = (
     | DistilRecipe
     | JudgeRecipe
 )
-STAGES: dict[str, type[Recipe]] = {
-    "autoencoder": AutoencoderRecipe,
-    "clip": ContrastiveRecipe,
-    "t5": T5Recipe,
-    "picture": PictureRecipe,
-    "upscale": UpscaleRecipe,
-    "unet": UNetRecipe,
-    "distil": DistilRecipe,
-    "judge": JudgeRecipe,
-}
-RETIRED = {"clip": ("image", "images")}
-"""Fields that recipes of a stage once had; older files have them still, and they say nothing any more."""
-RECIPES: dict[str, Recipe] = {
-    "autoencoder": AutoencoderRecipe(),
-    "decoder": AutoencoderRecipe(freeze_encoder=True, latent_noise=0.1, equivariance=0.0),
-    "clip": ContrastiveRecipe(),
-    "t5": T5Recipe(),
-    "picture": PictureRecipe(),
-    "upscale": UpscaleRecipe(),
-    "unet": UNetRecipe(),
-    "unet-96": UNetRecipe(
-        network=replace(TEACUP_UNET, width=96),
-        head=replace(TEACUP_TEXT_HEAD, added=384),
-        text_block=32,
-        scenes=0.5,
-        run=Run(batch=64, minutes=600.0, optimiser=Optimiser(lr=6e-4)),
-    ),
-    # For a large GPU: everything on the device, a compiled step; cut into slices of any length.
-    "unet-128": UNetRecipe(
-        network=replace(TEACUP_UNET, width=128, dropout=0.1),
-        head=replace(TEACUP_TEXT_HEAD, added=512),
-        text_block=32,
-        scenes=0.6,
-        scene_pool=200_000,
-        compile=True,
-        run=Run(batch=1024, minutes=27.0, save_minutes=4.0, optimiser=Optimiser(lr=1.2e-3)),
-    ),
-    "distil": DistilRecipe(),
-    "judge": JudgeRecipe(),
-    "judge-b": JudgeRecipe(run=replace(JudgeRecipe().run, seed=1), sources=CHOOSING),
-}
-
-
-def to_json(recipe: Recipe) -> str:
-    """The recipe as indented JSON with sorted keys (same recipe, same bytes)."""
-    return json.dumps(dataclasses.asdict(recipe), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def from_json(text: str, where: str = "recipe") -> Recipe:
-    """Read a recipe. Raises TrainingError for an unknown stage or an unknown field, naming what is allowed."""
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TrainingError(f"{where}: not JSON ({error})") from error
-    stage = values.get("stage") if isinstance(values, dict) else None
-    if stage not in STAGES:
-        raise TrainingError(f"{where}: stage is {stage!r}; allowed: {', '.join(STAGES)}")
-    kept = {name: value for name, value in values.items() if name not in RETIRED.get(stage, ())}
-    built: Recipe = build(STAGES[stage], kept, where)
-    return built
-
-
-def load(name_or_file: str, stage: str) -> Recipe:
-    """A recipe by its name in ``RECIPES`` or from a JSON file, checked to be of ``stage``."""
-    if name_or_file in RECIPES:
-        recipe = RECIPES[name_or_file]
-    elif Path(name_or_file).is_file():
-        recipe = from_json(Path(name_or_file).read_text(encoding="utf-8"), name_or_file)
-    else:
-        raise TrainingError(f"recipe {name_or_file!r}: no such file; names that exist: {', '.join(RECIPES)}")
-    if recipe.stage != stage:
-        raise TrainingError(f"recipe {name_or_file!r} is for the stage '{recipe.stage}', asked was '{stage}'")
-    return recipe

@@ -21,6 +21,7 @@ from chashka.nets.unet import UNet
 from chashka.training.appearance import appearance
 from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
+from chashka.training.catalogue import from_json
 from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
 from chashka.training.features import (
@@ -50,7 +51,6 @@ from chashka.training.recipes import (
     T5Recipe,
     UNetRecipe,
     UpscaleRecipe,
-    from_json,
 )
 from chashka.training.scenes import Composer, load_scenes
 from chashka.training.t5 import T5Task

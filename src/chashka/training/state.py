@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chashka.errors import TrainingError
-from chashka.training.recipes import from_json, to_json
+from chashka.training.catalogue import from_json, to_json
 
 
 @dataclass(frozen=True, slots=True)

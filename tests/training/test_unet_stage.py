@@ -1,0 +1,258 @@
+"""The U-Net's stage and its tuning to few steps, on made pictures: what they are shown and what they leave."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from little import AUTOENCODER, CLIP, CONCEPTS, RUN, UNET, frozen
+from safetensors.torch import load_file, save_file
+
+from chashka.data.composed_words import EMOJI
+from chashka.diffusion.schedule import Flow
+from chashka.errors import TrainingError
+from chashka.nets.kandinsky_text import KandinskyTextHead
+from chashka.nets.unet import UNet
+from chashka.training import stages
+from chashka.training.catalogue import RECIPES, from_json, to_json
+from chashka.training.distil import DistilTask, rows_of, velocity
+from chashka.training.features import load_features
+from chashka.training.loop import generator
+from chashka.training.recipes import (
+    DistilRecipe,
+    UNetRecipe,
+)
+from chashka.training.unet import Conditioned
+
+pytestmark = pytest.mark.torch
+
+
+def with_scenes(shards: Path) -> None:
+    """Three scenes, two captions of the first and one of each other."""
+    noun = torch.tensor([[10, 4, -1, -1, -1], [4, 4, 4, -1, -1], [6, -1, -1, -1, -1]], dtype=torch.int8)
+    row = torch.full((3,), -1, dtype=torch.int8)
+    wide = torch.full((3, 5), -1, dtype=torch.int8)
+    columns = {"noun": noun, "colour": wide.clone(), "size": wide.clone(), "relation": torch.tensor([3, -1, -1])}
+    columns |= {name: row.clone() for name in ("ground", "ground_colour", "style")}
+    captions = {
+        "scene": [0, 0, 1, 2],
+        "locale": [0, 1, 0, 0],
+        "offsets": [0, 4, 8, 12, 16],
+        "ids": [1, 270, 280, 2] * 4,
+    }
+    columns |= {name: torch.tensor(values) for name, values in captions.items()}
+    metadata = {"emoji": json.dumps(EMOJI), "styles": '["flat", "3d"]'}
+    save_file(columns, shards / "scenes.safetensors", metadata)
+
+
+def test_scenes_join_the_training_of_the_unet(runs: Path, shards: Path, tmp_path: Path) -> None:
+    with_scenes(shards)
+    recipe = replace(UNET, scenes=0.5, scene_pool=2)
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    features = load_features(tmp_path / "features", "cpu")
+    assert features.scene_latents.shape[0] == 2 and (features.scene_first.diff() == torch.tensor([2, 1])).all()
+    rows = features.scene_first[0]
+    assert int(rows) == int((features.row_weight > 0).sum()) + 1 and len(features.offsets) == int(rows) + 4
+    assert features.offsets[-1] == len(features.tokens1) == len(features.tokens2)
+    task = stages._unet_task(replace(recipe, scenes=1.0), shards, tmp_path, "cpu", frozen(runs))
+    x0, said, composed = task._with_scenes(
+        features.latents[0, :6].float(), torch.zeros(6, dtype=torch.int64), features.scene_latents, generator(0, 0)
+    )
+    known = torch.stack([(x0 == scene.float()).flatten(1).all(1) for scene in features.scene_latents])
+    assert bool(known.any(0).all())
+    right = torch.where(known[0], (said >= rows) & (said < rows + 2), said == rows + 2)
+    assert bool((right | (said == 0)).all()) and bool(composed.all())
+
+
+CANVASES = ((64, 128, 0.4), (128, 64, 0.3))
+
+
+def test_wide_and_tall_canvases_join_the_training_of_the_unet(runs: Path, shards: Path, tmp_path: Path) -> None:
+    with_scenes(shards)
+    recipe = replace(
+        UNET,
+        canvases=CANVASES,
+        canvas_pictures=20,
+        scenes=0.5,
+        scene_pool=2,
+        canvas_scenes=9,
+        composed_only=(CONCEPTS[0],),
+    )
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    features = load_features(tmp_path / "features", "cpu", recipe.canvases)
+    wide, tall = features.canvases
+    assert wide.latents.shape == (20, 16, 4, 8) and tall.latents.shape == (20, 16, 8, 4)
+    assert wide.scenes.shape == (2, 16, 4, 8) and wide.share == 0.4
+    for canvas in (wide, tall):
+        assert not features.held_out[canvas.rows].any() and len(set(canvas.rows.tolist())) == 20
+        assert (features.concept[canvas.rows] != 0).all()
+    task = stages._unet_task(recipe, shards, tmp_path, "cpu", frozen(runs))
+    shapes: dict[tuple[int, ...], int] = {}
+    for step in range(200):
+        x0, rows, seen = task._batch(generator(0, step))
+        shapes[tuple(x0.shape[2:])] = shapes.get(tuple(x0.shape[2:]), 0) + 1
+        single = seen >= 0
+        own = features.row_concept[rows[single & (rows > 0)]]
+        assert (own == features.concept[seen[single & (rows > 0)]]).all() and (own != 0).all()
+    assert [round(shapes[s] / 200, 1) for s in ((4, 8), (8, 4), (16, 16))] == [0.4, 0.3, 0.3]
+    assert sorted(path.name for path in tmp_path.glob("look-*4-*x*.png")) == [
+        "look-0000004-4x8.png",
+        "look-0000004-8x4.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("canvases", "words"),
+    [(((100, 128, 0.1),), "multiples of 64"), (((64, 128, 0.0),), "share above 0"), (((64, 64, 0.6),) * 2, "squares")],
+)
+def test_impossible_canvases_are_refused(canvases: Any, words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        replace(UNET, canvases=canvases)
+
+
+MASKED = replace(UNET, network=replace(UNET.network, in_channels=33), mask_share=0.5)
+
+
+def test_a_network_learns_masks_from_weights_that_know_none(runs: Path, shards: Path, tmp_path: Path) -> None:
+    folder, start = tmp_path / "run", runs / "unet" / stages.AVERAGE
+    stages.train(MASKED, shards, folder, frozen=frozen(runs), start=start, minutes=0.0)
+    begun = load_file(folder / stages.AVERAGE)
+    old, stem = load_file(start), "unet/input_blocks.0.0.weight"
+    assert begun[stem].shape[1] == 33 and not begun[stem][:, 16:].any()
+    assert all(torch.equal(begun[key], old[key]) for key in old if key != stem)
+    stages.train(MASKED, shards, folder, frozen=frozen(runs))
+    after = load_file(folder / stages.AVERAGE)
+    assert bool(after[stem][:, 16:].any()), "the mask is listened to"
+    task = stages._unet_task(MASKED, shards, folder, "cpu", frozen(runs))
+    x0 = task.features.latents[0, :40].float()
+    nothing = task._known(x0)["concat"]
+    assert bool((nothing[:, 0] == 1).all()) and not nothing[:, 1:].any()
+    seen = task._known(x0, generator(0, 0))["concat"]
+    assert 5 < int((seen[:, 0] == 0).flatten(1).any(1).sum()) < 35
+    assert torch.equal(seen[:, 1:], x0 * (1 - seen[:, :1]))
+    # and it can be tuned to few steps
+    recipe = DistilRecipe(run=RUN, network=MASKED.network, head=MASKED.head, mask_share=0.5)
+    weights = frozen(runs) | {"unet": folder / stages.AVERAGE}
+    stages.train(recipe, shards, tmp_path / "distil", frozen=weights)
+    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "distil" / stages.AVERAGE).values())
+
+
+def test_a_run_goes_on_when_recipes_have_learnt_new_fields(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = replace(UNET, run=replace(RUN, steps=2))
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    stored = json.loads((tmp_path / "recipe.json").read_text())
+    del stored["mask_share"]
+    (tmp_path / "recipe.json").write_text(json.dumps(stored))
+    stages.train(recipe, shards, tmp_path, frozen=frozen(runs))
+    with pytest.raises(TrainingError, match="another recipe"):
+        stages.train(replace(recipe, drop_text=0.5), shards, tmp_path, frozen=frozen(runs))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mask_share": 0.5}, "set network.in_channels to 33"),
+        ({"network": MASKED.network, "mask_share": 1.5}, "mask_share is 1.5"),
+        ({"network": replace(UNET.network, in_channels=20)}, "network.in_channels is 20"),
+    ],
+)
+def test_recipes_with_impossible_masks_are_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        replace(UNET, **fields)
+
+
+SHOWN = replace(UNET, picture_share=0.5, picture_copies=3, without=("other",))
+
+
+def test_a_network_learns_to_see_pictures_in_place_of_texts(runs: Path, shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--frozen picture"):
+        stages.train(SHOWN, shards, tmp_path / "none", frozen=frozen(runs))
+    weights = frozen(runs) | {"picture": runs / "picture" / stages.AVERAGE}
+    stages.train(SHOWN, shards, tmp_path, frozen=weights)
+    task = stages._unet_task(SHOWN, shards, tmp_path, "cpu", weights)
+    f = task.features
+    assert f.picture_pooled is not None and f.picture_pooled.shape == (3, len(f.concept), 16) == (3, 48, 16)
+    assert torch.allclose(f.picture_pooled.float().norm(dim=-1), torch.tensor(4.0), atol=0.01)
+    rows, seen = torch.arange(1, 13).repeat(50), torch.arange(12).repeat(50)
+    rows[:100], seen[100:200] = 0, -1  # no text; a composed scene
+    text, empty = task._text(rows), task._text(torch.zeros_like(rows))
+    shown = task._with_pictures(text, rows, seen, generator(0, 0))
+    changed = (shown["pooled1"] != text["pooled1"]).any(1)
+    assert not changed[:200].any() and 0.4 < float(changed[200:].float().mean()) < 0.6
+    for name in ("tokens1", "tokens2"):
+        assert torch.equal(shown[name][changed], empty[name][changed])
+        assert torch.equal(shown[name][~changed], text[name][~changed])
+    alone = (shown["pooled1"][:, None] == f.picture_pooled[:, seen.clamp(min=0)].float().transpose(0, 1)).all(2).any(1)
+    near = (unit(shown["pooled1"])[:, None] * unit(f.picture_pooled[:, seen.clamp(min=0)].float().transpose(0, 1))).sum(
+        -1
+    )
+    assert 0.4 < float((near.amax(1) > 0.9999)[changed].float().mean()) < 0.85 and not alone[~changed].any()
+
+
+def test_recipes_of_before_are_read_and_mean_the_same(runs: Path, shards: Path) -> None:
+    old = json.loads(to_json(CLIP)) | {"images": 8, "image": {"width": 192, "blocks": 2}}
+    assert from_json(json.dumps(old)) == CLIP
+    task = stages._unet_task(UNET, shards, runs / "unet", "cpu", frozen(runs))
+    x0, rows, seen = task._batch(generator(0, 0))
+    text = task._text(rows)
+    assert task._with_pictures(text, rows, seen, generator(0, 0)) is text and task._known(x0, generator(0, 0)) == {}
+
+
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def test_the_unet_says_which_weights_it_lacks(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="clip, t5"):
+        stages.train(UNET, shards, tmp_path, frozen={"autoencoder": tmp_path / "none"})
+
+
+def test_a_unet_is_tuned_to_few_steps(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = DistilRecipe(run=RUN, network=UNET.network, head=UNET.head)
+    with pytest.raises(TrainingError, match="weights of: unet"):
+        stages.train(recipe, shards, tmp_path / "none", frozen=frozen(runs))
+    weights = frozen(runs) | {"unet": runs / "unet" / stages.AVERAGE}
+    task = stages._unet_task(recipe, shards, runs / "unet", "cpu", weights)
+    assert isinstance(task, DistilTask)
+    trained = stages.load_component(UNet(UNET.network), weights["unet"], "unet").state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in task.unet.state_dict().items())
+    assert task.bounds[0] == 0 and task.bounds[-1] == pytest.approx(0.999) and len(task.bounds) == 5
+    # the four lower ends are where four Euler steps stop, so that a jump is one of them
+    stops = [sigma / (1 + sigma) for sigma in Flow(shift=recipe.shift).spaced(4)]
+    assert task.bounds.flip(0).tolist() == pytest.approx(stops, abs=1e-6)
+    stages.train(recipe, shards, tmp_path / "run", frozen=weights)
+    after = load_file(tmp_path / "run" / stages.AVERAGE)
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert not all(torch.equal(after[f"unet/{key}"], value) for key, value in trained.items())
+
+
+@pytest.mark.parametrize("name", ["unet", "unet-96", "unet-128", "distil"])
+def test_the_networks_of_the_recipes_fit(name: str) -> None:
+    recipe = RECIPES[name]
+    assert isinstance(recipe, UNetRecipe)
+    with torch.device("meta"):
+        both = Conditioned(UNet(recipe.network), KandinskyTextHead(recipe.head))
+        text = torch.zeros(2, 16, 256), torch.zeros(2, 256), torch.zeros(2, 16, 192)
+        assert both(torch.zeros(2, recipe.network.in_channels, 12, 20), torch.zeros(2), *text).shape == (2, 16, 12, 20)
+
+
+def test_a_velocity_goes_straight_to_the_data() -> None:
+    chance = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 3, 2, 4, 4, generator=chance)
+    t = torch.tensor([0.3, 0.7, 0.999])
+
+    def exact(x: torch.Tensor, sigma: torch.Tensor, cond: object) -> torch.Tensor:
+        return x0
+
+    z = rows_of(1 - t) * x0 + rows_of(t) * noise
+    assert torch.allclose(velocity(exact, z, t, {}), noise - x0, atol=1e-4)  # type: ignore[arg-type]
+
+
+def test_weights_of_another_recipe_are_refused(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = replace(AUTOENCODER, network=replace(AUTOENCODER.network, decoder_width=32))
+    with pytest.raises(TrainingError, match="another recipe"):
+        stages.train(recipe, shards, tmp_path, start=runs / "autoencoder" / stages.AVERAGE)
