@@ -171,6 +171,30 @@ def test_the_ends_of_the_range_of_steps(steps: int, sampler: str) -> None:
     assert steps - 1 <= len(list(run)) <= steps
 
 
+# --- drafts -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_draft_is_drawn_with_the_models_quick_settings() -> None:
+    bundle = toy_bundle()
+    network = bundle.denoiser.network
+    assert isinstance(network, ToyNetwork)
+    (picture,) = draw(bundle, bundle.request(prompt="кот", seed=1, fast=True))
+    assert len(network.rows) == 3 and picture.notes == ()
+    request = picture.request
+    assert (request.fast, request.steps, request.sampler, request.guidance_scale) == (True, 3, "euler", 1.0)
+    (again,) = draw(bundle, Request.of({**request.model_dump(include=set(Request.model_fields))}))
+    assert np.array_equal(again.pixels, picture.pixels)
+    network.rows.clear()
+    draw(bundle, bundle.request(prompt="кот", seed=1, fast=True, steps=5))  # what is said counts
+    assert len(network.rows) == 5
+
+
+def test_a_model_without_quick_settings_says_so() -> None:
+    bundle = replace(toy_bundle(), fast={})
+    (picture,) = draw(bundle, bundle.request(prompt="кот", seed=1, fast=True))
+    assert picture.request.steps == 8 and "names no quick settings" in picture.notes[0]
+
+
 # --- sizes --------------------------------------------------------------------------------------------------------------
 
 

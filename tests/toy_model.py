@@ -122,6 +122,7 @@ def toy_bundle(folder: Path | None = None, rows: int = 4) -> Bundle:
         "numpy",
         picture=ToyPicture(),
         upscaler=ToyUpscaler(),
+        fast={"steps": 3, "sampler": "euler"},
     )
 
 

@@ -86,6 +86,8 @@ def generate(
     if given.mask is not None and given.init is None:
         raise InputError("mask: there is no picture to repaint; give the picture (init) too")
     notes = _text_notes(bundle, request)
+    if request.fast and not bundle.fast:
+        notes.append("fast: this model names no quick settings; it was drawn as usual")
     frame = frame_for(bundle, request, given)
     if frame.note:
         notes.append(frame.note)
@@ -185,8 +187,7 @@ def _complete(bundle: Bundle, request: Request) -> Request:
     """The request as this family's options with all defaults in, or an InputError that names what is missing."""
     if not isinstance(request, bundle.family.options):
         request = bundle.family.options(**request.model_dump(exclude_unset=True))
-    request = request.filled(bundle.defaults)
-    request = request.filled({"steps": 50, "guidance_scale": 1.0, "sampler": "ddim"})
+    request = bundle.filled(request).filled({"steps": 50, "guidance_scale": 1.0, "sampler": "ddim"})
     if request.seed is None:
         raise InputError("seed: missing; allowed: a whole number from 0 to 2**63 - 1")
     assert request.sampler is not None

@@ -71,6 +71,9 @@ class Request(BaseModel):
         None, "a number from 0 to 50", "how strictly to follow the prompt; 1: no guidance", ge=0, le=50
     )
     sampler: str | None = bounded(None, "the name of a sampler", "which sampler draws")
+    fast: bool = bounded(
+        False, "true or false", "a draft: steps, guidance and sampler that are left open are the model's quick ones"
+    )
     spacing: str | None = bounded(None, "the name of a spacing", "how noise levels are spaced")
     width: Whole | None = bounded(None, "a whole number of pixels from 64 to 2048", "width in pixels", ge=64, le=2048)
     height: Whole | None = bounded(None, "a whole number of pixels from 64 to 2048", "height in pixels", ge=64, le=2048)

@@ -32,6 +32,7 @@ WHICH = [
     click.option("--first", type=int, default=0, show_default=True, help="Number of the first picture of the seed."),
 ]
 HOW = [
+    click.option("--fast", is_flag=True, help="A draft: the model's quick steps, guidance and sampler."),
     click.option("--steps", type=int, help="Sampling steps, 1 to 1000. Default: the model's."),
     click.option(
         "--guidance", "guidance_scale", type=float, help="How strictly to follow the prompt, 0 to 50; 1: freely."

@@ -70,7 +70,7 @@ def _drawing(preset: Preset) -> list[str]:
     lines = []
     for path in sorted(preset.folder.glob("*.safetensors")):
         metadata = read_metadata(path)
-        for key in ("prediction", "data_std", "schedule", "defaults", "latent_scale"):
+        for key in ("prediction", "data_std", "schedule", "defaults", "fast", "latent_scale"):
             if key in metadata:
                 lines.append(f"- {path.stem}: {key} {metadata[key]}")
     return lines

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from chashka.diffusion import Array, Conditioning, Denoise, Denoiser
 from chashka.request import Request
+
+RequestT = TypeVar("RequestT", bound=Request)
 
 
 class Codec(Protocol):
@@ -146,9 +148,9 @@ class Family:
 class Bundle:
     """What is loaded.
 
-    defaults: fields that requests leave open, the model's own. rows: how many pictures are drawn in one call at most.
-    masked: the network takes the mask and what is kept as channels (an inpainting network). picture, upscaler:
-    None where the model has none.
+    defaults: fields that requests leave open, the model's own; fast: those of quick requests. rows: how many pictures are
+    drawn in one call at most. masked: the network takes the mask and what is kept as channels (an inpainting network).
+    picture, upscaler: None where the model has none.
     """
 
     family: Family
@@ -162,6 +164,7 @@ class Bundle:
     masked: bool = False
     picture: PictureEncoder | None = None
     upscaler: Upscaler | None = None
+    fast: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -170,4 +173,8 @@ class Bundle:
 
     def request(self, **fields: Any) -> Request:
         """This family's options, checked, with what is absent filled in from the model's defaults."""
-        return self.family.options(**fields).filled(self.defaults)
+        return self.filled(self.family.options(**fields))
+
+    def filled(self, request: RequestT) -> RequestT:
+        """``request`` with what it leaves open taken from the model's defaults, the quick ones if it is ``fast``."""
+        return request.filled({**self.defaults, **self.fast} if request.fast else self.defaults)

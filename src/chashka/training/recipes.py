@@ -178,6 +178,7 @@ class UNetRecipe:
     mask_share            share of presentations with a random mask (masks.py), for a network of 2·C + 1 input channels; the
                           others have a mask of ones, which is what a text alone means to such a network
     shift, draw_*         how the model is meant to draw: in sample grids, and the defaults of what is exported
+    fast_*                the same for drafts (chashka draw --fast)
     """
 
     stage: str = "unet"
@@ -223,6 +224,9 @@ class UNetRecipe:
     draw_steps: int = 20
     draw_guidance: float = 3.0
     draw_sampler: str = "dpmpp_2m"
+    fast_steps: int = 6
+    fast_guidance: float = 3.0
+    fast_sampler: str = "dpmpp_2m"
 
     def __post_init__(self) -> None:
         channels = self.network.out_channels
@@ -276,6 +280,9 @@ class DistilRecipe(UNetRecipe):
     draw_steps: int = 4
     draw_guidance: float = 1.0
     draw_sampler: str = "euler"
+    fast_steps: int = 4
+    fast_guidance: float = 1.0
+    fast_sampler: str = "euler"
 
 
 REPORTING = ("twemoji", "emojione", "fxemoji", "streamline-emojis")

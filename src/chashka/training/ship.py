@@ -128,6 +128,9 @@ def _parts(runs: Finished) -> list[_Part]:
         "defaults": json.dumps(
             {"steps": unet.draw_steps, "guidance_scale": unet.draw_guidance, "sampler": unet.draw_sampler}
         ),
+        "fast": json.dumps(
+            {"steps": unet.fast_steps, "guidance_scale": unet.fast_guidance, "sampler": unet.fast_sampler}
+        ),
     }
     codec, preview = codec_metadata(runs, decoder)
     latent = {"latents": torch.zeros(2, autoencoder.network.z_channels, 16, 16)}
