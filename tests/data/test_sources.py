@@ -124,7 +124,8 @@ def test_licences_by_address() -> None:
 
 
 def test_the_catalogue_is_sound() -> None:
-    everything = [*CATALOGUE.pictures.values(), CATALOGUE.emoji, *CATALOGUE.annotations]
+    assert CATALOGUE.dictionary is not None
+    everything = [*CATALOGUE.pictures.values(), CATALOGUE.emoji, *CATALOGUE.annotations, CATALOGUE.dictionary]
     for entry in everything:
         assert entry.licence in ALLOWED and len(entry.package.sha256) == 64 and entry.link.startswith("https://")
         assert entry.author and entry.project

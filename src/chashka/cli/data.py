@@ -69,14 +69,16 @@ def build(
 def captions(shards: Path, cache: Path | None, vocabulary: Path | None, seed: int) -> None:
     """Write captions in all languages for the concepts of a folder of shards."""
     from chashka.data.captions import build_captions
-    from chashka.data.sources import ANNOTATIONS, fetch
+    from chashka.data.sources import ANNOTATIONS, CATALOGUE, fetch
+    from chashka.data.wordnet import further_names
     from chashka.data.words import Words
     from chashka.prompts import Vocabulary
 
     described, styles = _described(shards)
     words = Words.read([fetch(package, _packages(cache)) for package in ANNOTATIONS])
-    # drawings that are no emoji have the name that their author gave them
-    extra = {c: {"en": [d["english"]]} for c, d in described.items() if d["english"] and not d["emoji"]}
+    synonyms = CATALOGUE.dictionary
+    dictionary = None if synonyms is None else fetch(synonyms, _packages(cache))
+    extra = further_names(described, words, dictionary)
     read = Vocabulary.load(vocabulary or _own_vocabulary())
     table = build_captions(words, read, list(described), styles, seed, extra)
     table.write(shards / "captions.safetensors")

@@ -39,6 +39,7 @@ from chashka.data.openclipart import Things, english_keywords, openclipart
 from chashka.data.render import NotDrawn, render, require_renderer
 from chashka.data.shards import Labels, Record, pack, write_shard
 from chashka.data.sources import CATALOGUE, Catalogue, Source, fetch
+from chashka.data.wordnet import further_names
 from chashka.data.words import Words
 from chashka.errors import FileError, InputError
 from chashka.prompts import Vocabulary
@@ -110,6 +111,8 @@ def build(
     for name in catalogue.named_by:
         learn_names(table, fetch(catalogue.pictures[name], cache))
     annotations = [check_words(source, fetch(source, cache)) for source in catalogue.annotations]
+    synonyms = catalogue.dictionary
+    dictionary = None if synonyms is None else check_words(synonyms, fetch(synonyms, cache))
     refused: dict[str, Refused] = {name: Counter() for name in chosen}
     pictures: list[Rendered] = []
     with _mapping(jobs) as run:
@@ -128,7 +131,8 @@ def build(
         tuple(_entry(picture, chosen[picture.drawing.source]) for picture in pictures),
         {name: dict(sorted(counts.items())) for name, counts in refused.items()},
     )
-    _write(out, pictures, manifest, table, [catalogue.emoji, *catalogue.annotations], annotations, size)
+    words = [catalogue.emoji, *catalogue.annotations, *([] if synonyms is None else [synonyms])]
+    _write(out, pictures, manifest, table, words, (annotations, dictionary), size)
     return manifest
 
 
@@ -227,15 +231,17 @@ def _write(
     manifest: Manifest,
     table: EmojiTable,
     words: Sequence[Source],
-    annotations: Sequence[Path],
+    packages: tuple[Sequence[Path], Path | None],
     size: int,
 ) -> None:
-    """Write everything into a folder beside the old files, then move file by file."""
+    """Write everything into a folder beside the old files, then move file by file. ``packages``: annotations, dictionary."""
     described = _concepts(pictures, table)
     labels = _labels(pictures, described)
-    named = {key: {"en": [entry["english"]]} for key, entry in described.items() if not entry["emoji"]}
+    annotations, dictionary = packages
+    known = Words.read(annotations)
+    named = further_names(described, known, dictionary)
     captions = build_captions(
-        Words.read(annotations), Vocabulary.load(VOCABULARY), list(labels.concepts), list(labels.styles), 0, extra=named
+        known, Vocabulary.load(VOCABULARY), list(labels.concepts), list(labels.styles), 0, extra=named
     )
     new: Path | None = None
     try:

