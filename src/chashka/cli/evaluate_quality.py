@@ -76,6 +76,20 @@ def teacup(
 
 
 @click.command()
+@click.option("--name", required=True, help="What the version is called, such as 0.1.0 or twelfth.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for NAME.webp, versions.md and versions.json.")
+@_model_options
+def version(name: str, out: Path, **given: Any) -> None:
+    """Draw six things in six languages, unpicked, and put them beside what earlier versions in OUT drew."""
+    from chashka.evaluation.versions import PAGE, add_version, fixed_prompts
+
+    bundle, _ = _bundle(given)
+    with _bar(len(fixed_prompts())) as advance:
+        versions = add_version(bundle, name, out, on_picture=advance)
+    click.echo(f"{out / PAGE}: {', '.join(known.name for known in versions)}")
+
+
+@click.command()
 @SHARDS
 @JUDGE
 @TOWER
@@ -178,4 +192,4 @@ def _spaces(judge: Path | None, tower: PictureTower | None) -> list[Features]:
     return [*spaces, TowerFeatures(tower)] if tower is not None else spaces
 
 
-COMMANDS = (teacup, distribution, memory, languages)
+COMMANDS = (teacup, distribution, memory, languages, version)
