@@ -41,7 +41,10 @@ class AutoencoderTask:
         logvar = logvar.clamp(-20, 6)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         spread = torch.exp(0.5 * logvar)
-        latents = mean + (spread + recipe.latent_noise) * noise
+        latents = mean + spread * noise
+        if recipe.latent_noise:
+            level = torch.rand(len(mean), 1, 1, 1, generator=generator, device=mean.device)
+            latents = latents + recipe.latent_noise * level * mean.detach().std() * disturbance(mean.shape, generator)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         chosen = float(torch.rand((), generator=generator, device=mean.device))
         if chosen < recipe.equivariance:  # EQ-VAE: a smaller latent is the latent of the smaller picture
@@ -61,12 +64,19 @@ class AutoencoderTask:
         return loss, parts | {"kl": kl, "std": mean.std(), "spread": spread.mean()}
 
     def look(self, folder: Path, step: int) -> dict[str, float]:
-        figures, shown = [], []
+        """Held-out pictures there and back; where noise is trained, also from latents that are disturbed half as much at most."""
+        figures, shown, chance = [], [], torch.Generator(self.device).manual_seed(4)
         for rows in self.held_rows.split(16):
             picture = to_network(self.pixels[rows]).to(self.device)
             with autocast(self.device):
-                drawn = self.decoder(self.encoder(picture).float().chunk(2, 1)[0]).float().clamp(-1, 1)
-            figures.append(scores(drawn, picture))
+                mean = self.encoder(picture).float().chunk(2, 1)[0]
+                drawn = self.decoder(mean).float().clamp(-1, 1)
+                found = scores(drawn, picture)
+                if self.recipe.latent_noise:
+                    noisy = mean + 0.5 * self.recipe.latent_noise * mean.std() * disturbance(mean.shape, chance)
+                    drawn = self.decoder(noisy).float().clamp(-1, 1)
+                    found["psnr_disturbed"] = scores(drawn, picture)["psnr_white"]
+            figures.append(found)
             shown.append(torch.stack([picture, drawn], 1).flatten(0, 1))
         sheet(torch.cat(shown)[:64], 8, folder / f"look-{step:07d}.png")
         return {key: sum(float(f[key].sum()) for f in figures) / len(self.held_rows) for key in figures[0]}
@@ -86,6 +96,14 @@ class AutoencoderTask:
         out = torch.stack(crops).to(self.device)
         flip = torch.rand(b, 1, 1, 1, generator=generator, device=device).to(out.device) < 0.5
         return torch.where(flip, out.flip(-1), out)
+
+
+def disturbance(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    """Noise of deviation 1, white or over 3×3 places, each picture somewhere between: what a sampler gets wrong is both."""
+    white, wide = torch.randn(2, *shape, generator=generator, device=generator.device)
+    wide = 3 * F.avg_pool2d(wide, 3, 1, 1)
+    turn = 0.5 * math.pi * torch.rand(shape[0], 1, 1, 1, generator=generator, device=generator.device)
+    return turn.cos() * white + turn.sin() * wide
 
 
 def charbonnier(difference: torch.Tensor, weight: torch.Tensor | None = None, eps: float = 0.01) -> torch.Tensor:

@@ -54,7 +54,16 @@ WHOLE: dict[str, Any] = {
 MUON = Optimiser(kind="muon", lr=1e-3, warmup_steps=50, decay_share=0.4)
 RECIPES: dict[str, Recipe] = {
     "autoencoder": AutoencoderRecipe(),
-    "decoder": AutoencoderRecipe(freeze_encoder=True, latent_noise=0.1, equivariance=0.0),
+    "decoder": AutoencoderRecipe(
+        freeze_encoder=True,
+        latent_noise=0.35,
+        equivariance=0.0,
+        run=Run(
+            batch=16,
+            minutes=60.0,
+            optimiser=Optimiser(lr=6e-4, betas=(0.9, 0.95), weight_decay=0.0, warmup_steps=50, decay_share=0.5),
+        ),
+    ),
     "clip": ContrastiveRecipe(),
     "t5": T5Recipe(),
     "picture": PictureRecipe(),

@@ -37,8 +37,8 @@ class AutoencoderRecipe:
     """KL autoencoder on premultiplied RGBA crops; ``freeze_encoder`` trains the decoder alone (latents keep their meaning).
 
     ``crop`` in pixels; ``equivariance`` is the share of steps that decode a down-scaled latent against the down-scaled picture
-    (EQ-VAE, arXiv 2502.09509); ``latent_noise`` is added to latents (in units of their posterior scale) when only the decoder
-    trains, so that it forgives a sampler's small errors.
+    (EQ-VAE, arXiv 2502.09509); ``latent_noise`` is the strongest noise that is added to latents, in their own deviation, each
+    picture's between none and that: a decoder that never saw any makes blotches of a sampler's small errors.
     """
 
     stage: str = "autoencoder"
