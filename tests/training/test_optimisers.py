@@ -9,7 +9,15 @@ from torch import nn
 from chashka.errors import TrainingError
 from chashka.nets.configs import TEACUP_TEXT
 from chashka.nets.multilingual import ContrastiveTextEncoder
-from chashka.training.optimisers import ADAM_SIZE, Muon, hidden_matrices, optimisers, orthogonal
+from chashka.training.optimisers import (
+    ADAM_SIZE,
+    COEFFICIENTS,
+    ITERATIONS,
+    Muon,
+    hidden_matrices,
+    optimisers,
+    orthogonal,
+)
 from chashka.training.recipes import Optimiser
 
 pytestmark = pytest.mark.torch
@@ -24,6 +32,16 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     assert found.shape == shape and found.dtype == torch.float32
     assert float(values.min()) > 0.6 and float(values.max()) < 1.3
     assert float(torch.nn.functional.cosine_similarity(found.flatten(), (u @ v).flatten(), dim=0)) > 0.95
+
+
+def test_wide_matrices_take_a_shorter_way_to_the_same() -> None:
+    wide = torch.randn(48, 500, generator=torch.Generator().manual_seed(1)) * torch.logspace(-2, 0, 48)[:, None]
+    a, b, c = COEFFICIENTS
+    x = wide / wide.norm()
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    assert torch.allclose(orthogonal(wide), x, atol=1e-4)
 
 
 def test_rare_directions_move_as_far_as_common_ones() -> None:

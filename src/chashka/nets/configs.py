@@ -78,7 +78,8 @@ class UNetConfig:
     transformer's projections are linear (Stable Diffusion 2). ``resample`` 'conv' or 'resblock'. ``scale_shift``: the
     time embedding scales and shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and
     keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks;
-    ``places`` waves along each axis join the input, so that the network knows where it is.
+    ``places`` waves along each axis join the input, so that the network knows where it is; ``fold``: squares of so many
+    places a side become channels first and places again at the end, so that the same work goes into fewer, wider places.
 
     ``in_channels`` of 2·C + 1, where C are the data's channels, makes it an inpainting network: x, the mask and the masked
     data come in, in this order, as in latent diffusion's (CompVis ``ddpm.py``, ``LatentInpaintDiffusion``).
@@ -101,9 +102,10 @@ class UNetConfig:
     norm_groups: int = 32
     dropout: float = 0.0
     places: int = 0
+    fold: int = 1
 
     def __post_init__(self) -> None:
-        checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups")
+        checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups", "fold")
         if self.places < 0:
             raise InputError(f"{checks.name(self)}: places is {self.places}; it must be 0 or more")
         checks.positive(self, *(n for n in ("heads", "head_width", "context") if getattr(self, n) is not None))
