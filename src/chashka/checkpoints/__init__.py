@@ -10,7 +10,6 @@ __all__ = [
     "GRAPH_TENSOR",
     "layout",
     "load_strict",
-    "read_checkpoint",
     "read_metadata",
     "read_tensors",
     "sha256",
