@@ -107,3 +107,28 @@ def test_gradients_reach_every_weight(config: UNetConfig) -> None:
     unet(*inputs(config)).square().mean().backward()
     missing = [name for name, p in unet.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
     assert missing == []
+
+
+@torch.no_grad()
+def test_blocks_can_be_taken_away_row_by_row() -> None:
+    names = ("input_blocks.1.0", "middle_block.1", "output_blocks.0.0")
+    plain, able = built(SMALL), built(replace(SMALL, dropped=names))
+    able.load_state_dict(plain.state_dict())
+    batch = inputs(SMALL)
+    whole = plain(*batch)
+    assert torch.equal(able(*batch), whole) and torch.allclose(able(*batch, torch.ones(2)), whole, atol=1e-6)
+    half = able(*batch, torch.tensor([0.0, 1.0]))
+    assert torch.allclose(half[1], whole[1], atol=1e-5) and float((half[0] - whole[0]).abs().max()) > 1e-3
+    # without them is as if their last layers said nothing
+    for name in names:
+        block = plain.get_submodule(name)
+        last = block.out_layers[3] if hasattr(block, "out_layers") else block.proj_out
+        last.weight.zero_()
+        last.bias.zero_()
+    assert torch.allclose(able(*batch, torch.zeros(2)), plain(*batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["middle_block.9", "input_blocks.0.0", "input_blocks.2.0", "out.0"])
+def test_only_blocks_that_can_be_missing_may_be_dropped(name: str) -> None:
+    with pytest.raises(InputError, match="no residual or attention block"):
+        UNet(replace(SMALL, dropped=(name,)))

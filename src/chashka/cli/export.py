@@ -27,6 +27,13 @@ WEIGHTS = click.Path(path_type=Path)
     help="features/latents.safetensors of the U-Net's run: the scale. Not needed for an exported autoencoder.",
 )
 @click.option(
+    "--guide-without",
+    "guide_without",
+    multiple=True,
+    metavar="BLOCK",
+    help="A block of the U-Net, such as output_blocks.3.0, that the guiding half of a guided call lacks; repeatable.",
+)
+@click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the components."
 )
 @click.option(
@@ -44,6 +51,7 @@ def export(
     picture: Path | None,
     upscaler: Path | None,
     latents: Path | None,
+    guide_without: tuple[str, ...],
     out: Path,
     precisions: tuple[str, ...],
 ) -> None:
@@ -59,7 +67,8 @@ def export(
         raise MissingExtraError("torch", "chashka export")
     from chashka.training.ship import Finished, ship
 
-    for written in ship(Finished(autoencoder, clip, t5, unet, latents, picture, upscaler), out, precision):
+    finished = Finished(autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None)
+    for written in ship(finished, out, precision):
         click.echo(f"{written.weights}  {written.weights.stat().st_size / 1e6:.1f} MB  {written.sha256[:16]}")
 
 

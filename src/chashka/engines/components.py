@@ -57,6 +57,7 @@ DYNAMIC_AXES: dict[str, tuple[int, ...]] = {
     "tokens2": (0, 1),
     "pooled1": (0,),
     "added": (0,),
+    "keep": (0,),
 }
 """Axes that a stored graph leaves open, by input (docs/networks.md): rows, sizes of pictures, lengths of texts."""
 

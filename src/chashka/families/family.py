@@ -150,7 +150,7 @@ class Bundle:
 
     defaults: fields that requests leave open, the model's own; fast: those of quick requests. rows: how many pictures are
     drawn in one call at most. masked: the network takes the mask and what is kept as channels (an inpainting network).
-    picture, upscaler: None where the model has none.
+    picture, upscaler: None where the model has none. weakened: the network can be asked without some of its blocks (``keep``).
     """
 
     family: Family
@@ -165,6 +165,7 @@ class Bundle:
     picture: PictureEncoder | None = None
     upscaler: Upscaler | None = None
     fast: Mapping[str, Any] = field(default_factory=dict)
+    weakened: bool = False
 
     @property
     def model(self) -> str:

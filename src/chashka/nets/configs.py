@@ -79,7 +79,9 @@ class UNetConfig:
     time embedding scales and shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and
     keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks;
     ``places`` waves along each axis join the input, so that the network knows where it is; ``fold``: squares of so many
-    places a side become channels first and places again at the end, so that the same work goes into fewer, wider places.
+    places a side become channels first and places again at the end, so that the same work goes into fewer, wider places;
+    ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by row. What the whole network says
+    beyond the one without them is where it is heading: a guide as in arXiv 2411.18664 and 2406.02507.
 
     ``in_channels`` of 2·C + 1, where C are the data's channels, makes it an inpainting network: x, the mask and the masked
     data come in, in this order, as in latent diffusion's (CompVis ``ddpm.py``, ``LatentInpaintDiffusion``).
@@ -103,6 +105,7 @@ class UNetConfig:
     dropout: float = 0.0
     places: int = 0
     fold: int = 1
+    dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups", "fold")

@@ -108,9 +108,13 @@ class Stem(nn.Conv2d):
         return super().forward(x)
 
 
+DROPPABLE = (ResBlock, QKVAttention, SpatialTransformer)
+
+
 class UNet(nn.Module):
     """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added (B, 4·width)? → (B, out, h, w).
 
+    keep (B,)?: 1, or 0 where a row is to be drawn without the blocks that the configuration names in ``dropped``.
     h and w are multiples of fold · 2^(levels - 1). ``tokens`` are the text's (no padding mask, as in the originals); ``added``
     joins the time embedding (Kandinsky). Raises InputError for tokens that the configuration has no place for, and for
     missing ones where the transformer kind of attention has nothing else to look at.
@@ -133,6 +137,16 @@ class UNet(nn.Module):
             nn.SiLU(),
             nn.Conv2d(widths[0], cfg.out_channels * cfg.fold**2, 3, padding=1),
         )
+        self._check_dropped()
+        self._dropped = {self.get_submodule(name) for name in cfg.dropped}
+
+    def _check_dropped(self) -> None:
+        known = {name: layer for name, layer in self.named_modules() if isinstance(layer, DROPPABLE)}
+        for name in self.cfg.dropped:
+            if name not in known or getattr(known[name], "resize", None):
+                raise InputError(
+                    f"dropped: {name!r} is no residual or attention block of one size; such as middle_block.0"
+                )
 
     def _attention(self, channels: int) -> nn.Module:
         kind = QKVAttention if self.cfg.attention == "qkv" else SpatialTransformer
@@ -172,7 +186,12 @@ class UNet(nn.Module):
         return stages
 
     def forward(
-        self, x: torch.Tensor, t: torch.Tensor, tokens: Context = None, added: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        tokens: Context = None,
+        added: torch.Tensor | None = None,
+        keep: torch.Tensor | None = None,
     ) -> torch.Tensor:
         self._check(tokens)
         emb = self.time_embed(sinusoid(t, self.cfg.width))
@@ -184,11 +203,11 @@ class UNet(nn.Module):
             x = torch.cat([x, waves(x, self.cfg.places).expand(x.shape[0], -1, -1, -1)], 1)
         left = []
         for stage in self.input_blocks:
-            x = self._run(stage, x, emb, tokens)
+            x = self._run(stage, x, emb, tokens, keep)
             left.append(x)
-        x = self._run(self.middle_block, x, emb, tokens)
+        x = self._run(self.middle_block, x, emb, tokens, keep)
         for stage in self.output_blocks:
-            x = self._run(stage, torch.cat([x, left.pop()], 1), emb, tokens)
+            x = self._run(stage, torch.cat([x, left.pop()], 1), emb, tokens, keep)
         out: torch.Tensor = self.out(x)
         return F.pixel_shuffle(out, self.cfg.fold) if self.cfg.fold > 1 else out
 
@@ -199,8 +218,12 @@ class UNet(nn.Module):
         if tokens is None and cfg.context and cfg.attention == "transformer":
             raise InputError(f"this U-Net attends to the text: give tokens of shape (rows, length, {cfg.context})")
 
-    @staticmethod
-    def _run(stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: Context) -> torch.Tensor:
+    def _run(
+        self, stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: Context, keep: torch.Tensor | None
+    ) -> torch.Tensor:
         for layer in stage.children():
-            x = layer(x, emb, tokens)
+            before, x = x, layer(x, emb, tokens)
+            if keep is not None and layer in self._dropped:
+                before = layer.skip_connection(before) if isinstance(layer, ResBlock) else before
+                x = before + keep.reshape(-1, 1, 1, 1) * (x - before)
         return x

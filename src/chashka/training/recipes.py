@@ -179,6 +179,8 @@ class UNetRecipe:
                           others have a mask of ones, which is what a text alone means to such a network
     shift, draw_*         how the model is meant to draw: in sample grids, and the defaults of what is exported
     fast_*                the same for drafts (chashka draw --fast)
+    guide_without         blocks that the guiding half of a guided call lacks (UNetConfig's ``dropped``) in what is exported;
+                          training knows nothing of it
     """
 
     stage: str = "unet"
@@ -227,6 +229,7 @@ class UNetRecipe:
     fast_steps: int = 6
     fast_guidance: float = 3.0
     fast_sampler: str = "dpmpp_2m"
+    guide_without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         channels = self.network.out_channels

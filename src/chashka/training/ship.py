@@ -5,6 +5,7 @@ Needs the extra [torch] and OpenVINO; a bare training machine only leaves ``aver
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Finished:
     """The weights of the stages: an ``average.safetensors`` or a folder of exported components each.
 
     ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale. ``picture``,
-    ``upscaler``: of what a model may have or not.
+    ``upscaler``: of what a model may have or not. ``guide_without``: blocks in place of those that the U-Net's recipe names.
     """
 
     autoencoder: Path
@@ -56,6 +57,7 @@ class Finished:
     latents: Path | None = None
     picture: Path | None = None
     upscaler: Path | None = None
+    guide_without: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) 
             list(part.inputs),
             part.outputs,
             out,
-            carried(part.source, part.name) or part.metadata | provenance(part.source, part.name),
+            told(part),
             precision=chosen[part.name],
         )
         for part in parts
@@ -109,6 +111,7 @@ def _parts(runs: Finished) -> list[_Part]:
     other = ready(T5TextEncoder, t5.text, runs.t5, "text_t5")
     head = ready(KandinskyTextHead, unet.head, runs.unet, "text_head")
     body = ready(UNet, unet.network, runs.unet, "unet")
+    body = guided(body, runs.guide_without if runs.guide_without is not None else unet.guide_without)
     ids = {"ids": torch.ones(2, 16, dtype=torch.int64), "mask": torch.ones(2, 16)}
     head_in = {
         "tokens1": torch.zeros(2, 16, unet.head.tokens1),
@@ -121,6 +124,8 @@ def _parts(runs: Finished) -> list[_Part]:
         "tokens": torch.zeros(2, 32, unet.head.context),
         "added": torch.zeros(2, unet.head.added),
     }
+    if body.cfg.dropped:
+        body_in["keep"] = torch.ones(2)
     sampling = {
         "prediction": unet.prediction,
         "data_std": repr(unet.data_std),
@@ -156,6 +161,22 @@ def precisions(sources: Mapping[str, Path], wanted: Mapping[str, str]) -> dict[s
     if unknown:
         raise TrainingError(f"precision: there is no component {unknown[0]!r}; the components are {', '.join(sources)}")
     return {name: stored_precision(source, name) for name, source in sources.items()} | dict(wanted)
+
+
+def told(part: _Part) -> dict[str, str]:
+    """The metadata of a component: what an exported one says stays true, and what it did not know yet is the recipe's."""
+    known = carried(part.source, part.name)
+    return part.metadata | (known or provenance(part.source, part.name))
+
+
+def guided(body: nn.Module, without: tuple[str, ...]) -> Any:
+    """The U-Net with an input that takes the blocks ``without`` away; an exported one keeps its own where none are named."""
+    assert isinstance(body, UNet)
+    if not without or without == body.cfg.dropped:
+        return body
+    other = UNet(dataclasses.replace(body.cfg, dropped=without))
+    other.load_state_dict(body.state_dict())
+    return other.eval().requires_grad_(False)
 
 
 def ready(network: Any, config: Any, path: Path, part: str) -> nn.Module:

@@ -46,6 +46,9 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
     cond = {name: value[:1] for name, value in texts.items()} | seen
     uncond = {name: value[1:] for name, value in texts.items()} | seen
+    if bundle.weakened:
+        # the guide lacks the text and some blocks; what it lacks is what guidance strengthens
+        cond["keep"], uncond["keep"] = np.ones(1, np.float32), np.zeros(1, np.float32)
     result = cfg(bundle.denoiser, cond, uncond, scale or 0.0, interval)
     if request.denoised_type == "dynamic_threshold":
         result = dynamic_threshold(result, request.dynamic_threshold_v / 100)

@@ -66,6 +66,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         text=JoinedText(vocabulary, contrastive, t5, head, int(graphs["text_head"].metadata.get("text_block", BLOCK))),
         defaults=json.loads(_stored(unet, "defaults", preset.folder)),
         fast=json.loads(unet.metadata.get("fast", "{}")),
+        weakened="keep" in unet.inputs,
         engine=engine.name,
         masked=masked,
         picture=picture,
