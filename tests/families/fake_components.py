@@ -81,7 +81,7 @@ class FakeGraph:
     def _upscaler(self, pixels: Any) -> tuple[Any]:
         return (pixels.repeat(2, axis=2).repeat(2, axis=3),)
 
-    def _unet(self, x: Any, t: Any, tokens: Any, added: Any) -> tuple[Any]:
+    def _unet(self, x: Any, t: Any, tokens: Any, added: Any, keep: Any = None) -> tuple[Any]:
         """ε - x0 of data that are one constant, decided by the text: v = (x - x0) / t."""
         constant = (added.mean(axis=1) % 1 - 0.5).reshape(-1, 1, 1, 1).astype(np.float32)
         return ((x[:, :CHANNELS] - constant) / (t.reshape(-1, 1, 1, 1) / 1000),)

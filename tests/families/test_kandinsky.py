@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_components import CHANNELS, METADATA, FakeEngine
+from fake_components import CHANNELS, METADATA, PORTS, FakeEngine
 
 from chashka import families, images
 from chashka.diffusion import Flow, Table
@@ -163,6 +163,19 @@ def test_an_inpainting_network_sees_the_mask_and_what_is_kept(monkeypatch: pytes
         assert np.allclose(kept[..., :7], known[..., :7]) and not kept[..., 7:].any()
     assert np.array_equal(picture.pixels[:, :120], init[:, :120]), "what is kept is kept exactly"
     assert not np.array_equal(picture.pixels[:, 120:], init[:, 120:])
+
+
+def test_the_guide_lacks_the_blocks_that_a_network_can_drop(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
+) -> None:
+    monkeypatch.setitem(PORTS, "unet", (("x", "t", "tokens", "added", "keep"), ("out",)))
+    bundle = open_teacup(TEACUP, EngineChoice())
+    assert bundle.weakened
+    draw(bundle, bundle.request(prompt="кот", seed=1, n=2))
+    assert [call["keep"].tolist() for call in engine.graphs["unet"].calls] == [[1, 1, 0, 0]] * 6
+    engine.graphs["unet"].calls.clear()
+    draw(bundle, bundle.request(prompt="кот", seed=1, guidance_scale=1))
+    assert [call["keep"].tolist() for call in engine.graphs["unet"].calls] == [[1]] * 6
 
 
 def test_an_inpainting_network_draws_from_text_alone(monkeypatch: pytest.MonkeyPatch) -> None:
