@@ -103,7 +103,8 @@ def disturbance(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     white, wide = torch.randn(2, *shape, generator=generator, device=generator.device)
     wide = 3 * F.avg_pool2d(wide, 3, 1, 1)
     turn = 0.5 * math.pi * torch.rand(shape[0], 1, 1, 1, generator=generator, device=generator.device)
-    return turn.cos() * white + turn.sin() * wide
+    mixed: torch.Tensor = turn.cos() * white + turn.sin() * wide
+    return mixed
 
 
 def charbonnier(difference: torch.Tensor, weight: torch.Tensor | None = None, eps: float = 0.01) -> torch.Tensor:

@@ -210,7 +210,7 @@ class Composer:
             below = (relation == UNDER)[:, None, None, None]
             first = torch.where(inside | below, layers[1], layers[0])
             second = torch.where(inside | below, layers[0], layers[1])
-            size = tuple(scene.shape[2:])
+            size = int(scene.shape[2]), int(scene.shape[3])
             height = self._extent(drawing[:, 1])[1].to(self.device) * place[:, 1, 2] / reach_of(size)[1]
             line = place[:, 1, 1] + (OPENING - 0.5) * height
             rows = (torch.arange(size[0], device=self.device) + 0.5) / size[0]
