@@ -206,3 +206,17 @@ def test_captions_are_padded_with_zeros(shards: Path) -> None:
     ids, mask = captions.batch(torch.tensor([0, 3]), 8)
     assert ids.tolist()[1] == [1, 270, 283, 290, 2, 0, 0, 0]
     assert mask.sum(1).tolist() == [5.0, 5.0]
+
+
+def test_a_picture_encoder_begun_with_weights_learns_its_own_text_encoder(
+    runs: Path, shards: Path, tmp_path: Path
+) -> None:
+    """What the weights' run was told by another text encoder stays behind."""
+    with safe_open(runs / "picture" / stages.AVERAGE, framework="pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    others = {key: value * 0 - 1 if key.startswith("prototypes/") else value for key, value in tensors.items()}
+    save_file(others, tmp_path / "start.safetensors", metadata)
+    stages.train(PICTURE, shards, tmp_path / "run", start=tmp_path / "start.safetensors", frozen=frozen(runs))
+    after = load_file(tmp_path / "run" / stages.AVERAGE)
+    own = [key for key in tensors if key.startswith("prototypes/")]
+    assert own and all(torch.equal(after[key], tensors[key]) for key in own)

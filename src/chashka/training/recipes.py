@@ -226,7 +226,7 @@ class UNetRecipe:
     draw_steps: int = 20
     draw_guidance: float = 3.0
     draw_sampler: str = "dpmpp_2m"
-    fast_steps: int = 6
+    fast_steps: int = 8
     fast_guidance: float = 3.0
     fast_sampler: str = "dpmpp_2m"
     guide_without: tuple[str, ...] = ()

@@ -335,6 +335,8 @@ def _begin_with(task: Task, start: Path) -> None:
         raise TrainingError(f"{start}: holds none of {', '.join(task.modules)}; give weights of this stage")
     if isinstance(task, UNetTask) and task.recipe.masked and "unet" in parts:
         parts["unet"] = with_mask_channels(parts["unet"], task.recipe.network)
+    if isinstance(task, PictureTask):
+        parts.pop("prototypes", None)  # what the old text encoder said; this run's own is frozen beside it
     for name, module in task.modules.items():
         if name in parts:
             load_weights(module, parts[name], start, name)
