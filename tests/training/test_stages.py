@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from little import AUTOENCODER, CLIP, PICTURE, RUN, T5, UNET, frozen
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from chashka.engines.export import export_component

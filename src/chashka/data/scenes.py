@@ -97,11 +97,15 @@ def _share(name: str) -> float:
 
 
 class Scenes:
-    """Draws scenes of things that have pictures. ``styles``: drawing styles that a caption may name, by index."""
+    """Draws scenes of things that have pictures. ``styles``: drawing styles that a caption may name, by index.
 
-    def __init__(self, drawn: Sequence[str], styles: Sequence[str]) -> None:
+    ``all_alone``: what is kept for compositions stands alone, too (for words, which the vocabulary shall know in every place).
+    """
+
+    def __init__(self, drawn: Sequence[str], styles: Sequence[str], all_alone: bool = False) -> None:
         self.nouns = [i for i, emoji in enumerate(EMOJI) if emoji in set(drawn)]
-        self.alone = [i for i in self.nouns if not only_composed(EMOJI[i])] or self.nouns
+        kept = [i for i in self.nouns if not only_composed(EMOJI[i])]
+        self.alone = self.nouns if all_alone or not kept else kept
         self.holders, self.worn, self.wearers = (self._rows(names) for names in (HOLDERS, WORN, WEARERS))
         self.styles = [i for i, style in enumerate(styles) if style in STYLE_WORDS["en"]]
 

@@ -60,7 +60,7 @@ def balanced_entries(words: Words, total: int = ENTRIES) -> dict[str, list[str]]
 def composed_corpus(seed: int, n: int) -> list[tuple[str, str]]:
     """``n`` pairs (locale, caption of a composed scene), the same for the same seed; languages in turn."""
     rng = random.Random(seed)
-    source = Scenes(EMOJI, STYLES)
+    source = Scenes(EMOJI, STYLES, all_alone=True)
     wheel = [MAIN_LOCALES[i % len(MAIN_LOCALES)] for i in range(n)]
     return [(locale, say(source.draw(rng), locale, STYLES, rng)) for locale in wheel]
 
