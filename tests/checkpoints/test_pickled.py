@@ -133,13 +133,9 @@ def test_the_message_names_what_was_refused(tmp_path: Path, canary: Path) -> Non
         b"K\x01",
         b"",
         b"\x80\x05\x97.",  # a buffer from outside
-        b"(" * 100 + b"K\x01" + b"t" * 99 + b".",
     ],
 )
 def test_what_is_malformed_is_refused(pickled: bytes) -> None:
-    if pickled.startswith(b"((((((((((("):  # well-formed, deep, and harmless
-        assert load(io.BytesIO(pickled), "x") is not None
-        return
     with pytest.raises(WeightsError, match=r"^x: "):
         load(io.BytesIO(pickled), "x")
 

@@ -32,7 +32,6 @@ pytestmark = pytest.mark.torch
 CODEC = replace(TEACUP_AUTOENCODER, width=16, decoder_width=16, norm_groups=8)
 UNET = replace(TEACUP_UNET, width=32, norm_groups=8, head_width=16, context=24, res_blocks=1)
 WEAKENED = replace(UNET, dropped=("output_blocks.0.0", "middle_block.1"))
-FOLDED = replace(UNET, mult=(1, 2), attention_levels=(0, 1), fold=2)
 TRANSFORMER = replace(UNET, attention="transformer", resample="conv", scale_shift=False)
 TEXT, T5 = TextEncoderConfig(300, 8, 32, 2, 4, 32, 24), T5Config(300, 8, 24, 2, 3, 32)
 
@@ -85,7 +84,6 @@ CASES = {
     "head": Case(lambda: KandinskyTextHead(TextHeadConfig(32, 24, 24, 24, 128, 3)), encoded, ((0, 1), (0,), (0, 1))),
     "unet": Case(lambda: UNet(UNET), noisy, ((0, 2, 3), (0,), (0, 1), (0,))),
     "unet_weakened": Case(lambda: UNet(WEAKENED), weakened, ((0, 2, 3), (0,), (0, 1), (0,), (0,))),
-    "unet_folded": Case(lambda: UNet(FOLDED), noisy, ((0, 2, 3), (0,), (0, 1), (0,))),
     "unet_transformer": Case(lambda: UNet(TRANSFORMER), noisy, ((0, 2, 3), (0,), (0, 1), (0,))),
     "tower": Case(lambda: ImageTower(replace(TEACUP_IMAGE_TOWER, width=64)), small_pictures, ((0,),)),
 }

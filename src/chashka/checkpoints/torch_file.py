@@ -130,6 +130,8 @@ def _archive(path: Path, data: NumpyArray) -> tuple[Any, Blocks]:
 
 def _row(path: Path, data: NumpyArray) -> tuple[Any, Blocks]:
     """Files of torch before 1.6: magic number, protocol, system, object, keys of the blocks; then the blocks."""
+    if bytes(data[:2]) != b"\x80\x02":  # every one of them begins with a pickle of protocol 2
+        _damaged(path, "neither a zip, nor safetensors, nor a file of torch")
     stream, where = _Mapped(data), str(path)
     if load(stream, where) != MAGIC or load(stream, where) != PROTOCOL:
         _damaged(path, "neither a zip nor a file of torch")

@@ -78,8 +78,7 @@ class UNetConfig:
     transformer's projections are linear (Stable Diffusion 2). ``resample`` 'conv' or 'resblock'. ``scale_shift``: the
     time embedding scales and shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and
     keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks;
-    ``places`` waves along each axis join the input, so that the network knows where it is; ``fold``: squares of so many
-    places a side become channels first and places again at the end, so that the same work goes into fewer, wider places;
+    ``places`` waves along each axis join the input, so that the network knows where it is;
     ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by row. What the whole network says
     beyond the one without them is where it is heading: a guide as in arXiv 2411.18664 and 2406.02507.
 
@@ -104,11 +103,10 @@ class UNetConfig:
     norm_groups: int = 32
     dropout: float = 0.0
     places: int = 0
-    fold: int = 1
     dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups", "fold")
+        checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups")
         if self.places < 0:
             raise InputError(f"{checks.name(self)}: places is {self.places}; it must be 0 or more")
         checks.positive(self, *(n for n in ("heads", "head_width", "context") if getattr(self, n) is not None))

@@ -115,7 +115,7 @@ class UNet(nn.Module):
     """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added (B, 4·width)? → (B, out, h, w).
 
     keep (B,)?: 1, or 0 where a row is to be drawn without the blocks that the configuration names in ``dropped``.
-    h and w are multiples of fold · 2^(levels - 1). ``tokens`` are the text's (no padding mask, as in the originals); ``added``
+    h and w are multiples of 2^(levels - 1). ``tokens`` are the text's (no padding mask, as in the originals); ``added``
     joins the time embedding (Kandinsky). Raises InputError for tokens that the configuration has no place for, and for
     missing ones where the transformer kind of attention has nothing else to look at.
     """
@@ -133,9 +133,7 @@ class UNet(nn.Module):
         self.middle_block = nn.ModuleList(middle)
         self.output_blocks = nn.ModuleList(self._ups(widths, skips, embedding))
         self.out = nn.Sequential(
-            nn.GroupNorm(cfg.norm_groups, widths[0]),
-            nn.SiLU(),
-            nn.Conv2d(widths[0], cfg.out_channels * cfg.fold**2, 3, padding=1),
+            nn.GroupNorm(cfg.norm_groups, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], cfg.out_channels, 3, padding=1)
         )
         self._check_dropped()
         self._dropped = {self.get_submodule(name) for name in cfg.dropped}
@@ -155,8 +153,7 @@ class UNet(nn.Module):
     def _downs(self, widths: list[int], embedding: int) -> tuple[list[nn.ModuleList], list[int]]:
         """Input stages and the widths of the skips that they leave."""
         cfg, ch = self.cfg, widths[0]
-        cin = cfg.in_channels * cfg.fold**2 + 4 * cfg.places
-        stages, skips = [nn.ModuleList([Stem(cin, ch, 3, padding=1)])], [ch]
+        stages, skips = [nn.ModuleList([Stem(cfg.in_channels + 4 * cfg.places, ch, 3, padding=1)])], [ch]
         for level, width in enumerate(widths):
             for _ in range(cfg.res_blocks):
                 stage: list[nn.Module] = [ResBlock(ch, width, embedding, cfg)]
@@ -197,8 +194,6 @@ class UNet(nn.Module):
         emb = self.time_embed(sinusoid(t, self.cfg.width))
         if added is not None:
             emb = emb + added
-        if self.cfg.fold > 1:
-            x = F.pixel_unshuffle(x, self.cfg.fold)
         if self.cfg.places:
             x = torch.cat([x, waves(x, self.cfg.places).expand(x.shape[0], -1, -1, -1)], 1)
         left = []
@@ -209,7 +204,7 @@ class UNet(nn.Module):
         for stage in self.output_blocks:
             x = self._run(stage, torch.cat([x, left.pop()], 1), emb, tokens, keep)
         out: torch.Tensor = self.out(x)
-        return F.pixel_shuffle(out, self.cfg.fold) if self.cfg.fold > 1 else out
+        return out
 
     def _check(self, tokens: Context) -> None:
         cfg = self.cfg
