@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import chashka
-import kandinsky2.model
+import kandinsky2.opening
 from chashka.errors import EngineError, InputError, MissingExtraError
 from chashka.request import Inputs
 from kandinsky2 import Kandinsky2, get_kandinsky2
@@ -30,7 +30,7 @@ images[3]
 
 @pytest.fixture(autouse=True)
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The toy model, without CUDA."""
+    """The toy model, without CUDA; that it stands in for the published one has been said."""
     calls: list[dict[str, Any]] = []
 
     def load(**choice: Any) -> Any:
@@ -40,7 +40,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return toy_bundle()
 
     monkeypatch.setattr(chashka, "load", load, raising=False)
-    monkeypatch.setattr(kandinsky2.model, "_warned", set())
+    monkeypatch.setattr(kandinsky2.opening, "_warned", {kandinsky2.opening.SMALL})
+    monkeypatch.delenv("CHASHKA_MODELS", raising=False)
     return calls
 
 
@@ -60,7 +61,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Inputs | None]]:
     return calls
 
 
-def test_the_listing_runs_verbatim(drawn: list[tuple[Any, Any]]) -> None:
+def test_the_listing_runs_verbatim(drawn: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kandinsky2.opening, "_warned", set())
     names: dict[str, Any] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -70,8 +72,10 @@ def test_the_listing_runs_verbatim(drawn: list[tuple[Any, Any]]) -> None:
     assert len(names["images"]) == 4
     assert all(i.mode == "RGB" and i.size == (512, 512) and isinstance(i, Image.Image) for i in names["images"])
     (warning,) = caught
-    assert warning.category is UserWarning and "'cuda' cannot be used" in str(warning.message)
-    assert warning.filename == "listing"
+    assert warning.category is UserWarning and warning.filename == "listing"
+    said = str(warning.message)
+    for word in ("small model", "kandinsky-2.0", "Kandinsky-2-0.pt", "vae.ckpt", "/tmp/kandinsky2", "CHASHKA_MODELS"):
+        assert word in said
     request = drawn[0][0]
     expected = {
         "prompt": "космосвнутричайнойчашки",
@@ -129,7 +133,7 @@ def test_signatures_and_defaults_are_those_of_2022() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ({"sampler": "p_sampler"}, {"sampler": "ddpm", "eta": None}),
+        ({"sampler": "p_sampler"}, {"sampler": "p_sampler", "eta": None}),
         ({"sampler": "plms_sampler"}, {"sampler": "plms", "eta": None}),
         ({"sampler": "ddim_sampler", "ddim_eta": 0.5}, {"sampler": "ddim", "eta": 0.5}),
         ({"denoised_type": "clip_denoised"}, {"denoised_type": "clip_denoised"}),
@@ -217,8 +221,11 @@ def test_cuda_without_torch_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         return toy_bundle()
 
     monkeypatch.setattr(chashka, "load", load, raising=False)
-    with pytest.warns(UserWarning, match=r"chashka\[torch\].*CPU"):
-        assert get_kandinsky2("cuda").bundle.model == "toy-plain"
+    with pytest.warns(UserWarning) as caught:
+        assert get_kandinsky2("cuda", model_version="2.2").bundle.model == "toy-plain"
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "model_version '2.2'" in said and "chashka[torch]" in said and "drawing on the CPU" in said
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_a_seed_of_ours_gives_the_picture_again() -> None:

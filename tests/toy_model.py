@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chashka import images
-from chashka.diffusion import Conditioning, Denoise, Denoiser, Flow
-from chashka.families.family import Bundle, Family, Meter, Plan, Preset
-from chashka.families.kandinsky import denoise as kandinsky_denoise
+from chashka.diffusion import SAMPLERS, Conditioning, Denoiser, Flow
+from chashka.families.family import Bundle, Family, Meter, Preset
 from chashka.families.kandinsky.options import Options
+from chashka.families.kandinsky.steering import denoise
 
 Float = NDArray[np.float32]
 SPREAD = 0.05
@@ -72,7 +72,7 @@ class ToyCodec:
     factor = 16
     channels = 4
 
-    def encode(self, pixels: Float) -> Float:
+    def encode(self, pixels: Float, noise: Float | None = None) -> Float:
         b, c, h, w = pixels.shape
         return pixels.reshape(b, c, h // 16, 16, w // 16, 16).mean(axis=(3, 5))
 
@@ -107,8 +107,8 @@ def colour(text: str) -> Float:
 
 def toy_bundle(folder: Path | None = None, rows: int = 4) -> Bundle:
     """A bundle named ``toy-plain`` that takes Kandinsky's options."""
-    preset = Preset("plain", folder or Path(), (), 256 * 256, 64, "colours", "none")
-    declaration = Family("toy", {"plain": preset}, Options, lambda *_: toy_bundle(), _denoise)
+    preset = Preset("plain", folder or Path(), (), 256 * 256, 64, "colours", "none", lambda *_: toy_bundle())
+    declaration = Family("toy", {"plain": preset}, Options)
     defaults = {"steps": 8, "guidance_scale": 1.0, "sampler": "ddim"}
     denoiser = Denoiser(ToyNetwork(), Flow(), "x0")
     return Bundle(
@@ -117,14 +117,12 @@ def toy_bundle(folder: Path | None = None, rows: int = 4) -> Bundle:
         denoiser,
         ToyCodec(),
         ToyText(),
+        denoise,
         defaults,
         rows,
         "numpy",
         picture=ToyPicture(),
         upscaler=ToyUpscaler(),
         fast={"steps": 3, "sampler": "euler"},
+        samplers={"p_sampler": SAMPLERS["ddpm"]},
     )
-
-
-def _denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
-    return kandinsky_denoise(bundle, request, plan)

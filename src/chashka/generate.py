@@ -17,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chashka import images
-from chashka.diffusion import SAMPLERS, Array, PictureNoise, Step, sampler_name
+from chashka.diffusion import SAMPLERS, START, Array, PictureNoise, Sampler, Step, sampler_name
 from chashka.errors import EngineError, InputError
+from chashka.families.conventions import Conventions, Levels
 from chashka.families.family import Bundle, Plan
 from chashka.request import Inputs, Picture, Request, Source
 
 LONGEST_SIDE = 2048
 SHORTEST_SIDE = 64
+POSTERIOR = 1
+"""The number of the draw, besides the initial one, that a given picture is encoded with where its posterior is sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Sizes in pixels: what is drawn (width, height), and what comes out."""
+    """Sizes in pixels: what is drawn (width, height), and what comes out. cut: it is cut to that, not scaled."""
 
     drawn: tuple[int, int]
     final: tuple[int, int]
     note: str | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,33 +95,37 @@ def generate(
     frame = frame_for(bundle, request, given)
     if frame.note:
         notes.append(frame.note)
-    start = _prepare(bundle, given, frame, notes)
+    conventions = bundle.conventions(request)
+    start = _prepare(bundle, request, given, frame, conventions, notes)
     if start is None and request.strength is not None:
         notes.append("strength does nothing without a picture to start from (init)")
     request = _with_strength(request, start)
     assert request.steps is not None and request.seed is not None and request.sampler is not None
-    sigmas = bundle.denoiser.schedule.spaced(request.steps, request.spacing)
-    first_step = 0 if start is None else _first_step(len(sigmas) - 1, request.strength)
+    levels = conventions.levels(bundle.denoiser.schedule, request, start is not None)
+    steps = len(levels.run) - 1
     shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
-    plan = Plan(sigmas, shape, pictures=given.pictures)
+    plan = Plan(levels.sigmas, shape, pictures=given.pictures)
     if start is not None and start.mask is not None:
         plan = replace(plan, known=start.x, mask=start.latent_mask)
-    denoise = bundle.family.denoise(bundle, request, plan)
-    options = _sampler_options(request, notes)
-    batches = [(i, min(bundle.rows, request.n - i)) for i in range(0, request.n, bundle.rows)]
-    total = len(batches) * (len(sigmas) - 1 - first_step)
+    sampler = samplers(bundle)[request.sampler]
+    options = _sampler_options(request, sampler, notes)
+    most = request.n if conventions.together else bundle.rows
+    batches = [(i, min(most, request.n - i)) for i in range(0, request.n, most)]
+    total = len(batches) * steps
     pictures: list[Picture] = []
     sources, done = _sources(given), 0
     for offset, count in batches:
         first = request.first + offset
         noise = PictureNoise([request.seed] * count, shape, first)
-        x = _start_x(bundle, noise, sigmas, first_step, start)
-        if first_step < len(sigmas) - 1:
-            for step in SAMPLERS[request.sampler](denoise, x, sigmas[first_step:], noise=noise, **options):
+        x = _start_x(bundle, noise, levels, start)
+        if steps:
+            denoise = bundle.denoise(bundle, request, replace(plan, rows=count))
+            for step in sampler(denoise, x, levels.run, noise=noise, **options):
                 done += 1
                 yield Progress(step, done, total, first)
                 x = step.x
-        for row, pixels in enumerate(_finish(bundle, x, frame, start, request)):
+        x = x * np.float32(bundle.denoiser.schedule.scale(levels.sigmas[-1]))  # what a run that ends above 0 hands over
+        for row, pixels in enumerate(_finish(bundle, x, frame, start, request, conventions)):
             pictures.append(
                 Picture(
                     pixels,
@@ -134,11 +142,17 @@ def generate(
     return pictures
 
 
+def samplers(bundle: Bundle) -> dict[str, Sampler]:
+    """Every sampler that a model can be drawn with, by name."""
+    return SAMPLERS | dict(bundle.samplers)
+
+
 def frame_for(bundle: Bundle, request: Request, inputs: Inputs) -> Frame:
     """What size to draw and what size to give back.
 
     A model draws near the area it was trained on, in its own multiples, at the shape that was asked for; the result is
-    then brought to exactly the asked size. Without a size: the given picture's, or the model's own.
+    then brought to exactly the asked size. One that draws any size draws the next multiples and is cut to what was asked.
+    Without a size: the given picture's, or the model's own.
     """
     preset = bundle.preset
     native = _sides(preset.area, 1.0, preset.multiple)
@@ -152,6 +166,9 @@ def frame_for(bundle: Bundle, request: Request, inputs: Inputs) -> Frame:
             notes.append(f"the picture was {width}x{height} and was brought to {final[0]}x{final[1]}")
     else:
         final = native
+    if preset.free:
+        width, height = (-(-side // preset.multiple) * preset.multiple for side in final)
+        return Frame((width, height), final, "; ".join(notes) or None, cut=True)
     drawn = _sides(preset.area, final[0] / final[1], preset.multiple)
     if drawn != final and (request.width or request.height):
         verb = "enlarged" if final[0] * final[1] > drawn[0] * drawn[1] else "reduced"
@@ -191,6 +208,8 @@ def _complete(bundle: Bundle, request: Request) -> Request:
     if request.seed is None:
         raise InputError("seed: missing; allowed: a whole number from 0 to 2**63 - 1")
     assert request.sampler is not None
+    if request.sampler in bundle.samplers:
+        return request
     return request.with_fields(sampler=sampler_name(request.sampler))
 
 
@@ -205,23 +224,41 @@ def _text_notes(bundle: Bundle, request: Request) -> list[str]:
     return notes
 
 
-def _prepare(bundle: Bundle, inputs: Inputs, frame: Frame, notes: list[str]) -> _Start | None:
+def _prepare(
+    bundle: Bundle, request: Request, inputs: Inputs, frame: Frame, conventions: Conventions, notes: list[str]
+) -> _Start | None:
     """Encode the given picture and mask once; None for text alone."""
     if inputs.init is None:
         return None
-    width, height = frame.drawn
     pixels = images.resize(inputs.init, *frame.final)
-    x = bundle.codec.encode(images.to_network(images.resize(pixels, width, height))[None])
+    noise = None
+    if conventions.posterior:
+        assert request.seed is not None
+        shape = (bundle.codec.channels, *(side // bundle.codec.factor for side in reversed(frame.drawn)))
+        noise = PictureNoise([request.seed], shape, request.first)(START, POSTERIOR)
+    x = bundle.codec.encode(images.to_network(_fitted(pixels, frame))[None], noise)
     if inputs.mask is None:
         return _Start(pixels, None, x, None)
     mask, note = _mask_for(inputs, frame)
     if note:
         notes.append(note)
-    factor = bundle.codec.factor
-    drawn_mask, _ = images.fit_mask(mask, width, height)
-    # a latent is drawn anew if any of its pixels is: what is kept is pasted back in pixels anyway
-    cells = drawn_mask.reshape(height // factor, factor, width // factor, factor).max(axis=(1, 3))
+    cells = conventions.cells(_fitted_mask(mask, frame), bundle.codec.factor)
     return _Start(pixels, mask, x, np.ascontiguousarray(cells[None, None], dtype=np.float32))
+
+
+def _fitted(pixels: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
+    """The picture at the drawn size: scaled, or with its last rows and columns repeated where the frame is cut."""
+    if not frame.cut:
+        return images.resize(pixels, *frame.drawn)
+    right, below = frame.drawn[0] - frame.final[0], frame.drawn[1] - frame.final[1]
+    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
+
+
+def _fitted_mask(mask: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
+    """The mask likewise."""
+    if not frame.cut:
+        return images.fit_mask(mask, *frame.drawn)[0]
+    return np.pad(mask, ((0, frame.drawn[1] - frame.final[1]), (0, frame.drawn[0] - frame.final[0])), mode="edge")
 
 
 def _sources(inputs: Inputs) -> tuple[Source, ...]:
@@ -251,46 +288,42 @@ def _with_strength(request: Request, start: _Start | None) -> Request:
     return request
 
 
-def _first_step(steps: int, strength: float | None) -> int:
-    """Steps that are left out: with strength s the last round(s·steps) are run, at least one unless s is 0."""
-    share = 1.0 if strength is None else strength
-    run = max(round(share * steps), 1) if share > 0 else 0
-    return steps - run
-
-
-def _start_x(
-    bundle: Bundle, noise: PictureNoise, sigmas: tuple[float, ...], first_step: int, start: _Start | None
-) -> Array:
+def _start_x(bundle: Bundle, noise: PictureNoise, levels: Levels, start: _Start | None) -> Array:
     """x to begin with: pure noise, or the given picture with noise of the first level that is run."""
-    unit = noise.start()
-    if start is None or first_step == 0:
-        return bundle.denoiser.schedule.start(unit, sigmas[0])
-    sigma = sigmas[first_step] if first_step < len(sigmas) - 1 else 0.0
-    return np.repeat(start.x, len(unit), axis=0) + np.float32(sigma) * unit
+    unit, schedule = noise.start(), bundle.denoiser.schedule
+    if start is None or levels.first == 0:
+        return schedule.start(unit, levels.sigmas[0])
+    begin = levels.run[0] if len(levels.run) > 1 else 0.0
+    entry = begin if levels.entry is None else levels.entry
+    x = np.repeat(start.x, len(unit), axis=0) + np.float32(entry) * unit
+    return x if entry == begin else x * np.float32(schedule.scale(entry) / schedule.scale(begin))
 
 
-def _sampler_options(request: Request, notes: list[str]) -> dict[str, Any]:
+def _sampler_options(request: Request, sampler: Sampler, notes: list[str]) -> dict[str, Any]:
     """The request's sampler options that its sampler has."""
-    assert request.sampler is not None
-    known = inspect.signature(SAMPLERS[request.sampler]).parameters
+    known = inspect.signature(sampler).parameters
     options = request.sampler_options()
     notes.extend(f"{name} has no effect with the sampler {request.sampler}" for name in options if name not in known)
     return {name: value for name, value in options.items() if name in known}
 
 
-def _finish(bundle: Bundle, x: Array, frame: Frame, start: _Start | None, request: Request) -> list[NDArray[np.uint8]]:
+def _finish(
+    bundle: Bundle, x: Array, frame: Frame, start: _Start | None, request: Request, conventions: Conventions
+) -> list[NDArray[np.uint8]]:
     """Decode, bring to the final size, paste what is kept, put on the background."""
     if not np.isfinite(x).all():
         raise EngineError("the model produced numbers that are not finite; try a lower guidance scale or precision f32")
     decoded = images.from_network(bundle.codec.decode(x))
     finished = []
     for pixels in decoded:
-        if start is None:
+        if frame.cut:
+            pixels = np.ascontiguousarray(pixels[: frame.final[1], : frame.final[0]])
+        elif start is None:
             pixels = _cover(pixels, *frame.final)
         else:
             pixels = images.resize(pixels, *frame.final)
-            if start.mask is not None:
-                pixels = _paste(pixels, start.pixels, start.mask)
+        if start is not None and start.mask is not None and conventions.paste:
+            pixels = _paste(pixels, start.pixels, start.mask)
         finished.append(images.on_colour(pixels, request.background))
     return finished
 

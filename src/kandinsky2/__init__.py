@@ -6,7 +6,8 @@
         denoised_type='dynamic_threshold', dynamic_threshold_v=99.5, sampler='ddim_sampler', ddim_eta=0.01, guidance_scale=10)
 
 Signatures, defaults and the meaning of every argument are those of the 2022 code, its inverted ``strength`` and mask
-included; arguments of later versions are accepted. Pictures come from the small model inside the package.
+included; arguments of later versions are accepted. The published weights draw where their files are, with the numbers of 2022;
+otherwise the small model inside the package does.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from chashka.errors import ChashkaError, EngineError, InputError, MissingExtraError
+from chashka.errors import InputError
+from kandinsky2.opening import NAMES, load, warn_once
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from chashka.families import Bundle
     from chashka.request import Inputs
 
-TASKS = ("text2img", "img2img", "inpainting")
 SIDE = 512
 """img2img and inpainting of 2022 always give 512x512."""
+CELL = 8
+"""Pixels per latent of the published model."""
 
-_SAMPLERS = {"p_sampler": "ddpm", "ddim_sampler": "ddim", "plms_sampler": "plms"}
+_SAMPLERS = {"p_sampler": "p_sampler", "ddim_sampler": "ddim", "plms_sampler": "plms"}
 _LATER = frozenset(
     [
         "prior_cf_scale",
@@ -33,8 +34,6 @@ _LATER = frozenset(
 )
 """Keywords of versions 2.1 and 2.2, which describe parts that this model does not have."""
 
-_warned: set[str] = set()
-
 
 def get_kandinsky2(
     device: str,
@@ -46,25 +45,31 @@ def get_kandinsky2(
 ) -> Kandinsky2:
     """The model for ``task_type`` ('text2img', 'img2img' or 'inpainting'; ValueError otherwise).
 
-    device: 'cpu', or 'cuda', which falls back to the CPU with one warning where it cannot be used. Nothing is downloaded,
-    so that ``cache_dir`` and ``use_auth_token`` have no effect; neither have the two arguments of 2023.
+    The published files are looked for in ``cache_dir`` (there also in ``2_0`` and ``kandinsky-2.0``) and in the folder that the
+    variable CHASHKA_MODELS names. Where they are not, the small model inside the package draws, after one warning; nothing is
+    downloaded, so that ``use_auth_token`` has no effect, and neither has ``use_flash_attention``. device: 'cpu', or 'cuda', which
+    falls back to the CPU with a warning where it cannot be used.
     """
-    if task_type not in TASKS:
+    if task_type not in NAMES:
         raise ValueError("Only text2img, img2img and inpainting is available")
-    if model_version != "2.0":
-        _warn_once(f"model_version {model_version!r} is not in this package: drawing with its own small model", 3)
-    return Kandinsky2(_load(str(device)), task_type)
+    return Kandinsky2(load(str(device), task_type, str(cache_dir), str(model_version)), task_type)
 
 
 class Kandinsky2:
     """The object of the 2022 code: ``generate_text2img``, ``generate_img2img``, ``generate_inpainting``.
 
-    Each returns a list of RGB PIL images. ``seed`` is ours: an integer for pictures that can be had again.
+    Each returns a list of RGB PIL images. ``seed`` is ours: an integer for pictures that can be had again. With the published
+    weights the numbers are those of 2022 (docs/kandinsky.md, ``compat``).
     """
 
     def __init__(self, bundle: Bundle, task_type: str = "text2img") -> None:
         self.bundle = bundle
         self.task_type = task_type
+
+    @property
+    def published(self) -> bool:
+        """Whether the published weights draw, or the small model inside the package."""
+        return self.bundle.preset.free
 
     def generate_text2img(
         self,
@@ -114,8 +119,8 @@ class Kandinsky2:
             prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later
         )
         size = {"width": SIDE, "height": SIDE}
-        # 1 - 0.8 is 0.19999999999999996: twelve digits are more than steps can tell apart
-        share = round(1 - strength, 12)
+        # 1 - 0.8 is 0.19999999999999996, of which the original makes 9 of 50 steps; ours round, and twelve digits are enough
+        share = 1 - strength if self.published else round(1 - strength, 12)
         return self._draw({**fields, **size, "strength": share}, _inputs(pil_img, None), progress, seed)
 
     def generate_inpainting(
@@ -139,13 +144,15 @@ class Kandinsky2:
             prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later
         )
         size = {"width": SIDE, "height": SIDE}
-        return self._draw({**fields, **size}, _inputs(pil_img, img_mask), progress, seed)
+        inputs = _inputs(pil_img, img_mask, CELL if self.published else 1)
+        return self._draw({**fields, **size}, inputs, progress, seed)
 
     def _draw(self, fields: dict[str, Any], inputs: Inputs | None, progress: bool, seed: int | None) -> list[Image]:
         from chashka.generate import draw
 
         chosen = secrets.randbelow(2**32) if seed is None else seed
-        request = self.bundle.request(**fields, seed=chosen, background="white")
+        numbers = {"compat": "original"} if self.published else {}
+        request = self.bundle.request(**fields, **numbers, seed=chosen, background="white")
         if not progress or not sys.stderr.isatty():
             return [picture.image() for picture in draw(self.bundle, request, inputs)]
         from tqdm import tqdm
@@ -176,7 +183,7 @@ def _common(
     for name in sorted(later):
         if name == "negative_decoder_prompt":
             continue
-        _warn_once(f"{name} belongs to a later version of Kandinsky and has no effect here")
+        warn_once(name, f"{name} belongs to a later version of Kandinsky and has no effect here", 4)
     if sampler not in _SAMPLERS:
         raise InputError(f"sampler: {sampler!r} is not possible; allowed: {', '.join(_SAMPLERS)}")
     fields = {
@@ -192,42 +199,35 @@ def _common(
     return {**fields, "eta": ddim_eta} if sampler == "ddim_sampler" else fields
 
 
-def _inputs(pil_img: Image, img_mask: Any) -> Inputs:
-    """The picture squeezed to 512×512 as in 2022, and chashka's mask: 1 = repaint."""
+def _inputs(pil_img: Image, img_mask: Any, cell: int = 1) -> Inputs:
+    """The picture squeezed to 512×512 as in 2022, and chashka's mask: 1 = repaint.
+
+    cell: the mask is brought to one number for so many pixels first, by the nearest one, as the original does.
+    """
     import numpy as np
 
     from chashka.request import Inputs
 
-    picture = np.asarray(pil_img.convert("RGB").resize((SIDE, SIDE)).convert("RGBA"))
+    picture = np.asarray(prepared(pil_img, SIDE).convert("RGBA"))
     if img_mask is None:
         return Inputs(picture)
     kept = np.asarray(img_mask, dtype=np.float32)
-    if kept.ndim != 2 or not np.isfinite(kept).all():
+    if kept.ndim != 2 or not kept.size or not np.isfinite(kept).all():
         raise InputError(
             f"img_mask: shape {kept.shape} is not possible; allowed: numbers (H, W), 1 = keep, 0 = repaint"
         )
+    if cell > 1:
+        rows, columns = (np.arange(SIDE // cell) * side // (SIDE // cell) for side in kept.shape)
+        kept = kept[rows][:, columns].repeat(cell, axis=0).repeat(cell, axis=1)
     return Inputs(picture, np.clip(1 - kept, 0, 1))
 
 
-def _load(device: str) -> Bundle:
-    """The package's model on ``device``; 'cuda' without CUDA (or without torch) is the CPU, with one warning."""
-    import chashka
+def prepared(pil_img: Image, side: int) -> Image:
+    """2022's ``prepare_image``: squeezed to a square, bicubic, aspect ignored."""
+    from PIL.Image import Resampling
 
-    if device.startswith("cuda"):
-        try:
-            return chashka.load(engine="torch", device=device)
-        except (MissingExtraError, EngineError) as error:
-            _warn_once(f"device {device!r} cannot be used ({error}); drawing on the CPU")
-    elif device != "cpu":
-        raise InputError(f"device: {device!r} is not possible; allowed: 'cuda' or 'cpu'")
-    return chashka.load()
+    resized: Image = pil_img.resize((side, side), resample=Resampling.BICUBIC, reducing_gap=1)
+    return resized.convert("RGB")
 
 
-def _warn_once(message: str, level: int = 4) -> None:
-    """Warn at the user's own line, which is ``level`` calls up, the first time that this message is said."""
-    if message not in _warned:
-        _warned.add(message)
-        warnings.warn(message, UserWarning, stacklevel=level)
-
-
-__all__ = ["ChashkaError", "Kandinsky2", "get_kandinsky2"]
+__all__ = ["Kandinsky2", "get_kandinsky2", "prepared"]

@@ -34,7 +34,7 @@ def single() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def k20() -> dict[str, Any]:
-    return dict(np.load(FOLDER / "k20_runs.npz"))
+    return dict(np.load(FOLDER / "k20_pipelines.npz")) | dict(np.load(FOLDER / "k20_samplers2023.npz"))
 
 
 @pytest.fixture(scope="module")

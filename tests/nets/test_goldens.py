@@ -11,8 +11,8 @@ import pytest
 import torch
 from golden_weights import weights
 from torch import nn
+from whole_autoencoder import AutoencoderKL
 
-from chashka.nets.autoencoder import AutoencoderKL
 from chashka.nets.configs import AutoencoderConfig, TextHeadConfig, UNetConfig
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet

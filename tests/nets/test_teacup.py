@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from whole_autoencoder import AutoencoderKL
 
-from chashka.nets.autoencoder import AutoencoderKL, Decoder, Downsample, Encoder, Upsample
+from chashka.nets.autoencoder import Decoder, Downsample, Encoder, Upsample
 from chashka.nets.configs import (
     TEACUP_AUTOENCODER,
     TEACUP_IMAGE_TOWER,

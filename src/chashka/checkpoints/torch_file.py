@@ -78,7 +78,7 @@ def read_torch(path: Path) -> Any:
     A TorchScript archive comes as one flat dict of its parameters and buffers by their dotted names.
     """
     try:
-        data = np.memmap(path, dtype=np.uint8, mode="r")
+        data = np.memmap(path, dtype=np.uint8, mode="c")  # copy on write: torch takes no arrays that it may not write
     except (OSError, ValueError) as error:
         raise WeightsError(f"cannot map the checkpoint {path}: {error}") from error
     try:
@@ -222,7 +222,7 @@ class _Resolver:
             self.storages[known] = (block if aligned else block.copy()).view(dtype)
         numbers = self.storages[known][place.offset :]
         steps = tuple(step * dtype.itemsize for step in place.stride)
-        array: NumpyArray = np.lib.stride_tricks.as_strided(numbers, place.size, steps, writeable=False)
+        array: NumpyArray = np.lib.stride_tricks.as_strided(numbers, place.size, steps)
         if storage.kind == "BFloat16Storage":
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array

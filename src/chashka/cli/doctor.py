@@ -70,7 +70,8 @@ def _packages() -> dict[str, str | None]:
 def _models(failures: list[ChashkaError]) -> list[dict[str, Any]]:
     from chashka import families
 
-    return [{"name": name, "files": _weights(preset, failures)} for name, _, preset in families.models()]
+    embedded = [(name, preset) for name, _, preset in families.models() if preset.folder is not None]
+    return [{"name": name, "files": _weights(preset, failures)} for name, preset in embedded]
 
 
 def _weights(preset: Preset, failures: list[ChashkaError]) -> list[dict[str, Any]]:
@@ -84,8 +85,8 @@ def _weights(preset: Preset, failures: list[ChashkaError]) -> list[dict[str, Any
     for component in sorted(name.removesuffix(".safetensors") for name in preset.weights):
         row: dict[str, Any] = {"file": f"{component}.safetensors", "ok": True}
         try:
-            row["sha256"] = sha256(preset.folder / row["file"])
-            opener.open(preset.folder, component)
+            row["sha256"] = sha256(preset.place / row["file"])
+            opener.open(preset.place, component)
         except ChashkaError as error:
             failures.append(error)
             row |= {"ok": False, "reason": str(error)}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_SUFFIX = ".png"
 TRACED = ".svg"
 FILE = click.Path(path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 WHICH = [
@@ -50,7 +51,14 @@ MODEL = [
     click.option(
         "--model",
         default=None,
-        help="A name (chashka models) or ./FOLDER of chashka export.  [default: the one in the package]",
+        help="A name (chashka models) or ./FOLDER of an exported or published model.  [default: the one in the package]",
+    ),
+    click.option(
+        "--models",
+        type=FOLDER,
+        envvar="CHASHKA_MODELS",
+        show_envvar=True,
+        help="Where published models are kept, each in a folder of its name.",
     ),
     click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True),
     click.option("--device", help="The engine's name of a device, such as CPU, GPU or cuda."),
@@ -104,14 +112,18 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
 
     started = time.perf_counter()
     fields = dict(given)
-    model, engine, device, precision = (fields.pop(name) for name in ("model", "engine", "device", "precision"))
+    model, models, engine, device, precision = (
+        fields.pop(name) for name in ("model", "models", "engine", "device", "precision")
+    )
     out, svg, grid, as_json, settings = (fields.pop(name) for name in ("out", "svg", "grid", "as_json", "settings"))
     name = model or families.DEFAULT
     size = _size(fields.pop("size", None))
     request = _request(families.options(name), {**fields, **size, **_settings(settings)})
     folder, file_name = target(out, svg)
     read = inputs()
-    bundle = families.load(name, engine=engine, device=device, precision=precision, cache_dir=cache_dir())
+    bundle = families.load(
+        name, engine=engine, device=device, precision=precision, cache_dir=cache_dir(), models=models
+    )
     loaded = time.perf_counter()
     with _Bar() as bar:
         pictures = run(bundle, request, read, bar.step)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+MODELS = click.option(
+    "--models", type=FOLDER, envvar="CHASHKA_MODELS", show_envvar=True, help="Where published models are kept."
+)
 
 
 @click.group(invoke_without_command=True)
@@ -27,30 +30,35 @@ def models(context: click.Context) -> None:
 
 
 @models.command("list")
+@MODELS
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def list_models(as_json: bool = False) -> None:
+def list_models(models: Path | None = None, as_json: bool = False) -> None:
     """List the models: name, whether its files are here, size, what it draws."""
     from chashka import families
 
-    rows = [{"name": name, **_facts(preset)} for name, _, preset in families.models()]
+    rows = [{"name": name, **_facts(_looked_for(name, preset, models))} for name, _, preset in families.models()]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
         return
     for row in rows:
         state = "ready" if not row["missing"] else f"{len(row['missing'])} files missing"
+        if row["folder"] is None:
+            state = "not here (--models)"
         click.echo(f"{row['name']}  {state}  {row['megabytes']:.1f} MB  {row['summary']}")
 
 
 @models.command("show")
 @click.argument("name", required=False)
+@MODELS
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def show(name: str | None, as_json: bool) -> None:
+def show(name: str | None, models: Path | None, as_json: bool) -> None:
     """Show a model: its files with their metadata, and every field of its requests with what is allowed."""
     from chashka import families
     from chashka.evaluation.card import weight_facts
 
     chosen = name or families.DEFAULT
     declaration, preset = families.find(chosen)
+    preset = _looked_for(chosen, preset, models)
     fields = [
         {
             "name": key,
@@ -60,11 +68,11 @@ def show(name: str | None, as_json: bool) -> None:
         }
         for key, info in declaration.options.model_fields.items()
     ]
-    facts = {"name": chosen, **_facts(preset), "files": weight_facts(preset), "fields": fields}
+    facts = {"name": chosen, **_facts(preset), "files": weight_facts(preset) if preset.folder else [], "fields": fields}
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
-    click.echo(f"{chosen}: {preset.summary}\nlicence: {preset.licence}\nfolder: {preset.folder}")
+    click.echo(f"{chosen}: {preset.summary}\nlicence: {preset.licence}\nfolder: {facts['folder'] or 'not found'}")
     for missing in facts["missing"]:
         click.echo(f"missing: {missing}")
     for file in facts["files"]:
@@ -86,7 +94,7 @@ def model_card(name: str | None, registry: Path | None, out: Path | None) -> Non
     from chashka.evaluation.registry import Registry, shipped_registry
 
     chosen = name or families.DEFAULT
-    _, preset = families.find(chosen)
+    preset = families.located(chosen, families.find(chosen)[1], None)
     path = registry or shipped_registry()
     _told(card(chosen, preset, Registry.read(path) if path else None), out)
 
@@ -119,8 +127,8 @@ def register(name: str | None, registry: Path, recipes: Path, root: Path) -> Non
     from chashka.evaluation.registry import Registry, entry_of
 
     chosen = name or families.DEFAULT
-    _, preset = families.find(chosen)
-    files = [preset.folder / file for file in preset.weights]
+    preset = families.located(chosen, families.find(chosen)[1], None)
+    files = [preset.place / file for file in preset.weights]
     known = sorted(recipes.glob("*.json"))
     before = Registry.read(registry) if registry.is_file() else Registry()
     after = before.joined(entry_of(file, chosen, root, known) for file in files)
@@ -152,15 +160,26 @@ def _told(text: str, out: Path | None) -> None:
         raise FileError(f"cannot write {str(out)!r}: {error.strerror or error}") from error
 
 
+def _looked_for(name: str, preset: Preset, models: Path | None) -> Preset:
+    """The preset with its folder if it can be found."""
+    from chashka import families
+    from chashka.errors import WeightsError
+
+    try:
+        return families.located(name, preset, models)
+    except WeightsError:
+        return preset
+
+
 def _facts(preset: Preset) -> dict[str, Any]:
-    paths = [preset.folder / name for name in preset.files]
-    optional = [preset.folder / name for name in preset.optional]
-    return {
-        "summary": preset.summary,
-        "licence": preset.licence,
+    facts = {"summary": preset.summary, "licence": preset.licence}
+    if preset.folder is None:  # published: wherever --models says
+        return facts | {"folder": None, "missing": list(preset.needed), "megabytes": 0.0}
+    paths = [preset.folder / name for name in (*preset.needed, *preset.optional)]
+    return facts | {
         "folder": str(preset.folder),
-        "missing": [path.name for path in paths if not path.is_file()],
-        "megabytes": sum(_size(path) for path in paths + optional) / 1e6,
+        "missing": preset.missing(preset.folder),
+        "megabytes": sum(_size(path) for path in paths) / 1e6,
     }
 
 

@@ -20,6 +20,7 @@ def upscale(
     picture: Path,
     by: int,
     model: str | None,
+    models: Path | None,
     engine: str,
     device: str | None,
     precision: str | None,
@@ -39,7 +40,12 @@ def upscale(
     height, width = pixels.shape[:2]
     enlarge.check(by, width, height)
     bundle = families.load(
-        model or families.DEFAULT, engine=engine, device=device, precision=precision, cache_dir=cache_dir()
+        model or families.DEFAULT,
+        engine=engine,
+        device=device,
+        precision=precision,
+        cache_dir=cache_dir(),
+        models=models,
     )
     started = time.perf_counter()
     larger = enlarge.upscale(bundle, pixels, by)

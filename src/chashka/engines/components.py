@@ -34,7 +34,8 @@ CLASSES: frozenset[str] = frozenset(
     {
         "nets.autoencoder:Encoder",
         "nets.autoencoder:Decoder",
-        "nets.autoencoder:AutoencoderKL",
+        "nets.autoencoder:EncoderKL",
+        "nets.autoencoder:DecoderKL",
         "nets.image_tower:ImageTower",
         "nets.multilingual:ContrastiveTextEncoder",
         "nets.multilingual:T5TextEncoder",
@@ -124,6 +125,12 @@ def network_class(metadata: Mapping[str, str], path: Path) -> Any:
     name = metadata.get("class", "")
     if name not in CLASSES:
         raise WeightsError(f"{path} names the unknown network {name!r}; known are {', '.join(sorted(CLASSES))}")
+    return imported(name)
+
+
+def imported(name: str) -> Any:
+    """The class behind a name of CLASSES."""
+    assert name in CLASSES, name
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(PACKAGE + module), attribute)
 

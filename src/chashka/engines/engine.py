@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -41,8 +42,23 @@ class Graph(Protocol):
         """Run once; the arrays that come back are the caller's. Raises EngineError."""
 
 
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A component that is not exported: a network whose weights come in another layout.
+
+    name: of the component. network: a name of ``components.CLASSES``. config: its configuration. inputs: by name, an example's
+    shape (docs/networks.md), for the conversion to a graph. outputs: their names.
+    """
+
+    name: str
+    network: str
+    config: Any
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: tuple[str, ...]
+
+
 class Engine(Protocol):
-    """Opens components from a folder."""
+    """Opens components from a folder, or makes them of blueprints and weights."""
 
     @property
     def name(self) -> str:
@@ -52,8 +68,18 @@ class Engine(Protocol):
     def precision(self) -> str:
         """The numbers it computes with: "f32", "bf16" or "f16"."""
 
+    @property
+    def beside(self) -> tuple[str, str]:
+        """Device and dtype, torch's names, for modules that torch runs beside this engine's graphs."""
+
     def open(self, folder: Path, name: str) -> Graph:
         """Open ``<name>.safetensors`` (and ``<name>.xml``) strictly. Raises WeightsError if they do not fit."""
+
+    def build(self, blueprint: Blueprint, tensors: Mapping[str, Array], source: Path) -> Graph:
+        """Make the component of its weights, numpy arrays by the network's own names, strictly. Needs torch.
+
+        source: the file that they come from, for messages. Raises WeightsError if they do not fit, MissingExtraError.
+        """
 
 
 def as_network(graph: Graph) -> Network:

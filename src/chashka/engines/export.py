@@ -12,12 +12,10 @@ import copy
 import hashlib
 import json
 import tempfile
-import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +31,8 @@ from chashka.checkpoints.safetensors_file import (
     sha256,
     write,
 )
-from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, PRECISIONS, describe, kept_wide
-from chashka.engines.runtime import convert_model, openvino
+from chashka.engines.components import PRECISIONS, describe, kept_wide
+from chashka.engines.conversion import keep_precise, save_graph
 from chashka.errors import WeightsError
 
 GRAPH_LIMIT = 65536  # bytes of constants of the graph's own; more means that weights were rearranged
@@ -54,18 +52,6 @@ class Exported:
     sha256: str
     graph_bytes: int
     reused_bytes: int
-
-
-class _Traced(nn.Module):
-    """The module as a function of positional inputs that returns a tuple in the order of the outputs."""
-
-    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
-        super().__init__()
-        self.module, self.names = module, tuple(names)
-
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        result = self.module(**dict(zip(self.names, inputs, strict=True)))
-        return result if isinstance(result, tuple) else (result,)
 
 
 def export_component(
@@ -94,7 +80,7 @@ def export_component(
         stored["int8"] = json.dumps(sorted(name.removesuffix(SCALES) for name in weights if name.endswith(SCALES)))
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "graph.xml"
-        _convert(_with_weights(module, weights), example_inputs, input_names, output_names, path)
+        save_graph(_with_weights(module, weights), example_inputs, input_names, output_names, path)
         root, binary = ET.parse(path).getroot(), path.with_suffix(".bin").read_bytes()
     constants = _Constants(weights)
     layers = root.find("layers")
@@ -116,7 +102,7 @@ def export_component(
     places, _ = layout(target)
     for layer, (tensor, begin, size) in found:
         _point(root, layer, places[tensor], begin, size, places.get(tensor + SCALES))
-    _keep_f32(root)
+    keep_precise(root)
     graph = target.with_suffix(".xml")
     replace(graph, [_serialised(root, name, digest)])
     return Exported(target, graph, digest, len(constants.extra), constants.reused)
@@ -153,70 +139,6 @@ def _with_weights(module: nn.Module, weights: Mapping[str, NumpyArray]) -> nn.Mo
     rounded = copy.deepcopy(module).eval().float().requires_grad_(False)
     rounded.load_state_dict({name: torch.from_numpy(array) for name, array in widened(weights).items()})
     return rounded
-
-
-def _convert(
-    module: nn.Module, examples: Mapping[str, torch.Tensor], inputs: Sequence[str], outputs: Sequence[str], path: Path
-) -> None:
-    traced = _Traced(module, inputs).eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracer's remarks about Python numbers; tests compare the results instead
-        model = convert_model(traced, example_input=tuple(examples[n] for n in inputs))
-    if len(model.inputs) != len(inputs) or len(model.outputs) != len(outputs):
-        raise WeightsError(
-            f"the graph has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
-            f"expected {', '.join(inputs)} and {', '.join(outputs)}"
-        )
-    for port, name in (*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=True)):
-        port.get_tensor().set_names({name})
-    shapes = {}
-    for port, name in zip(model.inputs, inputs, strict=True):
-        shape: list[int] = list(examples[name].shape)
-        for axis in DYNAMIC_AXES.get(name, (0,)):
-            shape[axis] = -1
-        shapes[port] = shape
-    model.reshape(shapes)
-    _reshape_precise(model)
-    openvino().save_model(model, str(path), compress_to_fp16=False)
-
-
-def _reshape_precise(model: Any) -> None:
-    """Write ``t[:, None]`` as Reshape: an Unsqueeze is replaced later, and that loses its mark (``_keep_f32``)."""
-    ops = openvino().opset13
-    for node in model.get_ops():
-        source = node.input_value(0) if node.get_type_name() == "Unsqueeze" else None
-        if source is None or source.get_node().get_type_name() != "Parameter":
-            continue
-        if source.get_names() & set(PRECISE_INPUTS) and len(source.get_partial_shape()) == 1:
-            axis = int(node.input_value(1).get_node().get_data().ravel()[0])
-            shape = ops.constant(np.array([1, -1] if axis == 0 else [-1, 1], np.int64))
-            node.output(0).replace(ops.reshape(source, shape, False).output(0))
-
-
-def _keep_f32(root: ET.Element) -> None:
-    """Mark the layers that OpenVINO shall leave in float32 whatever the precision: from PRECISE_INPUTS to the products.
-
-    The mark is OpenVINO's own DisableFP16Compression. Layers that it replaces by others while compiling lose it; tests
-    compare both engines over the range of t.
-    """
-    layers = {layer.get("id"): layer for layer in root.iterfind("layers/layer")}
-    following: dict[str | None, list[str | None]] = {}
-    for edge in root.iterfind("edges/edge"):
-        following.setdefault(edge.get("from-layer"), []).append(edge.get("to-layer"))
-    ports = {i: layer.find("output/port") for i, layer in layers.items() if layer.get("type") == "Parameter"}
-    todo = [i for i, port in ports.items() if port is not None and port.get("names") in PRECISE_INPUTS]
-    seen = set(todo)
-    while todo:
-        for i in following.get(todo.pop(), []):
-            if i in seen or layers[i].get("type") in ("MatMul", "Convolution", "Result", "ShapeOf"):
-                continue
-            seen.add(i)
-            todo.append(i)
-            info = layers[i].find("rt_info")
-            if info is None:
-                info = ET.Element("rt_info")
-                layers[i].insert(0 if layers[i].find("data") is None else 1, info)
-            ET.SubElement(info, "attribute", {"name": "precise", "version": "0"})
 
 
 @dataclass(slots=True)

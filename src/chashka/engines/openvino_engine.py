@@ -7,7 +7,9 @@ What was compiled is kept in ``cache_dir`` without the weights, which stay in th
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -21,9 +23,10 @@ from chashka.checkpoints.safetensors_file import NumpyArray, read_metadata, sha2
 from chashka.engines import selftest
 from chashka.engines.compiled_cache import CompiledCache
 from chashka.engines.components import ports
-from chashka.engines.engine import check_names
+from chashka.engines.engine import Blueprint, check_names
 from chashka.engines.runtime import openvino
-from chashka.errors import EngineError, WeightsError
+from chashka.errors import EngineError, MissingExtraError, WeightsError
+from chashka.nets.configs import to_json
 
 PRECISIONS = ("auto", "f32", "bf16", "f16")
 SHAPES_KEPT = 4  # compiled shapes a graph holds in memory: each has its own packed weights
@@ -64,6 +67,7 @@ class OpenVINOEngine:
             raise EngineError("f16 is slow or wrong on CPUs; use precision bf16, f32 or auto")
         self.device, self.threads, self.cache_dir = device, threads, cache_dir
         self._core: Any = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
         if precision == "auto":
             precision = selftest.best_precision(cache_dir) if device == "CPU" else "f32"
@@ -72,6 +76,10 @@ class OpenVINOEngine:
     @property
     def name(self) -> str:
         return f"openvino {self.device} {self.precision}"
+
+    @property
+    def beside(self) -> tuple[str, str]:
+        return "cpu", "float32"
 
     @property
     def core(self) -> Any:
@@ -108,6 +116,23 @@ class OpenVINOEngine:
             )
         cache = CompiledCache(self.cache_dir, graph, actual) if self.cache_dir and self.device == "CPU" else None
         return OpenVINOGraph(self, name, graph, weights, metadata, inputs, outputs, cache)
+
+    def build(self, blueprint: Blueprint, tensors: Mapping[str, Any], source: Path) -> OpenVINOGraph:
+        """See ``engine.Engine``. The weights are kept as float16 in ``cache_dir`` (without one: for this process)."""
+        if importlib.util.find_spec("torch") is None:
+            raise MissingExtraError("torch", f"the conversion of {source.name} to a graph")
+        from chashka.engines.conversion import converted
+
+        if self.cache_dir is None and self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="chashka-")
+        folder = self.cache_dir or Path(str(self._temporary and self._temporary.name))
+        graph = converted(blueprint, tensors, source, folder)
+        cache = CompiledCache(folder, graph, graph.parent.name) if self.device == "CPU" else None
+        metadata = {"config": to_json(blueprint.config)}
+        inputs = tuple(blueprint.inputs)
+        return OpenVINOGraph(
+            self, blueprint.name, graph, graph.with_suffix(".bin"), metadata, inputs, blueprint.outputs, cache
+        )
 
 
 @dataclass(eq=False)

@@ -13,9 +13,10 @@ from torch import nn
 
 from chashka.checkpoints.safetensors_file import read_metadata, read_tensors
 from chashka.checkpoints.strict import load_strict
-from chashka.engines.components import configuration, network_class, ports
-from chashka.engines.engine import check_names
+from chashka.engines.components import configuration, imported, network_class, ports
+from chashka.engines.engine import Blueprint, check_names
 from chashka.errors import EngineError
+from chashka.nets.configs import to_json
 
 PRECISIONS: dict[str, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -49,6 +50,10 @@ class TorchEngine:
     def name(self) -> str:
         return f"torch {self.device} {self.precision}"
 
+    @property
+    def beside(self) -> tuple[str, str]:
+        return str(self.device), str(PRECISIONS[self.precision]).removeprefix("torch.")
+
     def open(self, folder: Path, name: str) -> TorchGraph:
         """Build the network that ``<name>.safetensors`` names and load it strictly. Raises WeightsError."""
         path = Path(folder) / f"{name}.safetensors"
@@ -56,12 +61,33 @@ class TorchEngine:
         inputs, outputs = ports(metadata, path)
         with torch.device("meta"):
             module: nn.Module = network_class(metadata, path)(configuration(metadata, path))
+        return self._graph(name, module, read_tensors(path), path, metadata, inputs, outputs)
+
+    def build(self, blueprint: Blueprint, tensors: Mapping[str, Any], source: Path) -> TorchGraph:
+        """See ``engine.Engine``. Weights are cast to this engine's precision where products use them."""
+        with torch.device("meta"):
+            module: nn.Module = imported(blueprint.network)(blueprint.config)
+        metadata = {"config": to_json(blueprint.config)}
+        return self._graph(
+            blueprint.name, module, tensors, source, metadata, tuple(blueprint.inputs), blueprint.outputs
+        )
+
+    def _graph(
+        self,
+        name: str,
+        module: nn.Module,
+        tensors: Mapping[str, Any],
+        path: Path,
+        metadata: Mapping[str, str],
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+    ) -> TorchGraph:
         for layer in module.modules():
             if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
                 layer.to(PRECISIONS[self.precision])
             elif isinstance(layer, nn.RMSNorm):  # the one norm that autocast does not know
                 layer.register_forward_pre_hook(_widened)
-        load_strict(module, read_tensors(path), path)
+        load_strict(module, tensors, path)
         module.eval().requires_grad_(False).to(self.device)
         return TorchGraph(self, name, module, metadata, inputs, outputs)
 

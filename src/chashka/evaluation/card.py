@@ -27,7 +27,7 @@ class WeightFile:
 
 def weight_files(preset: Preset) -> list[WeightFile]:
     """The model's weight files that are here, in the order of the preset. Raises WeightsError for damaged ones."""
-    paths = [preset.folder / name for name in preset.weights]
+    paths = [preset.place / name for name in preset.weights]
     found = []
     for path in (path for path in paths if path.is_file()):
         metadata = read_metadata(path)
@@ -54,7 +54,7 @@ def card(name: str, preset: Preset, registry: Registry | None) -> str:
         "It knows what its training drawings show, and is too small to be relied on for facts. Every picture that is saved "
         "carries its request in its metadata.",
     ]
-    learnt = _attribution(preset.folder)
+    learnt = _attribution(preset.place)
     if learnt is not None:
         parts += ["## What it learnt from", learnt]
     return "\n\n".join(parts) + "\n"
@@ -68,7 +68,7 @@ def _table(files: list[WeightFile]) -> list[str]:
 def _drawing(preset: Preset) -> list[str]:
     """What the files say about sampling, whichever of them says it."""
     lines = []
-    for path in sorted(preset.folder.glob("*.safetensors")):
+    for path in sorted(preset.place.glob("*.safetensors")):
         metadata = read_metadata(path)
         for key in ("prediction", "data_std", "schedule", "defaults", "fast", "latent_scale"):
             if key in metadata:

@@ -187,7 +187,7 @@ def left_out(bundle: Bundle) -> tuple[str, ...]:
     """The sources that the denoising network's recipe leaves to judges; none where its file does not say."""
     from chashka.checkpoints.safetensors_file import layout
 
-    path = bundle.preset.folder / "unet.safetensors"
+    path = bundle.preset.place / "unet.safetensors"
     if not path.is_file():
         return ()
     recipe = json.loads(layout(path)[1].get("recipe", "{}"))

@@ -203,8 +203,8 @@ def _titles(shards: Path) -> dict[str, str]:
 
 
 def _bytes(bundle: Bundle) -> int:
-    names = [name for name in bundle.preset.files if name.endswith(".safetensors")]
-    return sum((bundle.preset.folder / name).stat().st_size for name in names)
+    names = [name for name in bundle.preset.needed if name.endswith(".safetensors")]
+    return sum((bundle.preset.place / name).stat().st_size for name in names)
 
 
 def told(report: PrecisionReport) -> list[str]:

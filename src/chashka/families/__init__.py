@@ -30,10 +30,11 @@ __all__ = [
     "Plan",
     "Preset",
     "TextEncoder",
-    "exported",
     "family",
     "find",
+    "in_folder",
     "load",
+    "located",
     "models",
     "options",
 ]
@@ -57,39 +58,77 @@ def models() -> Iterator[tuple[str, Family, Preset]]:
 
 
 def find(model: str) -> tuple[Family, Preset]:
-    """The family and the preset of a model's name, or of a folder of exported components (``./my-model``, with a slash).
+    """The family and the preset of a model's name, or of a folder that holds a model's files (``./my-model``, with a slash).
 
-    Raises InputError that lists what exists, WeightsError for a folder that holds no model.
+    A preset that is not in the package has no folder before :func:`located` looked for it. Raises InputError that lists what
+    exists, WeightsError for a folder that holds no model.
     """
     if "/" in model or "\\" in model:
-        return exported(Path(model).expanduser())
+        return in_folder(Path(model).expanduser())
     known = {name: (declaration, preset) for name, declaration, preset in models()}
     if model not in known:
         raise InputError(f"model {model[:60]!r} does not exist; use one of {', '.join(known)}")
     return known[model]
 
 
-def exported(folder: Path) -> tuple[Family, Preset]:
-    """What ``chashka export`` wrote into ``folder``: a model of the family whose components are there, named by the folder.
+def in_folder(folder: Path) -> tuple[Family, Preset]:
+    """The model whose files are in ``folder``: what ``chashka export`` wrote, named by the folder, or a published checkpoint.
 
-    Raises WeightsError for a folder without all components of one family.
+    Raises WeightsError that says what the likeliest model lacks.
     """
     if not folder.is_dir():
         raise WeightsError(
             f"model {str(folder)!r}: there is no such folder; make one with chashka export, or leave --model out"
         )
-    lacking: list[str] = []
-    for _, declaration, preset in models():
-        missing = [name for name in preset.files if not (folder / name).is_file()]
+    closest: tuple[float, str, list[str], bool] | None = None
+    for name, declaration, preset in models():
+        missing = preset.missing(folder)
         if not missing:
-            name = folder.resolve().name or preset.name
-            return declaration, replace(preset, name=name, folder=folder, summary="exported components")
-        first = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        lacking.append(f"for {declaration.name}: {first}")
+            if preset.folder is None:
+                return declaration, replace(preset, folder=folder)
+            own = folder.resolve().name or preset.name
+            return declaration, replace(preset, name=own, folder=folder, summary="exported components")
+        share = len(missing) / len(preset.files)
+        if closest is None or share < closest[0]:
+            closest = (share, name, missing, preset.folder is not None)
+    assert closest is not None
+    _, name, missing, embedded = closest
+    how = "write them with chashka export" if embedded else "put them there"
     raise WeightsError(
-        f"model {str(folder)!r} is no folder of exported components; not found {'; '.join(lacking)}; "
-        "write them with chashka export, or leave --model out"
+        f"model {str(folder)!r} is no folder of a model; for {name} it lacks {_some(missing)}; {how}, or leave --model out"
     )
+
+
+def located(model: str, preset: Preset, folder: Path | None) -> Preset:
+    """The preset with its folder: its own, or the first one in ``folder`` (where published models are kept) that has its files.
+
+    Looked at: ``folder/MODEL``, the preset's other homes in it, and ``folder`` itself. Raises WeightsError that says which files
+    go where.
+    """
+    if preset.folder is not None:
+        return preset
+    if folder is None:
+        raise WeightsError(
+            f"model {model!r} is not in the package: put {_some(list(preset.needed))} into one folder, and give the folder "
+            f"as --model ./FOLDER, or the one above it, with the name {model}, as --models (or CHASHKA_MODELS)"
+        )
+    places = [folder / model, *(folder / home for home in preset.homes), folder]
+    for place in places:
+        if not preset.missing(place):
+            return replace(preset, folder=place)
+    closest = min(places, key=lambda place: len(preset.missing(place)))
+    others = [name for name, _, other in models() if other.folder is None and not other.missing(closest)]
+    also = f" (there is {', '.join(others)})" if others else ""
+    missing = preset.missing(closest)
+    raise WeightsError(f"model {model!r}: not found in {closest}: {_some(missing)}{also}; put {_them(missing)} there")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _them(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
 
 
 def options(model: str = DEFAULT) -> type[Request]:
@@ -105,17 +144,19 @@ def load(
     precision: str | None = None,
     threads: int | None = None,
     cache_dir: Path | None = None,
+    models: Path | None = None,
 ) -> Bundle:
-    """Open a model: a name, or a folder of exported components (``./my-model``).
+    """Open a model: a name, or a folder of exported components or of a published checkpoint (``./my-model``).
 
-    engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere.
+    engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere. models: where published
+    models are kept, each in a folder of its name; nothing is downloaded.
 
     Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError.
     """
-    declaration, preset = find(model)
-    missing = [name for name in preset.files if not (preset.folder / name).is_file()]
+    preset = located(model, find(model)[1], models)
+    missing = preset.missing(preset.place)
     if missing:
         raise WeightsError(
             f"model {model!r} is not complete: {', '.join(missing)} not found in {preset.folder}; install chashka again"
         )
-    return declaration.open(preset, EngineChoice(engine, device, precision, threads, cache_dir))
+    return preset.open(preset, EngineChoice(engine, device, precision, threads, cache_dir))

@@ -1,7 +1,8 @@
 """The contract between model families and everything above them.
 
-A family is one package whose ``__init__`` is the declaration (presets, options, how to open the weights) and a ``denoise``
-that composes guidance in reading order. Its name appears in ``families/__init__`` and nowhere else.
+A family is one package whose ``__init__`` is the declaration: presets, each with the function that opens it, and options. What is
+opened carries the function ``denoise``, which composes guidance in reading order. A family's name appears in ``families/__init__``
+and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from chashka.diffusion import Array, Conditioning, Denoise, Denoiser
+from chashka.diffusion import Array, Conditioning, Denoise, Denoiser, Sampler
+from chashka.families.conventions import USUAL, Conventions
 from chashka.request import Request
 
 RequestT = TypeVar("RequestT", bound=Request)
@@ -28,8 +30,11 @@ class Codec(Protocol):
     def channels(self) -> int:
         """Channels of x."""
 
-    def encode(self, pixels: Array) -> Array:
-        """float32 (B, 4, H, W), premultiplied in [-1, 1] → x (B, C, H/factor, W/factor)."""
+    def encode(self, pixels: Array, noise: Array | None = None) -> Array:
+        """float32 (B, 4, H, W), premultiplied in [-1, 1] → x (B, C, H/factor, W/factor).
+
+        noise: unit noise of the shape of x, to sample the encoder's distribution with; None: its mean.
+        """
 
     def decode(self, x: Array) -> Array:
         """x (B, C, h, w) → float32 (B, 4, h·factor, w·factor), premultiplied, about [-1, 1]."""
@@ -79,31 +84,6 @@ class Upscaler(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Preset:
-    """One model of a family.
-
-    folder: where its files are. area: pixels of the pictures it was trained on; other sizes are drawn near this area.
-    multiple: width and height that it draws are multiples of this. summary, licence: one line each, for people.
-    optional: files that it may lack; what they are for is then refused in one line.
-    """
-
-    name: str
-    folder: Path
-    files: tuple[str, ...]
-    area: int
-    multiple: int
-    summary: str
-    licence: str
-    optional: tuple[str, ...] = ()
-
-    @property
-    def weights(self) -> tuple[str, ...]:
-        """Names of its weight files: all that it needs, and the optional ones that are there."""
-        there = (name for name in self.optional if (self.folder / name).is_file())
-        return tuple(name for name in (*self.files, *there) if name.endswith(".safetensors"))
-
-
-@dataclass(frozen=True, slots=True)
 class EngineChoice:
     """How a model shall be run. engine: auto, openvino, torch. device: auto, or the engine's own name. precision: see engines.
 
@@ -123,7 +103,7 @@ class Plan:
 
     sigmas: noise levels of the whole schedule, whatever part of it is run: fractions of steps refer to it. shape: (C, h, w)
     of what is sampled. known and mask: set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
-    pictures: uint8 (H, W, 4) each, what the request may refer to.
+    pictures: uint8 (H, W, 4) each, what the request may refer to. rows: how many pictures this call draws.
     """
 
     sigmas: tuple[float, ...]
@@ -131,26 +111,73 @@ class Plan:
     known: Array = None
     mask: Array = None
     pictures: tuple[Array, ...] = ()
+    rows: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One model of a family.
+
+    open: makes a :class:`Bundle` of its files. folder: where they are; None until they are found, for models that are not in the
+    package. files: each by its name, or by all the names that it may have. area: pixels of the pictures it was trained on. free:
+    it draws any size; otherwise other sizes are drawn near ``area`` and brought to what was asked. multiple: width and height that
+    it draws are multiples of this. summary, licence: one line each, for people. optional: files that it may lack; what they are
+    for is then refused in one line. homes: names of folders that it is looked for in, besides its own.
+    """
+
+    name: str
+    folder: Path | None
+    files: tuple[str | tuple[str, ...], ...]
+    area: int
+    multiple: int
+    summary: str
+    licence: str
+    open: Callable[[Preset, EngineChoice], Bundle]
+    optional: tuple[str, ...] = ()
+    free: bool = False
+    homes: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Names of its files, the first one of each."""
+        return tuple(entry if isinstance(entry, str) else entry[0] for entry in self.files)
+
+    def missing(self, folder: Path) -> list[str]:
+        """Which of the files are not in ``folder``, by their first names."""
+        names = [(entry,) if isinstance(entry, str) else entry for entry in self.files]
+        return [some[0] for some in names if not any((folder / name).is_file() for name in some)]
+
+    @property
+    def place(self) -> Path:
+        """The folder of a preset that was found."""
+        assert self.folder is not None, f"{self.name} was not looked for"
+        return self.folder
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of its exported weight files: all that it needs, and the optional ones that are there."""
+        there = (name for name in self.optional if (self.place / name).is_file())
+        return tuple(name for name in (*self.needed, *there) if name.endswith(".safetensors"))
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A declaration. ``open`` loads a preset; ``denoise`` turns a request into a function for samplers."""
+    """A declaration: what it is called, which models it has, what a request to it may say."""
 
     name: str
     presets: Mapping[str, Preset]
     options: type[Request]
-    open: Callable[[Preset, EngineChoice], Bundle]
-    denoise: Callable[[Bundle, Any, Plan], Denoise]
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """What is loaded.
 
-    defaults: fields that requests leave open, the model's own; fast: those of quick requests. rows: how many pictures are
-    drawn in one call at most. masked: the network takes the mask and what is kept as channels (an inpainting network).
-    picture, upscaler: None where the model has none. weakened: the network can be asked without some of its blocks (``keep``).
+    denoise: turns a request into a function for samplers. defaults: fields that requests leave open, the model's own; fast:
+    those of quick requests. rows: how many pictures are drawn in one call at most. masked: the network takes the mask and what
+    is kept as channels (an inpainting network). picture, upscaler: None where the model has none. weakened: the network can be
+    asked without some of its blocks (``keep``). samplers: the model's own, beyond ``SAMPLERS`` or in place of some.
+    conventions: what is done another implementation's way, for a request.
     """
 
     family: Family
@@ -158,6 +185,7 @@ class Bundle:
     denoiser: Denoiser
     codec: Codec
     text: TextEncoder
+    denoise: Callable[[Bundle, Any, Plan], Denoise]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     rows: int = 4
     engine: str = ""
@@ -166,6 +194,8 @@ class Bundle:
     upscaler: Upscaler | None = None
     fast: Mapping[str, Any] = field(default_factory=dict)
     weakened: bool = False
+    samplers: Mapping[str, Sampler] = field(default_factory=dict)
+    conventions: Callable[[Any], Conventions] = lambda _: USUAL
 
     @property
     def model(self) -> str:

@@ -182,21 +182,35 @@ class Decoder(nn.Module):
         return F.pixel_shuffle(x, self.cfg.stem) if self.cfg.stem > 1 else x
 
 
-class AutoencoderKL(nn.Module):
-    """Both halves with the 1×1 convolutions around the latent: the original checkpoint's module."""
+class EncoderKL(nn.Module):
+    """The encoder with the 1×1 convolution behind it: one half of the original checkpoint, under its key names.
+
+    pixels (B, in_channels, H, W) in [-1, 1] → moments (B, 2·z_channels, h, w): mean, then log-variance.
+    """
 
     def __init__(self, cfg: AutoencoderConfig) -> None:
         super().__init__()
-        z = cfg.z_channels
-        self.encoder, self.decoder = Encoder(cfg), Decoder(cfg)
-        self.quant_conv, self.post_quant_conv = nn.Conv2d(2 * z, 2 * z, 1), nn.Conv2d(z, z, 1)
+        self.cfg = cfg
+        self.encoder = Encoder(cfg)
+        self.quant_conv = nn.Conv2d(2 * cfg.z_channels, 2 * cfg.z_channels, 1)
 
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """pixels (B, in_channels, H, W) in [-1, 1] → moments (B, 2·z_channels, h, w): mean, then log-variance."""
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.quant_conv(self.encoder(pixels))
         return out
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """latents (B, z_channels, h, w), divided by the family's scale → pixels, about [-1, 1], not clamped."""
+
+class DecoderKL(nn.Module):
+    """The decoder with the 1×1 convolution before it: the other half.
+
+    latents (B, z_channels, h, w), divided by the family's scale → pixels, about [-1, 1], not clamped.
+    """
+
+    def __init__(self, cfg: AutoencoderConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.post_quant_conv = nn.Conv2d(cfg.z_channels, cfg.z_channels, 1)
+        self.decoder = Decoder(cfg)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.decoder(self.post_quant_conv(latents))
         return out

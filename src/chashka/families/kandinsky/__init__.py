@@ -1,23 +1,20 @@
 """Kandinsky: latent diffusion with two multilingual text encoders whose outputs are joined, as in version 2.0.
 
 One encoder is contrastive (its pooled vector is added to the time embedding), the other is T5's; the text head brings both
-to one width and puts their tokens one after the other. ``teacup`` is the small model inside the package.
+to one width and puts their tokens one after the other. ``teacup`` is the small model inside the package; ``2.0`` are the published
+checkpoints (docs/kandinsky.md).
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 import chashka
-from chashka.diffusion import Array, Denoise, cfg, dynamic_threshold, inpaint, mask_channels, static_threshold
-from chashka.errors import InputError
-from chashka.families.family import Bundle, Family, Plan, Preset
+from chashka.families.family import Family, Preset
 from chashka.families.kandinsky.opening import COMPONENTS, PICTURE, UPSCALER, open_teacup
 from chashka.families.kandinsky.options import Options
-from chashka.families.kandinsky.picture import mixture
+from chashka.families.kandinsky.published import INPAINTING, SHARED, TEXT, open_inpainting, open_text
 
 TEACUP = Preset(
     name="teacup",
@@ -27,50 +24,27 @@ TEACUP = Preset(
     multiple=64,
     summary="objects on transparent ground, 256x256 with alpha, in many languages",
     licence="Apache-2.0; trained on openly licensed pictures, see ATTRIBUTION.md",
+    open=open_teacup,
     optional=tuple(f"{part}.{suffix}" for part in (PICTURE, UPSCALER) for suffix in ("xml", "safetensors")),
 )
-
-
-def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
-    """Text or mixture → guidance → threshold → inpainting, in this order; the negative prompt stands where the empty text would.
-
-    A network that was trained with masks sees the mask and what is kept; around any other, what is kept is blended in.
-    """
-    guided = request.guidance_scale is not None and request.guidance_scale != 1
-    interval = guidance_interval(request, plan.sigmas)
-    scale = request.guidance_scale if guided and interval is not None else 1.0
-    if request.mix is None and plan.pictures:
-        raise InputError("pictures: given, but the request mixes none of them; say how with mix")
-    mixed = {} if request.mix is None else {0: mixture(bundle, request.mix, plan.pictures)}
-    texts = bundle.text.encode([request.prompt, request.negative_prompt], mixed)
-    seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
-    cond = {name: value[:1] for name, value in texts.items()} | seen
-    uncond = {name: value[1:] for name, value in texts.items()} | seen
-    if bundle.weakened:
-        # the guide lacks the text and some blocks; what it lacks is what guidance strengthens
-        cond["keep"], uncond["keep"] = np.ones(1, np.float32), np.zeros(1, np.float32)
-    result = cfg(bundle.denoiser, cond, uncond, scale or 0.0, interval)
-    if request.denoised_type == "dynamic_threshold":
-        result = dynamic_threshold(result, request.dynamic_threshold_v / 100)
-    elif request.denoised_type == "clip_denoised":
-        result = static_threshold(result)
-    if plan.mask is not None and not bundle.masked:
-        result = inpaint(result, plan.known, plan.mask)
-    return result
-
-
-def known_to_the_network(plan: Plan) -> Array:
-    """(1, 1 + C, h, w): the mask, whole cells as in training, and the latents outside of it; nothing but ones without a mask."""
-    if plan.mask is None:
-        return mask_channels(np.zeros((1, *plan.shape), np.float32), np.ones((1, 1, *plan.shape[1:]), np.float32))
-    return mask_channels(plan.known, (plan.mask > 0).astype(np.float32))
-
-
-def guidance_interval(request: Options, sigmas: tuple[float, ...]) -> tuple[float, float] | None:
-    """(low, high): guidance is applied at low < σ ≤ high. Fractions of steps become noise levels once; None: nowhere."""
-    steps = len(sigmas) - 1
-    first, stop = math.ceil(request.guidance_start * steps), math.ceil(request.guidance_stop * steps)
-    return (sigmas[stop], sigmas[first]) if first < stop else None
-
-
-FAMILY = Family("kandinsky", {TEACUP.name: TEACUP}, Options, open_teacup, denoise)
+PUBLISHED = Preset(
+    name="2.0",
+    folder=None,
+    files=(TEXT, *SHARED),
+    area=512 * 512,
+    multiple=64,
+    summary="the published model of November 2022: pictures from text and from pictures, 512x512",
+    licence="the publisher's",
+    open=open_text,
+    free=True,
+    homes=("2_0",),
+)
+INPAINTING_20 = replace(
+    PUBLISHED,
+    name="2.0-inpainting",
+    files=(INPAINTING, *SHARED),
+    summary="the published model that takes a mask: what is white in it is drawn anew",
+    open=open_inpainting,
+    homes=("kandinsky-2.0", "2_0"),
+)
+FAMILY = Family("kandinsky", {preset.name: preset for preset in (TEACUP, PUBLISHED, INPAINTING_20)}, Options)

@@ -1,4 +1,4 @@
-"""Between pictures and latents: the teacup autoencoder with its one scale."""
+"""Between pictures and latents: an autoencoder with its one scale."""
 
 from __future__ import annotations
 
@@ -9,35 +9,60 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from chashka import engines
+
 Float = NDArray[np.float32]
 Graph: TypeAlias = Callable[[Mapping[str, Float]], Mapping[str, Float]]
 """Named arrays in, named arrays out; names and shapes are those of docs/networks.md."""
+
+
+LOGVAR = (-30.0, 20.0)
+"""Bounds of the encoder's log-variance (CompVis ``DiagonalGaussianDistribution``)."""
+
+
+def by_mapping(graph: engines.Graph) -> Graph:
+    """An engine's graph as a function of one mapping, which is how codec and text encoders call it."""
+    return lambda inputs: graph(**inputs)
 
 
 class LatentCodec:
     """Latents are the encoder's mean times ``scale``; decoding divides.
 
     preview: an affine map (4, C + 1) from latents to premultiplied pixels, its last column the constant. Without one it is
-    fitted by least squares to the first picture that is previewed, which costs one decoding.
+    fitted by least squares to the first picture that is previewed, which costs one decoding. factor: pixels per latent, on a
+    side. alpha: the networks know transparency; those that do not are given pictures on white, and what they draw is opaque.
     """
 
-    factor = 16
-
     def __init__(
-        self, encoder: Graph, decoder: Graph, scale: float, channels: int = 16, preview: Float | None = None
+        self,
+        encoder: Graph,
+        decoder: Graph,
+        scale: float,
+        channels: int = 16,
+        preview: Float | None = None,
+        factor: int = 16,
+        alpha: bool = True,
     ) -> None:
         self._encoder, self._decoder, self._scale = encoder, decoder, np.float32(scale)
-        self._map = preview
-        self.channels = channels
+        self._map, self._alpha = preview, alpha
+        self.channels, self.factor = channels, factor
 
-    def encode(self, pixels: Float) -> Float:
-        """float32 (B, 4, H, W), premultiplied in [-1, 1] → (B, C, H/16, W/16). The mean, no noise: same picture, same x."""
-        moments = self._encoder({"pixels": np.ascontiguousarray(pixels, dtype=np.float32)})["moments"]
-        return moments[:, : self.channels] * self._scale
+    def encode(self, pixels: Float, noise: Float | None = None) -> Float:
+        """float32 (B, 4, H, W), premultiplied in [-1, 1] → (B, C, H/factor, W/factor).
+
+        The mean: same picture, same x. With unit noise of that shape: a sample of what the encoder thinks possible.
+        """
+        given = pixels if self._alpha else on_white(pixels)
+        moments = self._encoder({"pixels": np.ascontiguousarray(given, dtype=np.float32)})["moments"]
+        mean = moments[:, : self.channels]
+        if noise is not None:
+            mean = mean + np.exp(0.5 * np.clip(moments[:, self.channels :], *LOGVAR)) * noise
+        return mean * self._scale
 
     def decode(self, x: Float) -> Float:
-        """(B, C, h, w) → float32 (B, 4, 16h, 16w), premultiplied."""
-        return self._decoder({"latents": np.ascontiguousarray(x / self._scale, dtype=np.float32)})["pixels"]
+        """(B, C, h, w) → float32 (B, 4, factor·h, factor·w), premultiplied."""
+        pixels = self._decoder({"latents": np.ascontiguousarray(x / self._scale, dtype=np.float32)})["pixels"]
+        return pixels if self._alpha else np.concatenate([pixels, np.ones_like(pixels[:, :1])], axis=1)
 
     def preview(self, x: Float) -> Float:
         """(B, C, h, w) → float32 (B, 4, h, w) in [-1, 1]: one pixel per latent."""
@@ -55,6 +80,11 @@ class LatentCodec:
         # a little ridge: a blank picture must not make the map explode
         square = known.T @ known + 1e-3 * len(known) * np.eye(known.shape[1])
         return np.linalg.solve(square, known.T @ cells.reshape(4, -1).T).T.astype(np.float32)
+
+
+def on_white(pixels: Float) -> Float:
+    """(B, 4, H, W), premultiplied in [-1, 1] → (B, 3, H, W): what is transparent becomes white."""
+    return pixels[:, :3] + (1 - pixels[:, 3:])
 
 
 def stored_preview(metadata: Mapping[str, str], channels: int) -> Float | None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import chashka
 from chashka.diffusion import Denoiser, Flow, NoiseSchedule, Table
+from chashka.diffusion.samplers import ddpm
 from chashka.engines import Graph, as_network, open_engine
 from chashka.errors import WeightsError
-from chashka.families.kandinsky.codec import LatentCodec, stored_preview
+from chashka.families.kandinsky.codec import LatentCodec, by_mapping, stored_preview
+from chashka.families.kandinsky.options import OWN_SAMPLER
 from chashka.families.kandinsky.picture import PictureEncoder
 from chashka.families.kandinsky.text import BLOCK, JoinedText
 from chashka.families.kandinsky.upscaler import Upscaler
@@ -33,44 +35,47 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     """Components, vocabulary and schedule of a teacup. Raises WeightsError for files that do not belong together."""
     from chashka.families.family import Bundle
     from chashka.families.kandinsky import FAMILY
+    from chashka.families.kandinsky.steering import denoise
 
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
-    graphs = {name: engine.open(preset.folder, name) for name in COMPONENTS}
+    graphs = {name: engine.open(preset.place, name) for name in COMPONENTS}
     encoder, decoder, unet = graphs["encoder"], graphs["decoder"], graphs["unet"]
-    scales = {name: _stored(graphs[name], "latent_scale", preset.folder) for name in ("encoder", "decoder")}
+    scales = {name: _stored(graphs[name], "latent_scale", preset.place) for name in ("encoder", "decoder")}
     if scales["encoder"] != scales["decoder"]:
         raise WeightsError(
-            f"{preset.folder}: encoder and decoder have different latent scales, {scales['encoder']} and "
+            f"{preset.place}: encoder and decoder have different latent scales, {scales['encoder']} and "
             f"{scales['decoder']}: they are not of one release; install chashka again"
         )
-    schedule = stored_schedule(json.loads(_stored(unet, "schedule", preset.folder)), preset.folder)
-    prediction = _stored(unet, "prediction", preset.folder)
-    channels = int(json.loads(_stored(decoder, "config", preset.folder))["z_channels"])
-    masked = _takes_mask(unet, channels, preset.folder)
-    contrastive, t5, head = (_by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
-    picture = PictureEncoder(_by_mapping(engine.open(preset.folder, PICTURE))) if _has(preset, PICTURE) else None
-    upscaler = Upscaler(lambda: engine.open(preset.folder, UPSCALER)) if _has(preset, UPSCALER) else None
-    own = preset.folder / VOCABULARY.name
+    schedule = stored_schedule(json.loads(_stored(unet, "schedule", preset.place)), preset.place)
+    prediction = _stored(unet, "prediction", preset.place)
+    channels = int(json.loads(_stored(decoder, "config", preset.place))["z_channels"])
+    masked = _takes_mask(unet, channels, preset.place)
+    contrastive, t5, head = (by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
+    picture = PictureEncoder(by_mapping(engine.open(preset.place, PICTURE))) if _has(preset, PICTURE) else None
+    upscaler = Upscaler(lambda: engine.open(preset.place, UPSCALER)) if _has(preset, UPSCALER) else None
+    own = preset.place / VOCABULARY.name
     vocabulary = Vocabulary.load(own if own.is_file() else VOCABULARY)
     return Bundle(
         family=FAMILY,
         preset=preset,
         denoiser=Denoiser(as_network(unet), schedule, prediction, data_std=float(unet.metadata.get("data_std", 1.0))),
         codec=LatentCodec(
-            _by_mapping(encoder),
-            _by_mapping(decoder),
+            by_mapping(encoder),
+            by_mapping(decoder),
             float(scales["encoder"]),
             channels,
             stored_preview(decoder.metadata, channels),
         ),
         text=JoinedText(vocabulary, contrastive, t5, head, int(graphs["text_head"].metadata.get("text_block", BLOCK))),
-        defaults=json.loads(_stored(unet, "defaults", preset.folder)),
+        denoise=denoise,
+        defaults=json.loads(_stored(unet, "defaults", preset.place)),
         fast=json.loads(unet.metadata.get("fast", "{}")),
         weakened="keep" in unet.inputs,
         engine=engine.name,
         masked=masked,
         picture=picture,
         upscaler=upscaler,
+        samplers={OWN_SAMPLER: ddpm},
     )
 
 
@@ -93,7 +98,7 @@ def stored_schedule(values: Mapping[str, Any], where: Path) -> NoiseSchedule:
 
 def _has(preset: Preset, name: str) -> bool:
     """Whether any file of an optional component is there: of half a one opening it says what is missing."""
-    return any((preset.folder / f"{name}{suffix}").is_file() for suffix in (".safetensors", ".xml"))
+    return any((preset.place / f"{name}{suffix}").is_file() for suffix in (".safetensors", ".xml"))
 
 
 def _takes_mask(unet: Graph, channels: int, where: Path) -> bool:
@@ -105,11 +110,6 @@ def _takes_mask(unet: Graph, channels: int, where: Path) -> bool:
             "with a mask: they are not of one release"
         )
     return given != channels
-
-
-def _by_mapping(graph: Graph) -> Any:
-    """The graph as a function of one mapping, which is how codec and text encoders call it."""
-    return lambda inputs: graph(**inputs)
 
 
 def _stored(graph: Graph, key: str, where: Path) -> str:

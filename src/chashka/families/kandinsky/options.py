@@ -10,6 +10,9 @@ from chashka.diffusion import FLOW_SPACINGS, TABLE_SPACINGS, sampler_name
 from chashka.errors import InputError
 from chashka.request import LONGEST_PROMPT, Number, Request, Whole, bounded
 
+OWN_SAMPLER = "p_sampler"
+"""Kandinsky's own: ancestral, with the variance that the network says."""
+
 
 class Part(BaseModel):
     """One thing in a mixture: a text, or number ``picture`` of ``Inputs.pictures``, and how much of it."""
@@ -28,20 +31,24 @@ class Part(BaseModel):
 
 
 class Options(Request):
-    """Kandinsky's fields. The first three have the names and meanings of its 2022 code; eta is its ``ddim_eta``.
+    """Kandinsky's fields. The first two have the names and meanings of its 2022 code; eta is its ``ddim_eta``. compat: whose
+    sampling, for published models (docs/kandinsky.md).
 
     guidance_start and guidance_stop are fractions of the steps between which guidance is applied (arXiv 2404.07724);
     outside, the conditional call is made alone. mix: what to draw, in place of a prompt; weights are relative.
     """
 
-    denoised_type: Literal["none", "dynamic_threshold", "clip_denoised"] = bounded(
-        "none", "none, dynamic_threshold or clip_denoised", "how estimates of the finished picture are kept in range"
+    denoised_type: Literal["none", "dynamic_threshold", "clip_denoised"] | None = bounded(
+        None, "none, dynamic_threshold or clip_denoised", "how estimates of the finished picture are kept in range"
     )
     dynamic_threshold_v: Number = bounded(
         99.5, "a number from 0 to 100", "percentile for dynamic_threshold", ge=0, le=100
     )
     eta: Number | None = bounded(
         None, "a number from 0 to 1", "noise added back in each step: 0 none, 1 DDPM", ge=0, le=1
+    )
+    compat: Literal["original", "2023"] | None = bounded(
+        None, "original or 2023", "sample like the code of November 2022, or like that of 2023, mistakes included"
     )
     guidance_start: Number = bounded(0.0, "a number from 0 to 1", "share of steps before guidance begins", ge=0, le=1)
     guidance_stop: Number = bounded(1.0, "a number from 0 to 1", "share of steps at which guidance ends", ge=0, le=1)
@@ -56,7 +63,7 @@ class Options(Request):
     @field_validator("sampler")
     @classmethod
     def _sampler(cls, value: str | None) -> str | None:
-        return None if value is None else sampler_name(value)
+        return value if value is None or value == OWN_SAMPLER else sampler_name(value)
 
     @field_validator("spacing")
     @classmethod
@@ -89,4 +96,6 @@ class Options(Request):
         return self.mix is not None
 
     def sampler_options(self) -> dict[str, float]:
+        if self.compat == "2023":  # its samplers take ddim_eta and lose it on the way
+            return {"eta": 0.0} if self.sampler == "ddim" else {}
         return {} if self.eta is None else {"eta": self.eta}

@@ -1,0 +1,164 @@
+"""From a torch module to OpenVINO's graph: its own files, .xml and .bin. Exports rewrite them (``engines.export``)."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from chashka.checkpoints.strict import load_strict
+from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, imported
+from chashka.engines.engine import Blueprint
+from chashka.engines.runtime import convert_model, openvino
+from chashka.errors import FileError, WeightsError
+from chashka.nets.configs import to_json
+
+LAYOUT = "1"
+"""Part of the name under which a conversion is kept: raise it when what is written changes."""
+FOLDER = "converted"
+KEPT = 8
+"""Conversions that are kept; those used least recently go."""
+
+
+class _Traced(nn.Module):
+    """The module as a function of positional inputs that returns a tuple in the order of the outputs."""
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.module, self.names = module, tuple(names)
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        result = self.module(**dict(zip(self.names, inputs, strict=True)))
+        return result if isinstance(result, tuple) else (result,)
+
+
+def converted(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, folder: Path) -> Path:
+    """The graph of a blueprint with these weights, made once: ``folder/converted/KEY/NAME.xml``, float16 weights beside it.
+
+    The key says the source's place, size and time, and what the network is. Raises WeightsError, FileError.
+    """
+    home = Path(folder) / FOLDER / _key(blueprint, source)
+    graph = home / f"{blueprint.name}.xml"
+    if graph.is_file():
+        with suppress(OSError):
+            home.touch()
+        return graph
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent) as temporary:
+            made = Path(temporary) / blueprint.name
+            made.mkdir()
+            _convert(blueprint, tensors, source, made / graph.name)
+            with suppress(OSError):  # another process was faster
+                made.replace(home)
+        _prune(home.parent)
+    except OSError as error:
+        raise FileError(f"cannot keep the graph of {source} in {home.parent}: {error.strerror or error}") from error
+    return graph
+
+
+def _convert(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, path: Path) -> None:
+    with torch.device("meta"):
+        module: nn.Module = imported(blueprint.network)(blueprint.config)
+    load_strict(module, tensors, source)
+    examples = {name: torch.zeros(shape) for name, shape in blueprint.inputs.items()}
+    save_graph(module.eval().requires_grad_(False), examples, list(examples), blueprint.outputs, path, half=True)
+    tree = ET.parse(path)
+    keep_precise(tree.getroot())
+    tree.write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _key(blueprint: Blueprint, source: Path) -> str:
+    try:
+        state = source.stat()
+    except OSError as error:
+        raise WeightsError(f"cannot read {source}: {error.strerror}") from error
+    parts = (str(source.resolve()), state.st_size, state.st_mtime_ns, blueprint.network, to_json(blueprint.config))
+    said = repr((LAYOUT, *parts, sorted(blueprint.inputs), openvino().get_version()))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _prune(folder: Path) -> None:
+    homes = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: -p.stat().st_mtime_ns)
+    for old in homes[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def save_graph(
+    module: nn.Module,
+    examples: Mapping[str, torch.Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    path: Path,
+    half: bool = False,
+) -> None:
+    """Write ``path`` (.xml) and the .bin beside it. half: weights as float16. Raises WeightsError for other ports than named."""
+    traced = _Traced(module, inputs).eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer's remarks about Python numbers; tests compare the results instead
+        model = convert_model(traced, example_input=tuple(examples[n] for n in inputs))
+    if len(model.inputs) != len(inputs) or len(model.outputs) != len(outputs):
+        raise WeightsError(
+            f"the graph has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
+            f"expected {', '.join(inputs)} and {', '.join(outputs)}"
+        )
+    for port, name in (*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=True)):
+        port.get_tensor().set_names({name})
+    shapes = {}
+    for port, name in zip(model.inputs, inputs, strict=True):
+        shape: list[int] = list(examples[name].shape)
+        for axis in DYNAMIC_AXES.get(name, (0,)):
+            shape[axis] = -1
+        shapes[port] = shape
+    model.reshape(shapes)
+    _reshape_precise(model)
+    openvino().save_model(model, str(path), compress_to_fp16=half)
+
+
+def _reshape_precise(model: Any) -> None:
+    """Write ``t[:, None]`` as Reshape: an Unsqueeze is replaced later, and that loses its mark (``keep_precise``)."""
+    ops = openvino().opset13
+    for node in model.get_ops():
+        source = node.input_value(0) if node.get_type_name() == "Unsqueeze" else None
+        if source is None or source.get_node().get_type_name() != "Parameter":
+            continue
+        if source.get_names() & set(PRECISE_INPUTS) and len(source.get_partial_shape()) == 1:
+            axis = int(node.input_value(1).get_node().get_data().ravel()[0])
+            shape = ops.constant(np.array([1, -1] if axis == 0 else [-1, 1], np.int64))
+            node.output(0).replace(ops.reshape(source, shape, False).output(0))
+
+
+def keep_precise(root: ET.Element) -> None:
+    """Mark the layers that OpenVINO shall leave in float32 whatever the precision: from PRECISE_INPUTS to the products.
+
+    The mark is OpenVINO's own DisableFP16Compression. Layers that it replaces by others while compiling lose it; tests
+    compare both engines over the range of t.
+    """
+    layers = {layer.get("id"): layer for layer in root.iterfind("layers/layer")}
+    following: dict[str | None, list[str | None]] = {}
+    for edge in root.iterfind("edges/edge"):
+        following.setdefault(edge.get("from-layer"), []).append(edge.get("to-layer"))
+    ports = {i: layer.find("output/port") for i, layer in layers.items() if layer.get("type") == "Parameter"}
+    todo = [i for i, port in ports.items() if port is not None and port.get("names") in PRECISE_INPUTS]
+    seen = set(todo)
+    while todo:
+        for i in following.get(todo.pop(), []):
+            if i in seen or layers[i].get("type") in ("MatMul", "Convolution", "Result", "ShapeOf"):
+                continue
+            seen.add(i)
+            todo.append(i)
+            info = layers[i].find("rt_info")
+            if info is None:
+                info = ET.Element("rt_info")
+                layers[i].insert(0 if layers[i].find("data") is None else 1, info)
+            ET.SubElement(info, "attribute", {"name": "precise", "version": "0"})

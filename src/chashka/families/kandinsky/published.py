@@ -1,0 +1,164 @@
+"""Opens the checkpoints of Kandinsky 2.0 in the layout in which they were published (docs/kandinsky.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chashka.checkpoints.torch_file import read_checkpoint
+from chashka.diffusion import Denoiser, Table
+from chashka.engines import Blueprint, Engine, Graph, as_network, open_engine
+from chashka.errors import WeightsError
+from chashka.families.kandinsky.codec import LatentCodec, by_mapping
+from chashka.families.kandinsky.encoders import WEIGHTS, require_transformers
+from chashka.nets.configs import AutoencoderConfig, TextHeadConfig, UNetConfig
+from chashka.nets.kandinsky_presets import AUTOENCODER_20, SCALE_20, TEXT_HEAD_20, UNET_20, UNET_20_INPAINTING
+
+if TYPE_CHECKING:
+    from chashka.families.family import Bundle, EngineChoice, Preset
+
+FIRST, SECOND = "text_encoder1", "text_encoder2"
+VAE = ("vae.ckpt", "vae.safetensors")
+TEXT = ("Kandinsky-2-0.pt", "Kandinsky-2-0.safetensors")
+INPAINTING = ("Kandinsky-2-0-inpainting.pt", "Kandinsky-2-0-inpainting.safetensors")
+SHARED: tuple[str | tuple[str, ...], ...] = (
+    VAE,
+    f"{FIRST}/config.json",
+    tuple(f"{FIRST}/{name}" for name in WEIGHTS),
+    (f"{FIRST}/tokenizer.json", f"{FIRST}/sentencepiece.bpe.model"),
+    f"{SECOND}/config.json",
+    tuple(f"{SECOND}/{name}" for name in WEIGHTS),
+    (f"{SECOND}/spiece.model", f"{SECOND}/tokenizer.json"),
+)
+"""What every task needs besides its U-Net."""
+HEAD = ("to_model_dim.", "to_model_dim2.", "proj.", "proj2.", "ln_model1.", "ln_model2.", "ln_model3.")
+"""Beginnings of the keys that are the text head's; all others of the file are the U-Net's."""
+DEFAULTS = {
+    "steps": 75,
+    "guidance_scale": 10.0,
+    "sampler": "ddim",
+    "denoised_type": "dynamic_threshold",
+}
+"""Of the original's documentation; its functions' own defaults are 100 steps and a guidance of 7."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The networks of a folder; the defaults are the published ones."""
+
+    unet: UNetConfig = UNET_20
+    head: TextHeadConfig = TEXT_HEAD_20
+    autoencoder: AutoencoderConfig = AUTOENCODER_20
+
+
+def open_text(preset: Preset, choice: EngineChoice, sizes: Sizes | None = None) -> Bundle:
+    """Text to picture, picture to picture. Raises WeightsError, MissingExtraError, EngineError."""
+    return _open(preset, choice, sizes or Sizes(), TEXT)
+
+
+def open_inpainting(preset: Preset, choice: EngineChoice, sizes: Sizes | None = None) -> Bundle:
+    """The network that takes mask and picture as channels."""
+    return _open(preset, choice, sizes or Sizes(unet=UNET_20_INPAINTING), INPAINTING)
+
+
+def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, ...]) -> Bundle:
+    from chashka.families.family import Bundle
+    from chashka.families.kandinsky import FAMILY
+    from chashka.families.kandinsky.compat import conventions
+    from chashka.families.kandinsky.published_sampling import denoise, own_samplers
+    from chashka.families.kandinsky.published_text import PublishedText
+
+    require_transformers(f"the model kandinsky-{preset.name}")
+    engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
+    folder = preset.place
+    head, unet = _unet(engine, found(folder, names), sizes)
+    encoder, decoder = _autoencoder(engine, found(folder, VAE), sizes.autoencoder)
+    latents = sizes.autoencoder.z_channels
+    widths = (sizes.head.tokens1, sizes.head.pooled1, sizes.head.tokens2)
+    first, second = (
+        (folder / name, found(folder, tuple(f"{name}/{file}" for file in WEIGHTS))) for name in (FIRST, SECOND)
+    )
+    device, dtype = engine.beside
+    return Bundle(
+        family=FAMILY,
+        preset=preset,
+        denoiser=Denoiser(as_network(unet), Table.linear(), "eps"),
+        codec=LatentCodec(
+            by_mapping(encoder), by_mapping(decoder), SCALE_20, latents, factor=sizes.autoencoder.factor, alpha=False
+        ),
+        text=PublishedText(first, second, by_mapping(head), widths, device, dtype),
+        denoise=denoise,
+        defaults=DEFAULTS,
+        engine=engine.name,
+        masked=sizes.unet.in_channels != latents,
+        samplers=own_samplers(),
+        conventions=conventions,
+    )
+
+
+def found(folder: Path, names: tuple[str, ...]) -> Path:
+    """The first of ``names`` that is a file in ``folder``. Raises WeightsError."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(f"{folder}: {' or '.join(names)} not found")
+
+
+def _unet(engine: Engine, source: Path, sizes: Sizes) -> tuple[Graph, Graph]:
+    """Text head and U-Net of one file."""
+    tensors = read_checkpoint(source)
+    _check_kind(tensors, source, sizes.unet)
+    cfg, head = sizes.unet, sizes.head
+    tokens = (2, 4, cfg.context or 0)
+    blueprints = (
+        Blueprint(
+            "text_head",
+            "nets.kandinsky_text:KandinskyTextHead",
+            head,
+            {"tokens1": (2, 4, head.tokens1), "pooled1": (2, head.pooled1), "tokens2": (2, 4, head.tokens2)},
+            ("tokens", "added"),
+        ),
+        Blueprint(
+            "unet",
+            "nets.unet:UNet",
+            cfg,
+            {"x": (2, cfg.in_channels, 16, 16), "t": (2,), "tokens": tokens, "added": (2, head.added)},
+            ("out",),
+        ),
+    )
+    parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for name, value in tensors.items():
+        parts[0 if name.startswith(HEAD) else 1][name] = value
+    first, second = (engine.build(b, part, source) for b, part in zip(blueprints, parts, strict=True))
+    return first, second
+
+
+def _check_kind(tensors: Mapping[str, Any], source: Path, cfg: UNetConfig) -> None:
+    """Files of a sister model fail here, and not with a list of keys."""
+    begin = tensors.get("input_blocks.0.0.weight")
+    channels = 0 if begin is None else begin.shape[1]
+    if channels != cfg.in_channels and channels in (4, 9):
+        kinds = {4: "text to picture", 9: "inpainting"}
+        raise WeightsError(
+            f"{source} is the network for {kinds[channels]} ({channels} channels); for {kinds.get(cfg.in_channels, 'this')} "
+            f"one of {cfg.in_channels} channels is needed"
+        )
+    if any(name.startswith(("clip_to_seq.", "img_layer.")) for name in tensors):
+        raise WeightsError(f"{source} is a decoder of Kandinsky 2.1, not the U-Net of 2.0")
+
+
+def _autoencoder(engine: Engine, source: Path, cfg: AutoencoderConfig) -> tuple[Graph, Graph]:
+    """Encoder and decoder; what trained them (``loss.*``) is left out."""
+    tensors = {name: value for name, value in read_checkpoint(source).items() if not name.startswith("loss.")}
+    side = 4 * cfg.factor
+    encoder = Blueprint(
+        "encoder", "nets.autoencoder:EncoderKL", cfg, {"pixels": (1, cfg.in_channels, side, side)}, ("moments",)
+    )
+    decoder = Blueprint(
+        "decoder", "nets.autoencoder:DecoderKL", cfg, {"latents": (1, cfg.z_channels, 4, 4)}, ("pixels",)
+    )
+    first = {name: value for name, value in tensors.items() if name.startswith(("encoder.", "quant_conv."))}
+    rest = {name: value for name, value in tensors.items() if name not in first}
+    return engine.build(encoder, first, source), engine.build(decoder, rest, source)

@@ -1,0 +1,28 @@
+"""Sizes of the published Kandinsky networks. No torch is imported here.
+
+Version 2.0: ai-forever/Kandinsky-2.0, ``kandinsky2/configs`` and the key inventories in ``tests/golden``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chashka.nets.configs import AutoencoderConfig, TextHeadConfig, UNetConfig
+
+UNET_20 = UNetConfig(
+    in_channels=4,
+    out_channels=8,
+    width=384,
+    mult=(1, 2, 3, 4),
+    res_blocks=3,
+    attention_levels=(1, 2, 3),
+    head_width=64,
+    context=768,
+    resample="resblock",
+    scale_shift=True,
+)
+UNET_20_INPAINTING = replace(UNET_20, in_channels=9)
+TEXT_HEAD_20 = TextHeadConfig()
+AUTOENCODER_20 = AutoencoderConfig()
+SCALE_20 = 0.0512
+"""Latents are the autoencoder's times this number."""
