@@ -72,8 +72,14 @@ def test_a_closed_pipe_is_silent() -> None:
 
 def test_models_lists_by_itself(call: Call) -> None:
     assert call("models").out == call("models", "list").out
-    (row,) = json.loads(call("models", "list", "--json").out)
+    row, *published = json.loads(call("models", "list", "--json").out)
     assert row["name"] == "kandinsky-teacup" and row["licence"] and isinstance(row["missing"], list)
+    assert [r["name"] for r in published][:2] == ["kandinsky-2.0", "kandinsky-2.0-inpainting"]
+    assert all(r["folder"] is None and "vae.ckpt" in r["missing"] for r in published)
+    assert "kandinsky-2.0  not here (--models)" in call("models").out
+    shown = call("models", "show", "kandinsky-2.0").out
+    assert "folder: not found" in shown and "missing: text_encoder1/config.json" in shown
+    assert "is not in the package" in call("models", "card", "kandinsky-2.0").error
 
 
 def test_models_show_documents_every_field(call: Call) -> None:

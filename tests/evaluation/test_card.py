@@ -12,6 +12,7 @@ from chashka.checkpoints import sha256, write
 from chashka.evaluation.card import card, weight_facts
 from chashka.evaluation.registry import Entry, Registry
 from chashka.families import Preset
+from toy_model import toy_bundle
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def preset(tmp_path: Path) -> Preset:
     metadata = {"precision": "int8", "licence": "MIT", "steps": "1200", "defaults": '{"steps": 4}'}
     write(folder / "unet.safetensors", {"w": np.ones(3, np.float32)}, metadata)
     (tmp_path / "ATTRIBUTION.md").write_text("# Attribution\n\n## Drawings\n\nby many\n", encoding="utf-8")
-    return Preset("tiny", folder, ("unet.xml", "unet.safetensors", "lost.safetensors"), 1, 1, "tiny things", "MIT")
+    files = ("unet.xml", "unet.safetensors", "lost.safetensors")
+    return Preset("tiny", folder, files, 1, 1, "tiny things", "MIT", lambda *_: toy_bundle())
 
 
 def test_files_alone_are_enough(preset: Preset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +84,12 @@ def test_a_codec_that_changes_nothing_is_perfect(shards: Path) -> None:
     class Same:
         factor, channels = 1, 4
 
-        def encode(self, pixels: Float) -> Float:
+        def encode(self, pixels: Float, noise: Float | None = None) -> Float:
             return pixels
 
         decode = preview = encode
 
-    same = type(bundle)(bundle.family, bundle.preset, bundle.denoiser, Same(), bundle.text)
+    same = replace(bundle, codec=Same())
     report = autoencoder_report(same, shards)
     assert (report.psnr, report.alpha_iou) == (99.0, 1.0)
 

@@ -96,8 +96,8 @@ def test_wrong_settings_and_places_are_refused(tmp_path: Path) -> None:
 def test_weights_are_named_by_their_sha256(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"weights")
     bundle = toy_bundle()
-    preset = Preset("plain", tmp_path, ("a.xml", "a.safetensors"), 256 * 256, 64, "", "")
-    opened = type(bundle)(FAMILY, preset, bundle.denoiser, bundle.codec, bundle.text)
+    preset = Preset("plain", tmp_path, ("a.xml", "a.safetensors"), 256 * 256, 64, "", "", lambda *_: bundle)
+    opened = type(bundle)(FAMILY, preset, bundle.denoiser, bundle.codec, bundle.text, bundle.denoise)
     assert list(weights_of(opened)) == ["a.safetensors"]
     assert weights_of(opened)["a.safetensors"].startswith("9a129038")
 
