@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,10 +117,11 @@ def generate(
     sources, done = _sources(given), 0
     for offset, count in batches:
         first = request.first + offset
-        noise = PictureNoise([request.seed] * count, shape, first)
+        noises = partial(PictureNoise, [request.seed] * count, first_picture=first)
+        noise = noises(shape)
         x = _start_x(bundle, noise, levels, start)
         if steps:
-            denoise = bundle.denoise(bundle, request, replace(plan, rows=count))
+            denoise = bundle.denoise(bundle, request, replace(plan, rows=count, noise=noises))
             for step in sampler(denoise, x, levels.run, noise=noise, **options):
                 done += 1
                 yield Progress(step, done, total, first)

@@ -20,6 +20,7 @@ from chashka.families import Bundle, EngineChoice
 from chashka.families.kandinsky import INPAINTING_20, PUBLISHED, encoders
 from chashka.families.kandinsky.compat import spread
 from chashka.families.kandinsky.published import open_inpainting, open_text
+from chashka.families.kandinsky.published_text import PublishedText
 from chashka.request import Inputs
 from golden_files import golden
 
@@ -83,7 +84,7 @@ class Replayed:
         self.draws, self.rows = draws, rows
         self.before = 1 if posterior else 0
 
-    def __call__(self, seeds: Any, shape: Any, first: int = 0) -> Replayed.Stream:
+    def __call__(self, seeds: Any, shape: Any, first_picture: int = 0) -> Replayed.Stream:
         return Replayed.Stream(self)
 
     class Stream:
@@ -148,13 +149,13 @@ def relative(ours: Any, theirs: Any) -> float:
 
 
 def test_text_encoders(bundle: Bundle, words: dict[str, Any]) -> None:
-    kept = bundle.text
-    kept.encode(["чашка", ""])
-    for row, text in ((0, "чашка"), (2, "")):
-        tokens1, pooled1, tokens2 = kept._kept[text]  # type: ignore[attr-defined]
-        assert relative(tokens1, words["enc1.full"][row]) < 1e-5
-        assert relative(pooled1, words["enc1.pooled"][row]) < 1e-5
-        assert relative(tokens2, words["enc2.full"][row]) < 1e-5
+    text: Any = bundle.text
+    assert isinstance(text, PublishedText)
+    (tokens1, pooled1), (tokens2,) = text._first(["чашка", ""]), text._second(["чашка", ""])
+    for i, row in enumerate((0, 2)):
+        assert relative(tokens1[i], words["enc1.full"][row]) < 1e-5
+        assert relative(pooled1[i], words["enc1.pooled"][row]) < 1e-5
+        assert relative(tokens2[i], words["enc2.full"][row]) < 1e-5
 
 
 @pytest.mark.parametrize(

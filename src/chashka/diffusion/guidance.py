@@ -5,6 +5,7 @@ What changes during a run is chosen by σ. Thresholds act on ``denoised`` after 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -67,13 +68,14 @@ def cfg_rescale(guided: Array, conditional: Array, phi: float) -> Array:
     return guided * (phi * ratio + (1 - phi))
 
 
-def dynamic_threshold(denoise: Denoise, q: float = 0.995, first_only: bool = False) -> Denoise:
+def dynamic_threshold(denoise: Denoise, q: float = 0.995, first_only: bool = False, most: float = math.inf) -> Denoise:
     """Clip every sample at its own ``q``-quantile of abs(D) and divide by it, where that exceeds 1.
 
     Imagen, arXiv 2205.11487, section 2.3.
 
     q: 0 to 1; Kandinsky's ``dynamic_threshold_v`` is 100·q. first_only: take the first sample's quantile for the whole
-    batch, as Kandinsky 2.0 (2022) does by mistake; pictures then depend on their neighbours.
+    batch, as Kandinsky 2.0 (2022) does by mistake; pictures then depend on their neighbours. most: where the quantile is
+    cut off (diffusers' ``sample_max_value``).
     """
     if not 0 <= q <= 1:
         raise InputError(f"dynamic threshold: quantile {q!r} is not possible; give a number from 0 to 1, such as 0.995")
@@ -81,7 +83,7 @@ def dynamic_threshold(denoise: Denoise, q: float = 0.995, first_only: bool = Fal
     def thresholded(x: Array, sigma: float) -> Array:
         denoised = denoise(x, sigma)
         xp = namespace(denoised)
-        limit = xp.clip(quantile(xp.abs(denoised), q), 1.0, None)
+        limit = xp.clip(quantile(xp.abs(denoised), q), 1.0, most)
         if first_only:
             limit = limit[:1]
         limit = limit.reshape((-1,) + (1,) * (denoised.ndim - 1))

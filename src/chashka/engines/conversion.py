@@ -71,7 +71,8 @@ def _convert(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, pat
     with torch.device("meta"):
         module: nn.Module = imported(blueprint.network)(blueprint.config)
     load_strict(module, tensors, source)
-    examples = {name: torch.zeros(shape) for name, shape in blueprint.inputs.items()}
+    types = {"ids": torch.int64}
+    examples = {n: torch.zeros(shape, dtype=types.get(n, torch.float32)) for n, shape in blueprint.inputs.items()}
     save_graph(module.eval().requires_grad_(False), examples, list(examples), blueprint.outputs, path, half=True)
     tree = ET.parse(path)
     keep_precise(tree.getroot())
@@ -118,7 +119,8 @@ def save_graph(
     for port, name in zip(model.inputs, inputs, strict=True):
         shape: list[int] = list(examples[name].shape)
         for axis in DYNAMIC_AXES.get(name, (0,)):
-            shape[axis] = -1
+            if axis < len(shape):  # a prior's x has no places
+                shape[axis] = -1
         shapes[port] = shape
     model.reshape(shapes)
     _reshape_precise(model)

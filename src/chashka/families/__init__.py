@@ -117,7 +117,11 @@ def located(model: str, preset: Preset, folder: Path | None) -> Preset:
         if not preset.missing(place):
             return replace(preset, folder=place)
     closest = min(places, key=lambda place: len(preset.missing(place)))
-    others = [name for name, _, other in models() if other.folder is None and not other.missing(closest)]
+    others = [
+        name
+        for name, _, other in models()
+        if other.folder is None and not all(other.missing(place) for place in places)
+    ]
     also = f" (there is {', '.join(others)})" if others else ""
     missing = preset.missing(closest)
     raise WeightsError(f"model {model!r}: not found in {closest}: {_some(missing)}{also}; put {_them(missing)} there")

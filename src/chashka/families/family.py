@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from chashka.diffusion import Array, Conditioning, Denoise, Denoiser, Sampler
+from chashka.diffusion import Array, Conditioning, Denoise, Denoiser, Noise, Sampler
 from chashka.families.conventions import USUAL, Conventions
 from chashka.request import Request
 
@@ -104,6 +104,7 @@ class Plan:
     sigmas: noise levels of the whole schedule, whatever part of it is run: fractions of steps refer to it. shape: (C, h, w)
     of what is sampled. known and mask: set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
     pictures: uint8 (H, W, 4) each, what the request may refer to. rows: how many pictures this call draws.
+    noise: these pictures' noise in another shape, for what is drawn before them (a prior's embeddings).
     """
 
     sigmas: tuple[float, ...]
@@ -112,6 +113,7 @@ class Plan:
     mask: Array = None
     pictures: tuple[Array, ...] = ()
     rows: int = 1
+    noise: Callable[[Sequence[int]], Noise] | None = None
 
 
 @dataclass(frozen=True, slots=True)

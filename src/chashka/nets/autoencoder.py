@@ -96,18 +96,20 @@ class Middle(nn.Module):
 
 
 class Level(nn.Module):
-    """One resolution: ``block`` (a list), and ``downsample`` or ``upsample`` where there is a next one."""
+    """One resolution: ``block`` (a list), ``attn`` after each where it has any, and ``downsample`` or ``upsample`` to the next."""
 
-    def __init__(self, blocks: list[ResnetBlock], **resample: nn.Module) -> None:
+    def __init__(self, blocks: list[ResnetBlock], attn: list[AttnBlock], **resample: nn.Module) -> None:
         super().__init__()
-        self.block = nn.ModuleList(blocks)
+        self.block, self.attn = nn.ModuleList(blocks), nn.ModuleList(attn)
         for name, module in resample.items():
             self.add_module(name, module)
         self.names = tuple(resample)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for block in self.block:
+        for i, block in enumerate(self.block):
             x = block(x)
+            if self.attn:
+                x = self.attn[i](x)
         for name in self.names:
             x = getattr(self, name)(x)
         return x
@@ -116,7 +118,7 @@ class Level(nn.Module):
 class Encoder(nn.Module):
     """pixels (B, in_channels, H, W) in [-1, 1] → moments (B, 2·z_channels, H/f, W/f): mean, then log-variance.
 
-    H and W are multiples of f (``cfg.factor``).
+    H and W are multiples of f (``cfg.factor``). One that is not ``variational`` gives (B, z_channels, H/f, W/f) alone.
     """
 
     def __init__(self, cfg: AutoencoderConfig) -> None:
@@ -128,18 +130,19 @@ class Encoder(nn.Module):
         levels = []
         for i, width in enumerate(widths):
             blocks = [ResnetBlock(ch if j == 0 else width, width, cfg) for j in range(cfg.res_blocks)]
+            attn = [AttnBlock(width, cfg) for _ in blocks if i in cfg.attention_levels]
             ch = width
             if i + 1 < len(widths):
                 # With shortcuts the resampler itself widens, so that folded channels have somewhere to go.
                 after = widths[i + 1] if cfg.shortcuts else ch
-                levels.append(Level(blocks, downsample=Downsample(ch, after, cfg)))
+                levels.append(Level(blocks, attn, downsample=Downsample(ch, after, cfg)))
                 ch = after
             else:
-                levels.append(Level(blocks))
+                levels.append(Level(blocks, attn))
         self.down = nn.ModuleList(levels)
         self.mid = Middle(ch, cfg)
         self.norm_out = norm(ch, cfg)
-        self.conv_out = nn.Conv2d(ch, 2 * cfg.z_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(ch, cfg.moments, 3, padding=1)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         x = F.pixel_unshuffle(pixels, self.cfg.stem) if self.cfg.stem > 1 else pixels
@@ -163,13 +166,14 @@ class Decoder(nn.Module):
         levels = []
         for i, width in reversed(list(enumerate(widths))):
             blocks = [ResnetBlock(ch if j == 0 else width, width, cfg) for j in range(cfg.decoder_res_blocks + 1)]
+            attn = [AttnBlock(width, cfg) for _ in blocks if i in cfg.attention_levels]
             ch = width
             if i:
                 after = widths[i - 1] if cfg.shortcuts else ch
-                levels.append(Level(blocks, upsample=Upsample(ch, after, cfg)))
+                levels.append(Level(blocks, attn, upsample=Upsample(ch, after, cfg)))
                 ch = after
             else:
-                levels.append(Level(blocks))
+                levels.append(Level(blocks, attn))
         self.up = nn.ModuleList(reversed(levels))  # level 0 is the finest, as in the original
         self.norm_out = norm(ch, cfg)
         self.conv_out = nn.Conv2d(ch, cfg.out_channels * cfg.stem**2, 3, padding=1)
@@ -185,14 +189,14 @@ class Decoder(nn.Module):
 class EncoderKL(nn.Module):
     """The encoder with the 1×1 convolution behind it: one half of the original checkpoint, under its key names.
 
-    pixels (B, in_channels, H, W) in [-1, 1] → moments (B, 2·z_channels, h, w): mean, then log-variance.
+    pixels (B, in_channels, H, W) in [-1, 1] → moments (B, 2·z_channels, h, w), see :class:`Encoder`.
     """
 
     def __init__(self, cfg: AutoencoderConfig) -> None:
         super().__init__()
         self.cfg = cfg
         self.encoder = Encoder(cfg)
-        self.quant_conv = nn.Conv2d(2 * cfg.z_channels, 2 * cfg.z_channels, 1)
+        self.quant_conv = nn.Conv2d(cfg.moments, cfg.moments, 1)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.quant_conv(self.encoder(pixels))

@@ -18,11 +18,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from chashka.errors import InputError
+from chashka.nets.clip_presets import PIXEL_MEAN, PIXEL_STD
 from chashka.nets.configs import CLIPTextConfig, CLIPVisionConfig
-
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of the training pictures by channel (openai/CLIP ``clip.py``, ``_transform``), for pixels in [0, 1]."""
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,10 @@ from typing import TypeAlias
 
 from chashka.nets.configs import CLIPTextConfig, CLIPVisionConfig
 
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the training pictures by channel (openai/CLIP ``clip.py``, ``_transform``), for pixels in [0, 1]."""
+
 CLIPPair: TypeAlias = tuple[CLIPTextConfig, CLIPVisionConfig]
 """The text tower and the picture tower of one model."""
 

@@ -24,7 +24,8 @@ class AutoencoderConfig:
 
     ``width`` times ``mult`` are the encoder's channels by level; every level but the last halves the size. The
     decoder has its own ``decoder_width`` and ``decoder_mult``, and one block more a level than
-    ``decoder_res_blocks``, as in the original. Teacup extras, off by default: ``stem`` s unshuffles s×s pixels into
+    ``decoder_res_blocks``, as in the original. ``attention_levels`` have attention after every block. One that is not
+    ``variational`` has no log-variance (MoVQ's). Teacup extras, off by default: ``stem`` s unshuffles s×s pixels into
     channels before the first convolution and shuffles them back after the last; ``shortcuts`` adds DC-AE's
     parameter-free paths around the resamplers (arXiv 2410.10733); ``mid_attention`` False leaves the middle's
     attention out.
@@ -43,6 +44,8 @@ class AutoencoderConfig:
     shortcuts: bool = False
     mid_attention: bool = True
     norm_groups: int = 32
+    attention_levels: tuple[int, ...] = ()
+    variational: bool = True
 
     def __post_init__(self) -> None:
         checks.positive(self, "in_channels", "out_channels", "z_channels", "stem", "norm_groups")
@@ -65,6 +68,11 @@ class AutoencoderConfig:
     def factor(self) -> int:
         """Pixels per latent, on a side."""
         return int(self.stem * 2 ** (len(self.mult) - 1))
+
+    @property
+    def moments(self) -> int:
+        """Channels of what the encoder says."""
+        return self.z_channels * (2 if self.variational else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,45 @@ class TextHeadConfig:
     def __post_init__(self) -> None:
         checks.positive(self, "tokens1", "pooled1", "tokens2", "context", "added", "heads")
         checks.divides(self, "heads", "tokens2")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTextHeadConfig:
+    """Kandinsky 2.1's head: text tokens, one pooled text and one picture's embedding become ``tokens`` and ``added``.
+
+    The picture becomes ``pictures`` tokens before the text's. Without ``tokens1`` (0) it is Kandinsky 2.2's: pictures alone.
+    """
+
+    tokens1: int = 1024
+    pooled1: int = 768
+    picture: int = 768
+    pictures: int = 10
+    context: int = 768
+    added: int = 1536
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "picture", "pictures", "context", "added")
+        if bool(self.tokens1) != bool(self.pooled1) or min(self.tokens1, self.pooled1) < 0:
+            raise InputError(
+                f"{checks.name(self)}: tokens1 is {self.tokens1} and pooled1 {self.pooled1}; both are set, or both are 0"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PriorConfig:
+    """Kandinsky's prior: a transformer over a text's ``context`` tokens of ``text`` numbers, its pooled text, the time, the noisy
+    embedding of ``picture`` numbers and a last token, from which the answer is read."""
+
+    picture: int = 768
+    text: int = 768
+    context: int = 77
+    width: int = 2048
+    layers: int = 20
+    heads: int = 32
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "picture", "text", "context", "width", "layers", "heads")
+        checks.divides(self, "heads", "width")
 
 
 @dataclass(frozen=True, slots=True)

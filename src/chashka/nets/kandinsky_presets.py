@@ -1,13 +1,14 @@
 """Sizes of the published Kandinsky networks. No torch is imported here.
 
-Version 2.0: ai-forever/Kandinsky-2.0, ``kandinsky2/configs`` and the key inventories in ``tests/golden``.
+Version 2.0: ai-forever/Kandinsky-2.0, ``kandinsky2/configs`` and the key inventories in ``tests/golden``. Version 2.1:
+ai-forever/Kandinsky-2 ``configs.py``. Version 2.2 says its own in its folder's files.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from chashka.nets.configs import AutoencoderConfig, TextHeadConfig, UNetConfig
+from chashka.nets.configs import AutoencoderConfig, PictureTextHeadConfig, PriorConfig, TextHeadConfig, UNetConfig
 
 UNET_20 = UNetConfig(
     in_channels=4,
@@ -26,3 +27,9 @@ TEXT_HEAD_20 = TextHeadConfig()
 AUTOENCODER_20 = AutoencoderConfig()
 SCALE_20 = 0.0512
 """Latents are the autoencoder's times this number."""
+
+UNET_21 = UNET_20
+UNET_21_INPAINTING = UNET_20_INPAINTING
+HEAD_21 = PictureTextHeadConfig()
+PRIOR_21 = PriorConfig()
+MOVQ = AutoencoderConfig(mult=(1, 2, 2, 4), decoder_mult=(1, 2, 2, 4), attention_levels=(3,), variational=False)

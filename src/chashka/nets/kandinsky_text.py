@@ -1,6 +1,7 @@
-"""Kandinsky 2.0's text head: two encoders become context and embedding.
+"""What Kandinsky's U-Nets are told: texts, or a text and a picture, become context and embedding.
 
-Original: ai-forever/Kandinsky-2.0 ``text2im_model2_0.py``.
+Originals: ai-forever/Kandinsky-2.0 ``text2im_model2_0.py``, ai-forever/Kandinsky-2 ``text2im_model2_1.py``; for 2.2 diffusers'
+``ImageProjection`` and ``ImageTimeEmbedding``, with their names.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chashka.nets.configs import TextHeadConfig
+from chashka.nets.configs import PictureTextHeadConfig, TextHeadConfig
 
 
 class AttentionPooling(nn.Module):
@@ -50,3 +51,44 @@ class KandinskyTextHead(nn.Module):
         both = torch.cat([self.to_model_dim(tokens1), self.to_model_dim2(tokens2)], 1)
         added = self.ln_model2(self.proj(pooled1)) + self.ln_model3(self.proj2(tokens2))
         return self.ln_model1(both), added
+
+
+class PictureTextHead(nn.Module):
+    """Kandinsky 2.1: tokens1 (B, L, D1), pooled1 (B, P1), picture (B, D) → tokens (B, pictures + L, context), added (B, added).
+
+    The picture's embedding becomes the first tokens. No padding mask, no norm over the tokens, as in the original.
+    """
+
+    def __init__(self, cfg: PictureTextHeadConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.clip_to_seq = nn.Linear(cfg.picture, cfg.pictures * cfg.context)
+        self.to_model_dim_n = nn.Linear(cfg.tokens1, cfg.context)
+        self.proj_n, self.ln_model_n = nn.Linear(cfg.pooled1, cfg.added), nn.LayerNorm(cfg.added)
+        self.img_layer = nn.Linear(cfg.picture, cfg.added)
+
+    def forward(
+        self, tokens1: torch.Tensor, pooled1: torch.Tensor, picture: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        pictures = self.clip_to_seq(picture).unflatten(1, (self.cfg.pictures, self.cfg.context))
+        added = self.ln_model_n(self.proj_n(pooled1)) + self.img_layer(picture)
+        return torch.cat([pictures, self.to_model_dim_n(tokens1)], 1), added
+
+
+class PictureHead(nn.Module):
+    """Kandinsky 2.2: picture (B, D) → tokens (B, pictures, context), added (B, added)."""
+
+    def __init__(self, cfg: PictureTextHeadConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.encoder_hid_proj = nn.ModuleDict(
+            {"image_embeds": nn.Linear(cfg.picture, cfg.pictures * cfg.context), "norm": nn.LayerNorm(cfg.context)}
+        )
+        self.add_embedding = nn.ModuleDict(
+            {"image_proj": nn.Linear(cfg.picture, cfg.added), "image_norm": nn.LayerNorm(cfg.added)}
+        )
+
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self.encoder_hid_proj["image_embeds"](picture).unflatten(1, (self.cfg.pictures, self.cfg.context))
+        added: torch.Tensor = self.add_embedding["image_norm"](self.add_embedding["image_proj"](picture))
+        return self.encoder_hid_proj["norm"](tokens), added

@@ -55,7 +55,7 @@ class LatentCodec:
         given = pixels if self._alpha else on_white(pixels)
         moments = self._encoder({"pixels": np.ascontiguousarray(given, dtype=np.float32)})["moments"]
         mean = moments[:, : self.channels]
-        if noise is not None:
+        if noise is not None and moments.shape[1] > self.channels:
             mean = mean + np.exp(0.5 * np.clip(moments[:, self.channels :], *LOGVAR)) * noise
         return mean * self._scale
 

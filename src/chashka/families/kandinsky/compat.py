@@ -32,6 +32,20 @@ def conventions(request: Options) -> Conventions:
     return Conventions(_levels, _any_spread)
 
 
+def conventions_21(request: Options) -> Conventions:
+    """Those of Kandinsky 2.1. Its own code is that of 2023 with one mistake more: a picture's noise is of 2.0's schedule."""
+    if request.compat is None:
+        return Conventions(_levels, _any_spread)
+    return Conventions(_levels_of_21, _nearest_spread, paste=False, together=True)
+
+
+def conventions_22(request: Options) -> Conventions:
+    """Those of Kandinsky 2.2, whose code is diffusers': t = 0, c, 2c, … for its own sampler."""
+    if request.compat is None:
+        return Conventions(_levels_of_22, _any_spread)
+    return Conventions(_levels_of_22, _nearest_spread, paste=False)
+
+
 def spaced(request: Request) -> Request:
     """The request with its sampler's own spacing, unless it names one."""
     return request.filled({"spacing": SPACINGS.get(request.sampler or "")})
@@ -66,6 +80,27 @@ def _levels_of_2023(schedule: NoiseSchedule, request: Request, edited: bool) -> 
     if start == 0 or first == len(sigmas) - 1:
         raise _nothing(request, len(sigmas) - 1)
     return Levels(sigmas, first, schedule.sigmas[start - 1])
+
+
+def _levels_of_21(schedule: NoiseSchedule, request: Request, edited: bool) -> Levels:
+    """As in 2023; the noise of t = s - 1 is that of the schedule of 2.0, which the code of 2.1 forgot to change."""
+    levels = _levels_of_2023(schedule, request, edited)
+    if not edited or levels.first == 0:
+        return levels
+    assert request.strength is not None
+    start = int(TOTAL * request.strength) if levels.entry is not None else len(levels.run) - 1
+    return replace(levels, entry=Table.linear().sigmas[start - 1])
+
+
+def _levels_of_22(schedule: NoiseSchedule, request: Request, edited: bool) -> Levels:
+    """``p_sampler``: every (1000 // steps)-th timestep from 0, as many as asked; of a picture the last int(strength · n)."""
+    if request.sampler != OWN_SAMPLER or request.spacing is not None or not isinstance(schedule, Table):
+        return usual_levels(schedule, request, edited)
+    steps = request.steps or 1
+    sigmas = schedule.at([i * (TOTAL // steps) for i in range(steps)])
+    share = request.strength if edited and request.strength is not None else 1.0
+    run = int(steps * share) if request.model_dump()["compat"] else round(steps * share)
+    return Levels(sigmas, steps - max(run, 1))
 
 
 def _nothing(request: Request, steps: int) -> InputError:

@@ -50,6 +50,18 @@ class Options(Request):
     compat: Literal["original", "2023"] | None = bounded(
         None, "original or 2023", "sample like the code of November 2022, or like that of 2023, mistakes included"
     )
+    prior_steps: Whole | None = bounded(
+        None, "a whole number from 1 to 1000", "steps of the prior of 2.1 and 2.2", ge=1, le=1000
+    )
+    prior_guidance_scale: Number | None = bounded(
+        None, "a number from 0 to 50", "how strictly their prior follows the prompt", ge=0, le=50
+    )
+    negative_prior_prompt: str = bounded(
+        "",
+        f"text of at most {LONGEST_PROMPT} characters",
+        "what their prior keeps away from",
+        max_length=LONGEST_PROMPT,
+    )
     guidance_start: Number = bounded(0.0, "a number from 0 to 1", "share of steps before guidance begins", ge=0, le=1)
     guidance_stop: Number = bounded(1.0, "a number from 0 to 1", "share of steps at which guidance ends", ge=0, le=1)
     mix: tuple[Part, ...] | None = bounded(

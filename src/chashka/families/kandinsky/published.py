@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, 
     from chashka.families.kandinsky import FAMILY
     from chashka.families.kandinsky.compat import conventions
     from chashka.families.kandinsky.published_sampling import denoise, own_samplers
-    from chashka.families.kandinsky.published_text import PublishedText
+    from chashka.families.kandinsky.published_text import Place, PublishedText, contrastive, t5
 
     require_transformers(f"the model kandinsky-{preset.name}")
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
@@ -76,11 +76,14 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, 
     head, unet = _unet(engine, found(folder, names), sizes)
     encoder, decoder = _autoencoder(engine, found(folder, VAE), sizes.autoencoder)
     latents = sizes.autoencoder.z_channels
-    widths = (sizes.head.tokens1, sizes.head.pooled1, sizes.head.tokens2)
-    first, second = (
-        (folder / name, found(folder, tuple(f"{name}/{file}" for file in WEIGHTS))) for name in (FIRST, SECOND)
-    )
     device, dtype = engine.beside
+    first, second = (
+        Place(folder / name, found(folder, tuple(f"{name}/{file}" for file in WEIGHTS)), device, dtype)
+        for name in (FIRST, SECOND)
+    )
+    text = PublishedText(
+        contrastive(first, (sizes.head.tokens1, sizes.head.pooled1)), t5(second, sizes.head.tokens2), by_mapping(head)
+    )
     return Bundle(
         family=FAMILY,
         preset=preset,
@@ -88,7 +91,7 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, 
         codec=LatentCodec(
             by_mapping(encoder), by_mapping(decoder), SCALE_20, latents, factor=sizes.autoencoder.factor, alpha=False
         ),
-        text=PublishedText(first, second, by_mapping(head), widths, device, dtype),
+        text=text,
         denoise=denoise,
         defaults=DEFAULTS,
         engine=engine.name,
@@ -98,7 +101,7 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, 
     )
 
 
-def found(folder: Path, names: tuple[str, ...]) -> Path:
+def found(folder: Path, names: Sequence[str]) -> Path:
     """The first of ``names`` that is a file in ``folder``. Raises WeightsError."""
     for name in names:
         if (folder / name).is_file():
@@ -109,9 +112,10 @@ def found(folder: Path, names: tuple[str, ...]) -> Path:
 def _unet(engine: Engine, source: Path, sizes: Sizes) -> tuple[Graph, Graph]:
     """Text head and U-Net of one file."""
     tensors = read_checkpoint(source)
-    _check_kind(tensors, source, sizes.unet)
+    check_channels(tensors, source, sizes.unet.in_channels)
+    if any(name.startswith("clip_to_seq.") for name in tensors):
+        raise WeightsError(f"{source} is a decoder of Kandinsky 2.1, not the U-Net of 2.0")
     cfg, head = sizes.unet, sizes.head
-    tokens = (2, 4, cfg.context or 0)
     blueprints = (
         Blueprint(
             "text_head",
@@ -120,13 +124,7 @@ def _unet(engine: Engine, source: Path, sizes: Sizes) -> tuple[Graph, Graph]:
             {"tokens1": (2, 4, head.tokens1), "pooled1": (2, head.pooled1), "tokens2": (2, 4, head.tokens2)},
             ("tokens", "added"),
         ),
-        Blueprint(
-            "unet",
-            "nets.unet:UNet",
-            cfg,
-            {"x": (2, cfg.in_channels, 16, 16), "t": (2,), "tokens": tokens, "added": (2, head.added)},
-            ("out",),
-        ),
+        unet_blueprint(cfg, head.added),
     )
     parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, value in tensors.items():
@@ -135,18 +133,22 @@ def _unet(engine: Engine, source: Path, sizes: Sizes) -> tuple[Graph, Graph]:
     return first, second
 
 
-def _check_kind(tensors: Mapping[str, Any], source: Path, cfg: UNetConfig) -> None:
+def unet_blueprint(cfg: UNetConfig, added: int) -> Blueprint:
+    """A U-Net of the family. added: the width of what joins the time embedding."""
+    inputs = {"x": (2, cfg.in_channels, 16, 16), "t": (2,), "tokens": (2, 4, cfg.context or 0), "added": (2, added)}
+    return Blueprint("unet", "nets.unet:UNet", cfg, inputs, ("out",))
+
+
+def check_channels(tensors: Mapping[str, Any], source: Path, wanted: int) -> None:
     """Files of a sister model fail here, and not with a list of keys."""
     begin = tensors.get("input_blocks.0.0.weight")
     channels = 0 if begin is None else begin.shape[1]
-    if channels != cfg.in_channels and channels in (4, 9):
+    if channels != wanted and channels in (4, 9):
         kinds = {4: "text to picture", 9: "inpainting"}
         raise WeightsError(
-            f"{source} is the network for {kinds[channels]} ({channels} channels); for {kinds.get(cfg.in_channels, 'this')} "
-            f"one of {cfg.in_channels} channels is needed"
+            f"{source} is the network for {kinds[channels]} ({channels} channels); for {kinds.get(wanted, 'this')} "
+            f"one of {wanted} channels is needed"
         )
-    if any(name.startswith(("clip_to_seq.", "img_layer.")) for name in tensors):
-        raise WeightsError(f"{source} is a decoder of Kandinsky 2.1, not the U-Net of 2.0")
 
 
 def _autoencoder(engine: Engine, source: Path, cfg: AutoencoderConfig) -> tuple[Graph, Graph]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,7 +27,7 @@ from chashka.diffusion.steps import intervals, needed
 from chashka.errors import InputError
 from chashka.families.family import Bundle, Plan
 from chashka.families.kandinsky.options import OWN_SAMPLER, Options
-from chashka.families.kandinsky.steering import guidance
+from chashka.families.kandinsky.steering import guidance, refuse
 
 ETA = 0.05
 """Of DDIM where a request says none: the original functions' default."""
@@ -97,16 +97,32 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     """Guidance of ε alone → threshold → blending → the threshold again, as in 2022; see docs/kandinsky.md for ``compat``."""
     if request.mix is not None or plan.pictures:
         raise InputError("mix: this model cannot mix or vary pictures; kandinsky-teacup can")
+    refuse(bundle, request, "prior_steps", "prior_guidance_scale", "negative_prior_prompt")
     texts = bundle.text.encode([request.prompt, request.negative_prompt])
     seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
     cond = {name: value[:1] for name, value in texts.items()} | seen
     uncond = {name: value[1:] for name, value in texts.items()} | seen
-    recorder = Recorder(bundle.denoiser.network)
-    guided = guidance(replace(bundle.denoiser, network=recorder), cond, uncond, request, plan)
     later = request.compat == "2023" and request.sampler != OWN_SAMPLER
-    result = guided if later else _thresholded(guided, request)
-    if plan.mask is not None and not later:
-        result = _thresholded(inpaint(result, plan.known, plan.mask), request)
+    kept = (lambda result: result) if later else partial(_thresholded, request=request)
+    return steered(bundle, request, plan, cond, uncond, kept, kept, blended=not later)
+
+
+def steered(
+    bundle: Bundle,
+    request: Options,
+    plan: Plan,
+    cond: Conditioning,
+    uncond: Conditioning,
+    before: Callable[[Denoise], Denoise],
+    after: Callable[[Denoise], Denoise],
+    *,
+    blended: bool,
+) -> Denoise:
+    """Guidance → ``before`` → blending of what a mask keeps, and ``after``; without a mask, or not ``blended``: no second part."""
+    recorder = Recorder(bundle.denoiser.network)
+    result = before(guidance(replace(bundle.denoiser, network=recorder), cond, uncond, request, plan))
+    if plan.mask is not None and blended:
+        result = after(inpaint(result, plan.known, plan.mask))
     return Learned(result, recorder)
 
 

@@ -28,8 +28,7 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
 
     A network that was trained with masks sees the mask and what is kept; around any other, what is kept is blended in.
     """
-    if request.compat is not None:
-        raise InputError(f"compat: {bundle.model} was never sampled by other code; leave it out")
+    refuse(bundle, request, "compat", "prior_steps", "prior_guidance_scale", "negative_prior_prompt")
     if request.mix is None and plan.pictures:
         raise InputError("pictures: given, but the request mixes none of them; say how with mix")
     mixed = {} if request.mix is None else {0: mixture(bundle, request.mix, plan.pictures)}
@@ -48,6 +47,13 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     if plan.mask is not None and not bundle.masked:
         result = inpaint(result, plan.known, plan.mask)
     return result
+
+
+def refuse(bundle: Bundle, request: Options, *fields: str) -> None:
+    """Raise InputError for fields of other models of the family that the request sets."""
+    for name in fields:
+        if getattr(request, name):
+            raise InputError(f"{name}: {bundle.model} has nothing that it could be for; leave it out")
 
 
 def guidance(denoiser: Denoiser, cond: Conditioning, uncond: Conditioning, request: Options, plan: Plan) -> Denoise:
