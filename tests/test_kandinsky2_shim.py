@@ -183,21 +183,48 @@ def test_a_mask_that_is_none_is_refused(mask: Any) -> None:
         get_kandinsky2("cpu").generate_inpainting("кот", Image.new("RGB", (8, 8)), mask)
 
 
-def test_later_keywords_are_accepted_with_one_warning_each(drawn: list[tuple[Any, Any]]) -> None:
+def test_keywords_of_other_versions_are_accepted_with_one_warning_each(drawn: list[tuple[Any, Any]]) -> None:
     with pytest.warns(UserWarning) as caught:
-        model = get_kandinsky2("cpu", model_version="2.1", use_flash_attention=True, use_auth_token="x", cache_dir="/x")
+        model = get_kandinsky2("cpu", use_flash_attention=True, use_auth_token="x", cache_dir="/x")
         for _ in range(2):
             later = {"prior_cf_scale": 4, "prior_steps": "25", "negative_decoder_prompt": "плохо"}
             model.generate_text2img("кот", h=64, w=64, **later)
+        newer = get_kandinsky2("cpu", model_version="2.1")
+        newer.generate_text2img("кот", h=64, w=64, ddim_eta=0.1, prior_cf_scale=4)
     told = sorted(str(w.message).split()[0] for w in caught)
-    assert told == ["model_version", "prior_cf_scale", "prior_steps"]
+    assert told == ["ddim_eta", "prior_cf_scale", "prior_steps"]
     assert {w.filename for w in caught} == {__file__}
     assert drawn[0][0].negative_prompt == "плохо"
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.2"])
+def test_later_versions_on_the_small_model(version: str, drawn: list[tuple[Any, Any]]) -> None:
+    """Their methods and sizes; a prior is what it does not have."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 50, 3), dtype=np.uint8))
+    model = get_kandinsky2("cpu", model_version=version)
+    assert type(model).__name__ == f"Kandinsky{version.replace('.', '_')}"
+    size = {"h": 70, "w": 100}
+    images = [
+        *model.generate_text2img("кот", batch_size=2, prior_steps=3, negative_prior_prompt="пёс", **size),
+        *model.mix_images(["кот", picture], [0.3, 0.7], **size),
+        *model.generate_img2img("кот", picture, strength=0.4, **size),
+        *model.generate_inpainting("кот", picture, np.ones((80, 50), np.float32), **size),
+    ]
+    assert [image.size for image in images] == [(100, 70)] * 5
+    asked = [request for request, _ in drawn]
+    assert asked[1].mix[0].text == "кот" and asked[1].mix[1].weight == 0.7
+    assert asked[2].strength == (0.6 if version == "2.1" else 0.4), "2.1 counts what is kept, 2.2 what is replaced"
+    assert drawn[3][1].mask.max() == (0 if version == "2.1" else 1), "and so do their masks"
+    assert {request.sampler for request in asked} == {"ddim" if version == "2.1" else "p_sampler"}
+    with pytest.raises(InputError, match="2 images and texts with 1 weights"):
+        model.mix_images(["a", "b"], [1])
 
 
 def test_unknown_words_are_refused() -> None:
     with pytest.raises(ValueError, match="Only text2img, img2img and inpainting is available"):
         get_kandinsky2("cpu", task_type="mixing")
+    with pytest.raises(ValueError, match=r"Only 2\.0, 2\.1 and 2\.2 is available"):
+        get_kandinsky2("cpu", model_version="3")
     with pytest.raises(InputError, match="device: 'tpu'"):
         get_kandinsky2("tpu")
     model = get_kandinsky2("cpu")
@@ -221,11 +248,12 @@ def test_cuda_without_torch_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         return toy_bundle()
 
     monkeypatch.setattr(chashka, "load", load, raising=False)
+    monkeypatch.setattr(kandinsky2.opening, "_warned", set())
     with pytest.warns(UserWarning) as caught:
         assert get_kandinsky2("cuda", model_version="2.2").bundle.model == "toy-plain"
-    said = " ".join(str(warning.message) for warning in caught)
-    assert "model_version '2.2'" in said and "chashka[torch]" in said and "drawing on the CPU" in said
-    assert {warning.filename for warning in caught} == {__file__}
+    (warning,) = caught
+    assert "small model" in str(warning.message) and "kandinsky-2.2" in str(warning.message)
+    assert warning.filename == __file__
 
 
 def test_a_seed_of_ours_gives_the_picture_again() -> None:

@@ -13,5 +13,7 @@ otherwise the small model inside the package does.
 from __future__ import annotations
 
 from kandinsky2.model import Kandinsky2, get_kandinsky2
+from kandinsky2.model2_1 import Kandinsky2_1
+from kandinsky2.model2_2 import Kandinsky2_2
 
-__all__ = ["Kandinsky2", "get_kandinsky2"]
+__all__ = ["Kandinsky2", "Kandinsky2_1", "Kandinsky2_2", "get_kandinsky2"]

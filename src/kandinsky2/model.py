@@ -1,38 +1,20 @@
-"""``get_kandinsky2`` and the object it returns."""
+"""``get_kandinsky2`` and the object of Kandinsky 2.0 that it returns."""
 
 from __future__ import annotations
 
-import secrets
-import sys
 from typing import TYPE_CHECKING, Any
 
-from chashka.errors import InputError
-from kandinsky2.opening import NAMES, load, warn_once
+from kandinsky2.drawing import CELL, Drawer, given, ignored, sampler_name, share_replaced
+from kandinsky2.opening import NAMES, load
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from chashka.families import Bundle
-    from chashka.request import Inputs
+    from kandinsky2.model2_1 import Kandinsky2_1
+    from kandinsky2.model2_2 import Kandinsky2_2
 
 SIDE = 512
 """img2img and inpainting of 2022 always give 512x512."""
-CELL = 8
-"""Pixels per latent of the published model."""
-
-_SAMPLERS = {"p_sampler": "p_sampler", "ddim_sampler": "ddim", "plms_sampler": "plms"}
-_LATER = frozenset(
-    [
-        "prior_cf_scale",
-        "prior_steps",
-        "negative_prior_prompt",
-        "negative_decoder_prompt",
-        "decoder_guidance_scale",
-        "prior_guidance_scale",
-        "decoder_steps",
-    ]
-)
-"""Keywords of versions 2.1 and 2.2, which describe parts that this model does not have."""
 
 
 def get_kandinsky2(
@@ -42,34 +24,33 @@ def get_kandinsky2(
     use_auth_token: str | None = None,
     model_version: str = "2.0",
     use_flash_attention: bool = False,
-) -> Kandinsky2:
-    """The model for ``task_type`` ('text2img', 'img2img' or 'inpainting'; ValueError otherwise).
+) -> Kandinsky2 | Kandinsky2_1 | Kandinsky2_2:
+    """The model for ``task_type`` ('text2img', 'img2img' or 'inpainting') of a version; ValueError for another of either.
 
-    The published files are looked for in ``cache_dir`` (there also in ``2_0`` and ``kandinsky-2.0``) and in the folder that the
-    variable CHASHKA_MODELS names. Where they are not, the small model inside the package draws, after one warning; nothing is
-    downloaded, so that ``use_auth_token`` has no effect, and neither has ``use_flash_attention``. device: 'cpu', or 'cuda', which
-    falls back to the CPU with a warning where it cannot be used.
+    The published files are looked for in ``cache_dir`` (there also in ``2_0`` and ``kandinsky-2.0``, and so on) and in the folder
+    that the variable CHASHKA_MODELS names. Where they are not, the small model inside the package draws, after one warning;
+    nothing is downloaded, so that ``use_auth_token`` has no effect, and neither has ``use_flash_attention``. device: 'cpu', or
+    'cuda', which falls back to the CPU with a warning where it cannot be used. model_version: the paper's, 2.0, unless said
+    otherwise; the code of 2023 took its newest.
     """
+    from kandinsky2.model2_1 import Kandinsky2_1
+    from kandinsky2.model2_2 import Kandinsky2_2
+
+    versions: dict[str, Any] = {"2.0": Kandinsky2, "2.1": Kandinsky2_1, "2.2": Kandinsky2_2}
+    if str(model_version) not in versions:
+        raise ValueError("Only 2.0, 2.1 and 2.2 is available")
     if task_type not in NAMES:
         raise ValueError("Only text2img, img2img and inpainting is available")
-    return Kandinsky2(load(str(device), task_type, str(cache_dir), str(model_version)), task_type)
+    bundle = load(str(device), task_type, str(cache_dir), str(model_version))
+    made: Kandinsky2 | Kandinsky2_1 | Kandinsky2_2 = versions[str(model_version)](bundle, task_type)
+    return made
 
 
-class Kandinsky2:
+class Kandinsky2(Drawer):
     """The object of the 2022 code: ``generate_text2img``, ``generate_img2img``, ``generate_inpainting``.
 
-    Each returns a list of RGB PIL images. ``seed`` is ours: an integer for pictures that can be had again. With the published
-    weights the numbers are those of 2022 (docs/kandinsky.md, ``compat``).
+    Each returns a list of RGB PIL images. With the published weights the numbers are those of 2022 (docs/kandinsky.md, ``compat``).
     """
-
-    def __init__(self, bundle: Bundle, task_type: str = "text2img") -> None:
-        self.bundle = bundle
-        self.task_type = task_type
-
-    @property
-    def published(self) -> bool:
-        """Whether the published weights draw, or the small model inside the package."""
-        return self.bundle.preset.free
 
     def generate_text2img(
         self,
@@ -86,15 +67,13 @@ class Kandinsky2:
         ddim_eta: float = 0.05,
         *,
         seed: int | None = None,
-        **later: Any,
+        **others: Any,
     ) -> list[Image]:
         """``batch_size`` pictures of ``prompt``, h×w. Sizes are rounded up to 64 inside and cut to h×w, as in 2022."""
-        high, wide = -(-int(h) // 64) * 64, -(-int(w) // 64) * 64
-        fields = _common(
-            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later
+        fields = _fields(
+            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, others
         )
-        drawn = self._draw({**fields, "n": batch_size, "width": wide, "height": high}, None, progress, seed)
-        return [image.crop((0, 0, int(w), int(h))) for image in drawn]
+        return self._draw({**fields, "n": batch_size}, None, (w, h), progress, seed)
 
     def generate_img2img(
         self,
@@ -110,18 +89,15 @@ class Kandinsky2:
         ddim_eta: float = 0.05,
         *,
         seed: int | None = None,
-        **later: Any,
+        **others: Any,
     ) -> list[Image]:
         """One 512×512 picture from ``pil_img``, aspect ignored. strength: the share that is KEPT, 1 = the picture itself."""
-        if not 0 <= strength <= 1:
-            raise InputError(f"strength: {strength!r} is not possible; allowed: a number from 0 to 1")
-        fields = _common(
-            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later
+        share = share_replaced(strength, self.published)
+        fields = _fields(
+            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, others
         )
-        size = {"width": SIDE, "height": SIDE}
-        # 1 - 0.8 is 0.19999999999999996, of which the original makes 9 of 50 steps; ours round, and twelve digits are enough
-        share = 1 - strength if self.published else round(1 - strength, 12)
-        return self._draw({**fields, **size, "strength": share}, _inputs(pil_img, None), progress, seed)
+        size = (SIDE, SIDE)
+        return self._draw({**fields, "strength": share}, given(pil_img, size), size, progress, seed)
 
     def generate_inpainting(
         self,
@@ -137,36 +113,18 @@ class Kandinsky2:
         ddim_eta: float = 0.05,
         *,
         seed: int | None = None,
-        **later: Any,
+        **others: Any,
     ) -> list[Image]:
         """One 512×512 picture; img_mask: numbers (H, W), 1 = KEEP, 0 = repaint, which is the opposite of chashka's masks."""
-        fields = _common(
-            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, later
+        fields = _fields(
+            prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, others
         )
-        size = {"width": SIDE, "height": SIDE}
-        inputs = _inputs(pil_img, img_mask, CELL if self.published else 1)
-        return self._draw({**fields, **size}, inputs, progress, seed)
-
-    def _draw(self, fields: dict[str, Any], inputs: Inputs | None, progress: bool, seed: int | None) -> list[Image]:
-        from chashka.generate import draw
-
-        chosen = secrets.randbelow(2**32) if seed is None else seed
-        numbers = {"compat": "original"} if self.published else {}
-        request = self.bundle.request(**fields, **numbers, seed=chosen, background="white")
-        if not progress or not sys.stderr.isatty():
-            return [picture.image() for picture in draw(self.bundle, request, inputs)]
-        from tqdm import tqdm
-
-        with tqdm(unit="step") as bar:
-
-            def advance(state: Any) -> None:
-                bar.total = state.total
-                bar.update(state.done - bar.n)
-
-            return [picture.image() for picture in draw(self.bundle, request, inputs, advance)]
+        size = (SIDE, SIDE)
+        inputs = given(pil_img, size, img_mask, cell=CELL if self.published else 1)
+        return self._draw(fields, inputs, size, progress, seed)
 
 
-def _common(
+def _fields(
     prompt: str,
     num_steps: int,
     guidance_scale: float,
@@ -174,60 +132,19 @@ def _common(
     denoised_type: str,
     sampler: str,
     ddim_eta: float,
-    later: dict[str, Any],
+    others: dict[str, Any],
 ) -> dict[str, Any]:
-    """chashka's fields for the arguments that the three methods share."""
-    unknown = sorted(set(later) - _LATER)
-    if unknown:
-        raise TypeError(f"unexpected keyword argument {unknown[0]!r}; this is the interface of Kandinsky 2.0")
-    for name in sorted(later):
-        if name == "negative_decoder_prompt":
-            continue
-        warn_once(name, f"{name} belongs to a later version of Kandinsky and has no effect here", 4)
-    if sampler not in _SAMPLERS:
-        raise InputError(f"sampler: {sampler!r} is not possible; allowed: {', '.join(_SAMPLERS)}")
+    """chashka's fields for the arguments that the three methods share. A negative prompt is taken from the later versions."""
+    negative = others.pop("negative_decoder_prompt", "")
+    ignored(others, "2.0")
     fields = {
         "prompt": prompt,
-        "negative_prompt": later.get("negative_decoder_prompt") or "",
+        "negative_prompt": negative or "",
         "steps": num_steps,
         "guidance_scale": guidance_scale,
-        "sampler": _SAMPLERS[sampler],
+        "sampler": sampler_name(sampler),
         # in 2022 any other word meant: leave it as it is
         "denoised_type": denoised_type if denoised_type in ("dynamic_threshold", "clip_denoised") else "none",
         "dynamic_threshold_v": dynamic_threshold_v,
     }
     return {**fields, "eta": ddim_eta} if sampler == "ddim_sampler" else fields
-
-
-def _inputs(pil_img: Image, img_mask: Any, cell: int = 1) -> Inputs:
-    """The picture squeezed to 512×512 as in 2022, and chashka's mask: 1 = repaint.
-
-    cell: the mask is brought to one number for so many pixels first, by the nearest one, as the original does.
-    """
-    import numpy as np
-
-    from chashka.request import Inputs
-
-    picture = np.asarray(prepared(pil_img, SIDE).convert("RGBA"))
-    if img_mask is None:
-        return Inputs(picture)
-    kept = np.asarray(img_mask, dtype=np.float32)
-    if kept.ndim != 2 or not kept.size or not np.isfinite(kept).all():
-        raise InputError(
-            f"img_mask: shape {kept.shape} is not possible; allowed: numbers (H, W), 1 = keep, 0 = repaint"
-        )
-    if cell > 1:
-        rows, columns = (np.arange(SIDE // cell) * side // (SIDE // cell) for side in kept.shape)
-        kept = kept[rows][:, columns].repeat(cell, axis=0).repeat(cell, axis=1)
-    return Inputs(picture, np.clip(1 - kept, 0, 1))
-
-
-def prepared(pil_img: Image, side: int) -> Image:
-    """2022's ``prepare_image``: squeezed to a square, bicubic, aspect ignored."""
-    from PIL.Image import Resampling
-
-    resized: Image = pil_img.resize((side, side), resample=Resampling.BICUBIC, reducing_gap=1)
-    return resized.convert("RGB")
-
-
-__all__ = ["Kandinsky2", "get_kandinsky2", "prepared"]

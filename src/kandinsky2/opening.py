@@ -12,8 +12,8 @@ from chashka.errors import EngineError, InputError, MissingExtraError, WeightsEr
 if TYPE_CHECKING:
     from chashka.families import Bundle
 
-NAMES = {"text2img": "kandinsky-2.0", "img2img": "kandinsky-2.0", "inpainting": "kandinsky-2.0-inpainting"}
-"""chashka's name of the published model for each task."""
+NAMES = {"text2img": "kandinsky-{}", "img2img": "kandinsky-{}", "inpainting": "kandinsky-{}-inpainting"}
+"""chashka's name of the published model for each task, by its version."""
 MODELS = "CHASHKA_MODELS"
 SMALL = "small model"
 """What the warning that the published files are missing is about."""
@@ -25,11 +25,7 @@ def load(device: str, task_type: str, cache_dir: str, version: str) -> Bundle:
     """The bundle for a task on ``device``. One warning says what was missing where the small model stands in."""
     if device != "cpu" and not device.startswith("cuda"):
         raise InputError(f"device: {device!r} is not possible; allowed: 'cuda' or 'cpu'")
-    if version != "2.0":
-        message = f"model_version {version!r} is not in this package: drawing with its own small model"
-        warn_once("version", message, 4)
-        return _embedded(device)
-    name = NAMES[task_type]
+    name = NAMES[task_type].format(version)
     folder, missing = _found(name, [Path(cache_dir), *([Path(os.environ[MODELS])] if os.environ.get(MODELS) else [])])
     if folder is None:
         warn_once(

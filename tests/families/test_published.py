@@ -422,7 +422,7 @@ def test_the_import_name_of_the_paper_opens_it(
     picture = Image.fromarray(runs["pil_input"])
     shared: dict[str, Any] = {"num_steps": 50, "progress": False, "seed": 3}
     if task == "text2img":
-        images = model.generate_text2img("кот", batch_size=5, h=70, w=100, **shared)
+        images: Any = model.generate_text2img("кот", batch_size=5, h=70, w=100, **shared)
     elif task == "img2img":
         images = model.generate_img2img("кот", picture, strength=0.8, **shared)
         assert asked[0][0].strength == 1 - 0.8
@@ -434,10 +434,10 @@ def test_the_import_name_of_the_paper_opens_it(
         assert white.shape == (512, 512) and set(np.unique(white)) == {0, 1} and white[:256].max() == 0
     assert asked[0][0].compat == "original" and asked[0][0].sampler == "ddim"
     assert [image.size for image in images] == ([(100, 70)] * 5 if task == "text2img" else [(512, 512)])
-    assert opened == [(kandinsky2.opening.NAMES[task], folder, {"engine": "torch", "device": "cpu"})]
+    assert opened == [(kandinsky2.opening.NAMES[task].format("2.0"), folder, {"engine": "torch", "device": "cpu"})]
 
 
 def test_the_papers_picture_is_squeezed_as_in_2022(runs: dict[str, Any]) -> None:
-    from kandinsky2.model import prepared as squeezed
+    from kandinsky2.drawing import prepared as squeezed
 
-    assert np.array_equal(np.asarray(squeezed(Image.fromarray(runs["pil_input"]), 64)), prepared(runs)[..., :3])
+    assert np.array_equal(np.asarray(squeezed(Image.fromarray(runs["pil_input"]), 64, 64)), prepared(runs)[..., :3])
