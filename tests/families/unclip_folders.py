@@ -11,14 +11,8 @@ import numpy as np
 from published_folder import XLMR, _roberta, _text
 
 from chashka.families.kandinsky.published_21 import Sizes
-from chashka.nets.configs import (
-    AutoencoderConfig,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-    PictureTextHeadConfig,
-    PriorConfig,
-    UNetConfig,
-)
+from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
+from chashka.nets.kandinsky_presets import PictureTextHeadConfig, PriorConfig
 
 WIDTH = 16
 """Of embeddings and texts."""

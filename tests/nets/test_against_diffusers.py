@@ -11,7 +11,8 @@ from torch import nn
 
 from chashka.checkpoints import diffusers_names, load_strict
 from chashka.nets.autoencoder import DecoderKL, EncoderKL
-from chashka.nets.configs import AutoencoderConfig, PictureTextHeadConfig, PriorConfig, UNetConfig
+from chashka.nets.configs import AutoencoderConfig, UNetConfig
+from chashka.nets.kandinsky_presets import PictureTextHeadConfig, PriorConfig
 from chashka.nets.kandinsky_text import PictureHead, PictureTextHead
 from chashka.nets.movq import DecoderMoVQ
 from chashka.nets.prior import PriorTransformer

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chashka.nets.configs import PictureTextHeadConfig, TextHeadConfig
+from chashka.nets.configs import TextHeadConfig
+from chashka.nets.kandinsky_presets import PictureTextHeadConfig
 
 
 class AttentionPooling(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chashka.nets.configs import PriorConfig
+from chashka.nets.kandinsky_presets import PriorConfig
 from chashka.nets.unet import sinusoid
 
 EXTRA = 4

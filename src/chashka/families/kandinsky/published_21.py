@@ -19,15 +19,16 @@ from chashka.families.kandinsky.encoders import WEIGHTS, require_transformers
 from chashka.families.kandinsky.prior import Opened, PicturePrior
 from chashka.families.kandinsky.published import check_channels, found, unet_blueprint
 from chashka.nets.clip_presets import CLIP_PRESETS
-from chashka.nets.configs import (
-    AutoencoderConfig,
-    CLIPTextConfig,
-    CLIPVisionConfig,
+from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
+from chashka.nets.kandinsky_presets import (
+    HEAD_21,
+    MOVQ,
+    PRIOR_21,
+    UNET_21,
+    UNET_21_INPAINTING,
     PictureTextHeadConfig,
     PriorConfig,
-    UNetConfig,
 )
-from chashka.nets.kandinsky_presets import HEAD_21, MOVQ, PRIOR_21, UNET_21, UNET_21_INPAINTING
 
 if TYPE_CHECKING:
     from chashka.families.family import Bundle, EngineChoice, Preset

@@ -23,14 +23,8 @@ from chashka.families.kandinsky.codec import LatentCodec, by_mapping
 from chashka.families.kandinsky.prior import PicturePrior
 from chashka.families.kandinsky.published import check_channels, found, unet_blueprint
 from chashka.families.kandinsky.published_21 import movq, towers_and_network
-from chashka.nets.configs import (
-    AutoencoderConfig,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-    PictureTextHeadConfig,
-    PriorConfig,
-    UNetConfig,
-)
+from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
+from chashka.nets.kandinsky_presets import PictureTextHeadConfig, PriorConfig
 
 if TYPE_CHECKING:
     from chashka.families.family import Bundle, EngineChoice, Preset
