@@ -177,7 +177,20 @@ def test_a_mask_of_ones_keeps(drawn: list[tuple[Any, Any]]) -> None:
     assert drawn[0][1] is not None and drawn[0][1].mask[0, 0] == 0 and drawn[0][1].mask[0, -1] == 1
 
 
-@pytest.mark.parametrize("mask", [np.ones((2, 2, 3)), np.full((2, 2), np.nan)])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float64])
+def test_masks_of_any_number(dtype: Any, drawn: list[tuple[Any, Any]]) -> None:
+    """Also smaller than the picture, and of 0 and 255 as pictures have them."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8))
+    mask = np.ones((32, 48), dtype)
+    mask[:16] = 0
+    model = get_kandinsky2("cpu", task_type="inpainting")
+    model.generate_inpainting("кот", picture, mask)
+    model.generate_inpainting("кот", picture, Image.fromarray(mask.astype(np.uint8) * 255))
+    for _, inputs in drawn:
+        assert inputs.mask.shape == (32, 48) and inputs.mask[:16].min() == 1 and inputs.mask[16:].max() == 0
+
+
+@pytest.mark.parametrize("mask", [np.ones((2, 2, 3)), np.full((2, 2), np.nan), np.full((2, 2), "x"), np.ones((0, 4))])
 def test_a_mask_that_is_none_is_refused(mask: Any) -> None:
     with pytest.raises(InputError, match="1 = keep, 0 = repaint"):
         get_kandinsky2("cpu").generate_inpainting("кот", Image.new("RGB", (8, 8)), mask)

@@ -131,10 +131,13 @@ def given(pil_img: Image, size: tuple[int, int], img_mask: Any = None, *, keep: 
     picture = np.asarray(prepared(pil_img, *size).convert("RGBA"))
     if img_mask is None:
         return Inputs(picture)
-    numbers = np.asarray(img_mask, dtype=np.float32)
+    array = np.asarray(img_mask)
+    numbers = array.astype(np.float32) if array.dtype.kind in "biuf" else np.full((0, 0), np.nan, np.float32)
+    if array.dtype == np.uint8 and numbers.size and numbers.max() > 1:
+        numbers /= 255  # a picture's mask
     if numbers.ndim != 2 or not numbers.size or not np.isfinite(numbers).all():
         allowed = "1 = keep, 0 = repaint" if keep else "1 = repaint, 0 = keep"
-        raise InputError(f"img_mask: shape {numbers.shape} is not possible; allowed: numbers (H, W), {allowed}")
+        raise InputError(f"img_mask: {array.dtype} {array.shape} is not possible; allowed: numbers (H, W), {allowed}")
     if cell > 1:
         counts = size[1] // cell, size[0] // cell
         rows, columns = (np.arange(n) * side // n for n, side in zip(counts, numbers.shape, strict=True))

@@ -358,6 +358,27 @@ def test_files_of_other_models_are_told(copy: Path, folder: Path, recorded_words
         open_text(preset, EngineChoice("torch"), sizes)
 
 
+def test_an_encoder_of_another_model_is_told(copy: Path, recorded_words: None) -> None:
+    """Consistent in itself, but of another width than the U-Net's file wants: M-CLIP of another picture tower, say."""
+    import torch
+
+    weights = torch.load(copy / "text_encoder1" / "pytorch_model.bin", weights_only=True)
+    weights["LinearTransformation.weight"] = torch.zeros(32, 40)
+    weights["LinearTransformation.bias"] = torch.zeros(32)
+    (copy / "text_encoder1" / "pytorch_model.bin").unlink()
+    torch.save(weights, copy / "text_encoder1" / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=r"text_encoder1: its outputs have 32 numbers.*wants 24"):
+        opened(PUBLISHED, copy).text.encode(["кот"])
+
+
+def test_odd_counts_of_steps(bundle: Bundle) -> None:
+    """Three steps are asked: t = 1, 334, 667; the original's fourth, 1000, does not exist and is dropped."""
+    steps: list[int] = []
+    request = bundle.request(prompt="кот", seed=1, steps=3, width=64, height=64)
+    generate.draw(bundle, request, on_step=lambda p: steps.append(p.total))
+    assert steps == [3, 3, 3]
+
+
 def test_without_a_folder_the_message_says_what_to_do() -> None:
     with pytest.raises(
         WeightsError, match=r"not in the package: put Kandinsky-2-0\.pt.*--models \(or CHASHKA_MODELS\)"
