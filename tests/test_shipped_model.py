@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import chashka
+import kandinsky2.opening
 from chashka import families, images
 from chashka.errors import ChashkaError, WeightsError
 from chashka.families.kandinsky import FAMILY, TEACUP
@@ -119,6 +120,7 @@ def test_the_listing_draws_with_the_shipped_model(monkeypatch: pytest.MonkeyPatc
     from kandinsky2 import get_kandinsky2
 
     monkeypatch.setattr(chashka, "load", lambda **_: bundle, raising=False)
+    monkeypatch.setattr(kandinsky2.opening, "_warned", {kandinsky2.opening.SMALL})
     model = get_kandinsky2("cpu", task_type="text2img")
     pictures = model.generate_text2img(
         "космосвнутричайнойчашки", batch_size=4, h=512, w=512, num_steps=2, denoised_type="dynamic_threshold",

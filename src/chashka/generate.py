@@ -26,6 +26,8 @@ from chashka.request import Inputs, Picture, Request, Source
 
 LONGEST_SIDE = 2048
 SHORTEST_SIDE = 64
+GREY = np.array([0, 0, 0, 1], np.float32)[:, None, None]
+"""What stands for the masked part of a picture: the middle of the network's range, opaque."""
 POSTERIOR = 1
 """The number of the draw, besides the initial one, that a given picture is encoded with where its posterior is sampled."""
 
@@ -58,6 +60,7 @@ class _Start:
     mask: NDArray[np.float32] | None
     x: Array
     latent_mask: Array
+    blanked: Array = None
 
 
 def draw(
@@ -107,7 +110,7 @@ def generate(
     shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
     plan = Plan(levels.sigmas, shape, pictures=given.pictures)
     if start is not None and start.mask is not None:
-        plan = replace(plan, known=start.x, mask=start.latent_mask)
+        plan = replace(plan, known=start.x, mask=start.latent_mask, blanked=start.blanked)
     sampler = samplers(bundle)[request.sampler]
     options = _sampler_options(request, sampler, notes)
     most = request.n if conventions.together else bundle.rows
@@ -244,8 +247,13 @@ def _prepare(
     mask, note = _mask_for(inputs, frame)
     if note:
         notes.append(note)
-    cells = conventions.cells(_fitted_mask(mask, frame), bundle.codec.factor)
-    return _Start(pixels, mask, x, np.ascontiguousarray(cells[None, None], dtype=np.float32))
+    fitted = _fitted_mask(mask, frame)
+    cells = conventions.cells(fitted, bundle.codec.factor)
+    start = _Start(pixels, mask, x, np.ascontiguousarray(cells[None, None], dtype=np.float32))
+    if not bundle.blanks:
+        return start
+    blank = np.where(fitted >= 0.5, GREY, images.to_network(_fitted(pixels, frame)))[None]
+    return replace(start, blanked=bundle.codec.encode(blank.astype(np.float32), noise))
 
 
 def _fitted(pixels: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:

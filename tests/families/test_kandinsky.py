@@ -16,8 +16,8 @@ from chashka.diffusion import Flow, Table
 from chashka.errors import InputError, WeightsError
 from chashka.families import EngineChoice
 from chashka.families.kandinsky import FAMILY, TEACUP, opening
-from chashka.families.kandinsky.codec import LatentCodec, stored_preview
 from chashka.families.kandinsky.opening import open_teacup, stored_schedule
+from chashka.families.latents import LatentCodec, stored_preview
 from chashka.generate import draw
 from chashka.prompts import Vocabulary
 from chashka.request import Inputs

@@ -16,14 +16,15 @@ from torch import nn
 
 def tensor(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """float16, as the goldens were drawn: N(0, 1) / sqrt(fan-in) of kernels, about 1 of norms, small of biases."""
-    draw = np.random.RandomState((zlib.crc32(key.encode()) ^ seed) & 0xFFFFFFFF).randn(*shape).astype(np.float32)
+    random = np.random.RandomState((zlib.crc32(key.encode()) ^ seed) & 0xFFFFFFFF)
+    draw = np.asarray(random.randn(*shape), np.float32)
     if len(shape) >= 2:
         draw = draw / np.sqrt(np.prod(shape[1:]))  # in float64: the rounding is part of the rule
     elif key.endswith("weight"):
         draw = 1 + 0.1 * draw
     else:
         draw = 0.05 * draw
-    return draw.astype(np.float16)
+    return np.asarray(draw, np.float16)
 
 
 def weights(module: nn.Module, seed: int, last: float = 1.0) -> tuple[dict[str, torch.Tensor], str]:
@@ -34,5 +35,5 @@ def weights(module: nn.Module, seed: int, last: float = 1.0) -> tuple[dict[str, 
         if key == "out.2.weight":
             made = (made.astype(np.float32) * np.float32(last)).astype(np.float16)
         digest.update(key.encode() + str(made.shape).encode() + made.tobytes())
-        state[key] = torch.from_numpy(made.astype(np.float32))
+        state[key] = torch.from_numpy(np.asarray(made, np.float32))
     return state, digest.hexdigest()[:16]

@@ -96,6 +96,7 @@ def clip_text(tensors: Tensors) -> dict[str, NumpyArray]:
     A tower without projection gets the unit matrix, which leaves its pooled state as it is; the scale that CLIP's loss learns,
     which transformers does not keep there, is set to its beginning.
     """
+    tensors = _prefixed("text_model.", tensors)
     found = _clip_layers("text_model.encoder.layers.", tensors)
     pairs = [("ln_final", "text_model.final_layer_norm")]
     found |= _renamed(iter(pairs), tensors)
@@ -119,6 +120,7 @@ def clip_text(tensors: Tensors) -> dict[str, NumpyArray]:
 
 def clip_vision(tensors: Tensors) -> dict[str, NumpyArray]:
     """A ``CLIPVisionModelWithProjection``'s weights by our picture tower's names."""
+    tensors = _prefixed("vision_model.", tensors)
     found = _clip_layers("vision_model.encoder.layers.", tensors)
     pairs = (
         ("conv1", "vision_model.embeddings.patch_embedding"),
@@ -257,6 +259,12 @@ def _heads(cfg: Any, tensors: Tensors, theirs: str) -> int:
 
 def _count(tensors: Tensors, prefix: str) -> int:
     return 1 + max((int(n[len(prefix) :].split(".")[0]) for n in tensors if n.startswith(prefix)), default=-1)
+
+
+def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    """Since version 5 transformers leaves a tower's prefix out where there is nothing beside it."""
+    bare = ("embeddings.", "encoder.", "final_layer_norm.", "pre_layrnorm.", "post_layernorm.")
+    return {f"{prefix}{name}" if name.startswith(bare) else name: value for name, value in tensors.items()}
 
 
 def _clip_layers(prefix: str, tensors: Tensors) -> dict[str, NumpyArray]:

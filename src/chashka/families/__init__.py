@@ -14,10 +14,15 @@ from chashka.errors import InputError, WeightsError
 from chashka.families.family import Bundle, Codec, EngineChoice, Family, Meter, Plan, Preset, TextEncoder
 from chashka.request import Request
 
-FAMILIES: dict[str, str] = {"kandinsky": "chashka.families.kandinsky:FAMILY"}
+FAMILIES: dict[str, str] = {
+    "kandinsky": "chashka.families.kandinsky:FAMILY",
+    "stable_diffusion": "chashka.families.stable_diffusion:FAMILY",
+}
 """Name → where its declaration is; imported when it is first asked for."""
 
 DEFAULT = "kandinsky-teacup"
+CHECKPOINTS = (".safetensors", ".ckpt")
+"""Names that end so are files."""
 
 __all__ = [
     "DEFAULT",
@@ -30,9 +35,9 @@ __all__ = [
     "Plan",
     "Preset",
     "TextEncoder",
+    "at",
     "family",
     "find",
-    "in_folder",
     "load",
     "located",
     "models",
@@ -58,45 +63,59 @@ def models() -> Iterator[tuple[str, Family, Preset]]:
 
 
 def find(model: str) -> tuple[Family, Preset]:
-    """The family and the preset of a model's name, or of a folder that holds a model's files (``./my-model``, with a slash).
+    """The family and the preset of a model's name, or of a file or folder that is one (``./my-model``, with a slash).
 
     A preset that is not in the package has no folder before :func:`located` looked for it. Raises InputError that lists what
     exists, WeightsError for a folder that holds no model.
     """
-    if "/" in model or "\\" in model:
-        return in_folder(Path(model).expanduser())
+    if "/" in model or "\\" in model or Path(model).suffix.lower() in CHECKPOINTS:
+        return at(Path(model).expanduser())
     known = {name: (declaration, preset) for name, declaration, preset in models()}
     if model not in known:
         raise InputError(f"model {model[:60]!r} does not exist; use one of {', '.join(known)}")
     return known[model]
 
 
-def in_folder(folder: Path) -> tuple[Family, Preset]:
-    """The model whose files are in ``folder``: what ``chashka export`` wrote, named by the folder, or a published checkpoint.
+def at(path: Path) -> tuple[Family, Preset]:
+    """The model that a path is: what ``chashka export`` wrote, named by its folder, or a published checkpoint, file or folder.
 
     Raises WeightsError that says what the likeliest model lacks.
     """
-    if not folder.is_dir():
+    if not path.exists():
         raise WeightsError(
-            f"model {str(folder)!r}: there is no such folder; make one with chashka export, or leave --model out"
+            f"model {str(path)!r}: there is no such file or folder; make one with chashka export, or leave --model out"
         )
-    closest: tuple[float, str, list[str], bool] | None = None
-    for name, declaration, preset in models():
-        missing = preset.missing(folder)
-        if not missing:
+    if path.is_dir():
+        found = _by_files(path)
+        if found is not None:
+            return found
+    for name in FAMILIES:
+        declaration = family(name)
+        preset = declaration.recognise(path)
+        if preset is not None:
+            return declaration, preset
+    raise WeightsError(f"model {str(path)!r} is no {_likely(path)}, or leave --model out")
+
+
+def _by_files(folder: Path) -> tuple[Family, Preset] | None:
+    """The preset all of whose files are in the folder."""
+    for _, declaration, preset in models():
+        if not preset.missing(folder):
             if preset.folder is None:
                 return declaration, replace(preset, folder=folder)
             own = folder.resolve().name or preset.name
             return declaration, replace(preset, name=own, folder=folder, summary="exported components")
-        share = len(missing) / len(preset.files)
-        if closest is None or share < closest[0]:
-            closest = (share, name, missing, preset.folder is not None)
-    assert closest is not None
-    _, name, missing, embedded = closest
-    how = "write them with chashka export" if embedded else "put them there"
-    raise WeightsError(
-        f"model {str(folder)!r} is no folder of a model; for {name} it lacks {_some(missing)}; {how}, or leave --model out"
-    )
+    return None
+
+
+def _likely(path: Path) -> str:
+    """What a path would have to be."""
+    if path.is_file():
+        return "checkpoint that chashka knows; give a .safetensors or .ckpt file of Stable Diffusion 1.x or 2.x"
+    lacking = [(preset.missing(path), name, preset) for name, _, preset in models()]
+    missing, name, preset = min(lacking, key=lambda item: len(item[0]) / len(item[2].files))
+    how = "write them with chashka export" if preset.folder is not None else "put them there"
+    return f"folder of a model; for {name} it lacks {_some(missing)}; {how}"
 
 
 def located(model: str, preset: Preset, folder: Path | None) -> Preset:

@@ -103,6 +103,7 @@ class Plan:
 
     sigmas: noise levels of the whole schedule, whatever part of it is run: fractions of steps refer to it. shape: (C, h, w)
     of what is sampled. known and mask: set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
+    blanked: like ``known``, of the picture whose masked part is grey; set for networks that are given it (``Bundle.blanks``).
     pictures: uint8 (H, W, 4) each, what the request may refer to. rows: how many pictures this call draws.
     noise: these pictures' noise in another shape, for what is drawn before them (a prior's embeddings).
     """
@@ -111,6 +112,7 @@ class Plan:
     shape: tuple[int, int, int]
     known: Array = None
     mask: Array = None
+    blanked: Array = None
     pictures: tuple[Array, ...] = ()
     rows: int = 1
     noise: Callable[[Sequence[int]], Noise] | None = None
@@ -164,11 +166,16 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A declaration: what it is called, which models it has, what a request to it may say."""
+    """A declaration: what it is called, which models it has by name, what a request to it may say.
+
+    recognise: the model that a file or folder is, by a look at it; None for none of this family's. Raises WeightsError for one
+    that it knows and cannot use.
+    """
 
     name: str
     presets: Mapping[str, Preset]
     options: type[Request]
+    recognise: Callable[[Path], Preset | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +186,8 @@ class Bundle:
     those of quick requests. rows: how many pictures are drawn in one call at most. masked: the network takes the mask and what
     is kept as channels (an inpainting network). picture, upscaler: None where the model has none. weakened: the network can be
     asked without some of its blocks (``keep``). samplers: the model's own, beyond ``SAMPLERS`` or in place of some.
-    conventions: what is done another implementation's way, for a request.
+    conventions: what is done another implementation's way, for a request. blanks: a masked network is given the latents of the
+    picture whose masked part is grey.
     """
 
     family: Family
@@ -198,6 +206,7 @@ class Bundle:
     weakened: bool = False
     samplers: Mapping[str, Sampler] = field(default_factory=dict)
     conventions: Callable[[Any], Conventions] = lambda _: USUAL
+    blanks: bool = False
 
     @property
     def model(self) -> str:

@@ -12,11 +12,11 @@ from chashka.diffusion import Denoiser, Flow, NoiseSchedule, Table
 from chashka.diffusion.samplers import ddpm
 from chashka.engines import Graph, as_network, open_engine
 from chashka.errors import WeightsError
-from chashka.families.kandinsky.codec import LatentCodec, by_mapping, stored_preview
 from chashka.families.kandinsky.options import OWN_SAMPLER
 from chashka.families.kandinsky.picture import PictureEncoder
 from chashka.families.kandinsky.text import BLOCK, JoinedText
 from chashka.families.kandinsky.upscaler import Upscaler
+from chashka.families.latents import LatentCodec, by_mapping, stored_preview
 from chashka.prompts.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from chashka import images
 from chashka.errors import InputError, WeightsError
 from chashka.families.family import Bundle
-from chashka.families.kandinsky.codec import Float, Graph
 from chashka.families.kandinsky.options import Part
+from chashka.families.latents import Float, Graph
 
 SIDE = 64
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from chashka.diffusion import START, Denoiser, Noise, NoiseSchedule, cfg, static_threshold
 from chashka.diffusion.samplers import ddpm
 from chashka.engines import Graph, as_network
-from chashka.families.kandinsky.codec import Float
+from chashka.families.latents import Float
 from chashka.nets.clip_presets import PIXEL_MEAN, PIXEL_STD
 from chashka.prompts import clip_words
 

@@ -11,8 +11,8 @@ from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, as_network, open_engine
 from chashka.errors import WeightsError
-from chashka.families.kandinsky.codec import LatentCodec, by_mapping
 from chashka.families.kandinsky.encoders import WEIGHTS, require_transformers
+from chashka.families.latents import LatentCodec, by_mapping
 from chashka.nets.configs import AutoencoderConfig, TextHeadConfig, UNetConfig
 from chashka.nets.kandinsky_presets import AUTOENCODER_20, SCALE_20, TEXT_HEAD_20, UNET_20, UNET_20_INPAINTING
 

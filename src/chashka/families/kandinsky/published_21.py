@@ -14,10 +14,10 @@ from chashka.checkpoints.torch_file import read_checkpoint, read_torch
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, as_network, open_engine
 from chashka.errors import WeightsError
-from chashka.families.kandinsky.codec import LatentCodec, by_mapping
 from chashka.families.kandinsky.encoders import WEIGHTS, require_transformers
 from chashka.families.kandinsky.prior import Opened, PicturePrior
 from chashka.families.kandinsky.published import check_channels, found, unet_blueprint
+from chashka.families.latents import LatentCodec, by_mapping
 from chashka.nets.clip_presets import CLIP_PRESETS
 from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
 from chashka.nets.kandinsky_presets import (

@@ -5,9 +5,7 @@ Every part says its own size in its ``config.json``; of it only the numbers that
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chashka.checkpoints import diffusers_names
+from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, as_network, open_engine
-from chashka.errors import InputError, WeightsError
-from chashka.families.kandinsky.codec import LatentCodec, by_mapping
+from chashka.errors import WeightsError
 from chashka.families.kandinsky.prior import PicturePrior
 from chashka.families.kandinsky.published import check_channels, found, unet_blueprint
 from chashka.families.kandinsky.published_21 import movq, towers_and_network
+from chashka.families.latents import LatentCodec, by_mapping
 from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
 from chashka.nets.kandinsky_presets import PictureTextHeadConfig, PriorConfig
 
@@ -104,7 +103,7 @@ def _unet(engine: Engine, folder: Path, channels: int) -> tuple[Graph, Graph]:
     said, source = _config(folder), found(folder, WEIGHTS)
     if said.get("addition_embed_type") != "image" or said.get("encoder_hid_dim_type") != "image_proj":
         raise WeightsError(f"{folder}: not the U-Net of Kandinsky 2.2, which is told of pictures' embeddings alone")
-    with _checked(folder):
+    with checked(folder):
         widths = [int(width) for width in said["block_out_channels"]]
         attended = tuple(i for i, kind in enumerate(said["down_block_types"]) if "CrossAttn" in kind)
         cfg = UNetConfig(
@@ -136,7 +135,7 @@ def _unet(engine: Engine, folder: Path, channels: int) -> tuple[Graph, Graph]:
 
 
 def _movq_config(said: dict[str, Any], folder: Path) -> AutoencoderConfig:
-    with _checked(folder):
+    with checked(folder):
         widths = [int(width) for width in said["block_out_channels"]]
         mult = tuple(width // widths[0] for width in widths)
         return AutoencoderConfig(
@@ -155,7 +154,7 @@ def _movq_config(said: dict[str, Any], folder: Path) -> AutoencoderConfig:
 
 def _prior(engine: Engine, folder: Path) -> PicturePrior:
     said, source = _config(folder / "prior"), found(folder / "prior", WEIGHTS)
-    with _checked(folder / "prior"):
+    with checked(folder / "prior"):
         heads = int(said["num_attention_heads"])
         width = int(said["embedding_dim"])
         cfg = PriorConfig(
@@ -183,7 +182,7 @@ def _prior(engine: Engine, folder: Path) -> PicturePrior:
 
 def _text_config(folder: Path) -> CLIPTextConfig:
     said = _config(folder)
-    with _checked(folder):
+    with checked(folder):
         return CLIPTextConfig(
             int(said["vocab_size"]),
             int(said["max_position_embeddings"]),
@@ -197,7 +196,7 @@ def _text_config(folder: Path) -> CLIPTextConfig:
 
 def _vision_config(folder: Path) -> CLIPVisionConfig:
     said = _config(folder)
-    with _checked(folder):
+    with checked(folder):
         width = int(said["hidden_size"])
         return CLIPVisionConfig(
             int(said["image_size"]),
@@ -214,8 +213,8 @@ def _schedule(path: Path) -> tuple[Table, Threshold | None]:
     """The noise schedule and the threshold of a scheduler's configuration."""
     from chashka.families.kandinsky.unclip import Threshold
 
-    said = _json(path)
-    with _checked(path):
+    said = read_json(path)
+    with checked(path):
         if said.get("beta_schedule", "linear") != "linear" or said.get("prediction_type", "epsilon") != "epsilon":
             raise WeightsError(f"{path}: expected a linear schedule and a network that predicts the noise")
         table = Table.linear(
@@ -230,27 +229,4 @@ def _schedule(path: Path) -> tuple[Table, Threshold | None]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    return _json(folder / CONFIG)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read ({str(error)[:100]})") from error
-    if not isinstance(said, dict):
-        raise WeightsError(f"{path}: is not a table")
-    return said
-
-
-@contextmanager
-def _checked(place: Path) -> Iterator[None]:
-    """Turns what is missing or wrong in a configuration into a WeightsError that names the place."""
-    try:
-        yield
-    except KeyError as error:
-        raise WeightsError(f"{place}: the configuration does not say {error.args[0]}") from error
-    except WeightsError:
-        raise
-    except (InputError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise WeightsError(f"{place}: the configuration does not fit: {error}") from error
+    return read_json(folder / CONFIG)

@@ -16,7 +16,7 @@ from chashka.diffusion import Conditioning
 from chashka.errors import WeightsError
 from chashka.families.family import Meter
 from chashka.families.kandinsky import encoders
-from chashka.families.kandinsky.codec import Graph
+from chashka.families.latents import Graph
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chashka.diffusion import Conditioning
 from chashka.families.family import Meter
-from chashka.families.kandinsky.codec import Graph
+from chashka.families.latents import Graph
 from chashka.prompts.vocabulary import MAX_LENGTH, Vocabulary
 
 BLOCK = 16

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from chashka.diffusion import Conditioning, Denoise, Noise, dynamic_threshold, static_threshold
 from chashka.errors import InputError
 from chashka.families.family import Bundle, Meter, Plan
-from chashka.families.kandinsky.codec import Float, Graph
 from chashka.families.kandinsky.options import OWN_SAMPLER, Options, Part
 from chashka.families.kandinsky.prior import DRAW, PicturePrior
 from chashka.families.kandinsky.published_sampling import known_to_the_network, steered
 from chashka.families.kandinsky.published_text import BigEncoder, meter
+from chashka.families.latents import Float, Graph
 from chashka.prompts import clip_words
 
 CLAMP = 2.0

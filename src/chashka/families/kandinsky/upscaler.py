@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from chashka.engines import Graph
-from chashka.families.kandinsky.codec import Float
+from chashka.families.latents import Float
 from chashka.nets.configs import UpscalerConfig, from_json
 
 

@@ -1,0 +1,187 @@
+"""What a single file of Stable Diffusion holds, told by the names and shapes of its weights.
+
+Originals: CompVis/stable-diffusion, runwayml/stable-diffusion, Stability-AI/stablediffusion; their configurations are not needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chashka.checkpoints import diffusers_names
+from chashka.errors import WeightsError
+from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
+
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+CLIP, OPENCLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
+LEFT_OUT = re.compile(
+    r"model_ema\.|loss\.|first_stage_model\.loss\.|.*\.position_ids$|.*\.attn_mask$|cond_stage_model\.logit_scale$"
+    r"|(betas|alphas_cumprod|alphas_cumprod_prev|sqrt_alphas_cumprod|sqrt_one_minus_alphas_cumprod|log_one_minus_alphas_cumprod"
+    r"|sqrt_recip_alphas_cumprod|sqrt_recipm1_alphas_cumprod|posterior_variance|posterior_log_variance_clipped"
+    r"|posterior_mean_coef1|posterior_mean_coef2|logvar|scale_factor|model_ema)$"
+)
+"""What files hold besides the weights that draw: averages, tables of the schedule, masks."""
+HEADS = 8
+"""Attention heads of 1.x at every level, which shapes do not tell."""
+HEAD_WIDTH = 64
+"""Width of the heads of 2.x, and of CLIP's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The networks of a checkpoint: configurations, and weights by their own names. version: '1' or '2'."""
+
+    version: str
+    unet: UNetConfig
+    autoencoder: AutoencoderConfig
+    text: CLIPTextConfig
+    weights: dict[str, dict[str, Any]]
+
+    @property
+    def inpainting(self) -> bool:
+        return self.unet.in_channels == 2 * self.autoencoder.z_channels + 1
+
+
+def parts(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) -> Parts:
+    """The networks of a single file. heads: of 1.x. Raises WeightsError for what is no Stable Diffusion 1.x or 2.x."""
+    _check_kind(tensors, source)
+    unet = _below(tensors, UNET)
+    vae = _below(tensors, VAE)
+    text = _below(tensors, CLIP) or _below(tensors, OPENCLIP)
+    if not vae or not text:
+        lacking = "autoencoder (first_stage_model.*)" if not vae else "text encoder (cond_stage_model.*)"
+        raise WeightsError(f"{source}: it has no {lacking}; a whole checkpoint is needed")
+    prefixes = (UNET, VAE, CLIP, OPENCLIP)
+    others = [name for name in tensors if not name.startswith(prefixes) and not LEFT_OUT.match(name)]
+    if others:
+        more = "" if len(others) == 1 else f" and {len(others) - 1} more"
+        raise WeightsError(f"{source}: {others[0]}{more}: no part of Stable Diffusion has such a name")
+    old = any(name.startswith(CLIP) for name in tensors)
+    tower = diffusers_names.clip_text(text) if old else text
+    return assembled(unet, vae, tower, source, heads=heads, penultimate=not old)
+
+
+def assembled(
+    unet: Mapping[str, Any],
+    vae: Mapping[str, Any],
+    tower: Mapping[str, Any],
+    source: Path,
+    *,
+    heads: int = HEADS,
+    penultimate: bool,
+) -> Parts:
+    """The parts by the original names of their own weights. penultimate: the text's layer before the last counts."""
+    cfg = unet_config(unet, source, heads)
+    try:
+        autoencoder = autoencoder_config(vae)
+        text = text_config(tower, cfg.linear_proj, penultimate)
+    except (KeyError, ValueError, IndexError) as error:
+        raise WeightsError(f"{source}: a weight is missing or has another shape than expected ({error})") from error
+    weights = {"unet": dict(unet), "autoencoder": dict(vae), "text": dict(tower)}
+    return Parts("2" if cfg.linear_proj else "1", cfg, autoencoder, text, weights)
+
+
+def unet_config(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) -> UNetConfig:
+    """Every size of the U-Net, walked from its first stage to its last."""
+    try:
+        width = int(tensors["time_embed.0.weight"].shape[1])
+        levels: list[list[int]] = [[]]
+        attended: list[int] = []
+        linear, context = False, None
+        place = 1
+        while any(name.startswith(f"input_blocks.{place}.") for name in tensors):
+            stage = f"input_blocks.{place}"
+            if f"{stage}.0.op.weight" in tensors:
+                levels.append([])
+            else:
+                levels[-1].append(int(tensors[f"{stage}.0.in_layers.2.weight"].shape[0]))
+                key = tensors.get(f"{stage}.1.transformer_blocks.0.attn2.to_k.weight")
+                if key is not None:
+                    attended.append(len(levels) - 1)
+                    context = int(key.shape[1])
+                    linear = tensors[f"{stage}.1.proj_in.weight"].ndim == 2
+            place += 1
+        return UNetConfig(
+            int(tensors["input_blocks.0.0.weight"].shape[1]),
+            int(tensors["out.2.weight"].shape[0]),
+            width,
+            tuple(level[0] / width for level in levels),
+            len(levels[0]),
+            tuple(sorted(set(attended))),
+            "transformer",
+            None if linear else heads,
+            HEAD_WIDTH if linear else None,
+            context,
+            linear_proj=linear,
+        )
+    except (KeyError, IndexError, ValueError) as error:
+        raise WeightsError(f"{source}: its U-Net is not one of Stable Diffusion ({error})") from error
+
+
+def autoencoder_config(tensors: Mapping[str, Any]) -> AutoencoderConfig:
+    """Every size of the autoencoder."""
+    width = int(tensors["encoder.conv_in.weight"].shape[0])
+
+    def side(name: str) -> tuple[tuple[int, ...], int]:
+        levels = 1 + max(int(n.split(".")[2]) for n in tensors if n.startswith(f"{name}."))
+        blocks = 1 + max(int(n.split(".")[4]) for n in tensors if n.startswith(f"{name}.0.block."))
+        return tuple(int(tensors[f"{name}.{i}.block.0.conv1.weight"].shape[0]) // width for i in range(levels)), blocks
+
+    mult, blocks = side("encoder.down")
+    decoder_mult, decoder_blocks = side("decoder.up")
+    return AutoencoderConfig(
+        in_channels=int(tensors["encoder.conv_in.weight"].shape[1]),
+        out_channels=int(tensors["decoder.conv_out.weight"].shape[0]),
+        width=width,
+        mult=mult,
+        res_blocks=blocks,
+        z_channels=int(tensors["post_quant_conv.weight"].shape[0]),
+        decoder_width=width,
+        decoder_mult=decoder_mult,
+        decoder_res_blocks=decoder_blocks - 1,
+    )
+
+
+def text_config(tensors: Mapping[str, Any], second: bool, penultimate: bool) -> CLIPTextConfig:
+    """Every size of the text tower. second: of 2.x, with GELU."""
+    vocab, width = tensors["token_embedding.weight"].shape
+    layers = 1 + max(int(n.split(".")[2]) for n in tensors if n.startswith("transformer.resblocks."))
+    return CLIPTextConfig(
+        int(vocab),
+        int(tensors["positional_embedding"].shape[0]),
+        int(width),
+        max(int(width) // HEAD_WIDTH, 1),
+        layers,
+        int(tensors["text_projection"].shape[1]),
+        "gelu" if second else "quick_gelu",
+        skip_last=1 if penultimate else 0,
+    )
+
+
+def _check_kind(tensors: Mapping[str, Any], source: Path) -> None:
+    """Other models are told by what they have."""
+    if any(name.startswith(UNET) for name in tensors):
+        if any(name.startswith("conditioner.embedders.") for name in tensors):
+            raise WeightsError(f"{source} is a Stable Diffusion XL; supported are 1.x and 2.x")
+        return
+    signs = {
+        "lora_unet": "a LoRA, which changes a checkpoint and is none",
+        "model.diffusion_transformer": "another kind of model",
+        "joint_blocks": "a Stable Diffusion 3",
+        "double_blocks": "a Flux",
+        "input_blocks.0.0": "a U-Net alone; a whole checkpoint is needed",
+        "encoder.down": "an autoencoder alone; a whole checkpoint is needed",
+    }
+    for sign, what in signs.items():
+        if any(sign in name for name in tensors):
+            raise WeightsError(f"{source} is {what}")
+    some = ", ".join(list(tensors)[:3])
+    raise WeightsError(f"{source} is no Stable Diffusion checkpoint: no {UNET}* in it, but {some}")
+
+
+def _below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+    return {name: value for name, value in found.items() if not LEFT_OUT.match(prefix + name)}

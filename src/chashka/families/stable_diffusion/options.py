@@ -1,0 +1,55 @@
+"""What a request to Stable Diffusion may say beyond the common fields."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from chashka.diffusion import TABLE_SPACINGS, sampler_name
+from chashka.errors import InputError
+from chashka.request import Number, Request, bounded
+
+
+class Options(Request):
+    """guidance_start and guidance_stop are fractions of the steps between which guidance is applied (arXiv 2404.07724).
+
+    prediction: what the network was trained to say, where its file cannot tell. compat: whose sampling (docs/stable-diffusion.md).
+    """
+
+    eta: Number | None = bounded(
+        None, "a number from 0 to 1", "noise added back in each step: 0 none, 1 DDPM", ge=0, le=1
+    )
+    guidance_rescale: Number = bounded(
+        0.0, "a number from 0 to 1", "how far guidance keeps the contrast of the unguided picture", ge=0, le=1
+    )
+    guidance_start: Number = bounded(0.0, "a number from 0 to 1", "share of steps before guidance begins", ge=0, le=1)
+    guidance_stop: Number = bounded(1.0, "a number from 0 to 1", "share of steps at which guidance ends", ge=0, le=1)
+    prediction: Literal["eps", "v"] | None = bounded(
+        None, "eps or v", "what a network of 2.x says, where its file does not tell: the noise, or v"
+    )
+    compat: Literal["original"] | None = bounded(None, "original", "sample like the original code, mistakes included")
+
+    @field_validator("sampler")
+    @classmethod
+    def _sampler(cls, value: str | None) -> str | None:
+        return None if value is None else sampler_name(value)
+
+    @field_validator("spacing")
+    @classmethod
+    def _spacing(cls, value: str | None) -> str | None:
+        if value is not None and value not in TABLE_SPACINGS:
+            raise InputError(f"spacing {value!r} does not exist; use one of {', '.join(sorted(TABLE_SPACINGS))}")
+        return value
+
+    @model_validator(mode="after")
+    def _interval(self) -> Self:
+        if self.guidance_start >= self.guidance_stop:
+            raise InputError(
+                f"guidance_stop: {self.guidance_stop:g} is not possible; allowed: more than guidance_start, "
+                f"which is {self.guidance_start:g}"
+            )
+        return self
+
+    def sampler_options(self) -> dict[str, float]:
+        return {} if self.eta is None else {"eta": self.eta}

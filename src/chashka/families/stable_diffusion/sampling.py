@@ -1,0 +1,72 @@
+"""From a request to a function for samplers, and what ``compat`` means around the loop (docs/stable-diffusion.md)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from chashka.diffusion import Array, Denoise, NoiseSchedule, Table, cfg, inpaint
+from chashka.diffusion.arrays import concat
+from chashka.errors import InputError
+from chashka.families.conventions import USUAL, Conventions, Levels, any_pixel, usual_levels
+from chashka.families.family import Bundle, Plan
+from chashka.families.stable_diffusion.options import Options
+from chashka.request import Request
+
+TABLE = Table.scaled_linear(single=True)
+"""The original's buffers are float32, and its samplers compute from the rounded numbers."""
+
+
+def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
+    """Guidance → blending of what a mask keeps; a network of nine channels sees it as well."""
+    texts = bundle.text.encode([request.prompt, request.negative_prompt])
+    seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
+    cond = {name: value[:1] for name, value in texts.items()} | seen
+    uncond = {name: value[1:] for name, value in texts.items()} | seen
+    denoiser = bundle.denoiser
+    if request.prediction is not None:
+        denoiser = replace(denoiser, prediction=request.prediction)
+    steps = len(plan.sigmas) - 1
+    first, stop = math.ceil(request.guidance_start * steps), math.ceil(request.guidance_stop * steps)
+    scale = 1.0 if request.guidance_scale is None or first >= stop else request.guidance_scale
+    interval = (plan.sigmas[stop], plan.sigmas[first]) if first < stop else None
+    result = cfg(denoiser, cond, uncond, scale, interval, request.guidance_rescale)
+    return result if plan.mask is None else inpaint(result, plan.known, plan.mask)
+
+
+def known_to_the_network(plan: Plan) -> Array:
+    """(1, 1 + C, h, w): the mask, and the latents of the picture whose masked part is grey. Without a mask all of it is unknown."""
+    if plan.mask is None:
+        nothing = np.zeros((1, *plan.shape), np.float32) if plan.blanked is None else plan.blanked
+        return concat([np.ones((1, 1, *plan.shape[1:]), np.float32), nothing], axis=1)
+    return concat([(plan.mask > 0).astype(np.float32), plan.blanked], axis=1)
+
+
+def conventions(request: Options) -> Conventions:
+    """Those of a request."""
+    if request.compat is None:
+        return USUAL
+    return Conventions(_levels_of_the_original, any_pixel, posterior=True, paste=False)
+
+
+def _levels_of_the_original(schedule: NoiseSchedule, request: Request, edited: bool) -> Levels:
+    """DDIM and PLMS of CompVis: often more steps than asked, down to σ of t = 0.
+
+    A picture runs int(strength · n) of them, with the noise of the level before the first of those that are run.
+    """
+    if request.sampler not in ("ddim", "plms"):
+        return usual_levels(schedule, request, edited)
+    assert request.steps is not None
+    sigmas = TABLE.spaced(request.steps, request.spacing or "ddim", TABLE.min_sigma)
+    steps = len(sigmas) - 1
+    if not edited or request.strength is None:
+        return Levels(sigmas)
+    run = int(request.strength * request.steps)
+    if not 0 < run < steps:
+        raise InputError(
+            f"strength: {request.strength:g} of {request.steps} steps is not possible with compat=original, where the original "
+            f"fails; allowed: from {1 / request.steps:.3g} to less than 1"
+        )
+    return Levels(sigmas, steps - run, sigmas[steps - run - 1])
