@@ -269,7 +269,7 @@ def test_a_folder_of_exported_components_is_a_model(tmp_path: Path, engine: Fake
         WeightsError, match=r"моя модель.*kandinsky-teacup it lacks unet\.xml; write them with chashka export"
     ):
         families.load(str(folder))
-    with pytest.raises(WeightsError, match=r"nowhere': there is no such folder"):
+    with pytest.raises(WeightsError, match=r"nowhere': there is no such file or folder"):
         families.load(str(tmp_path / "nowhere"))
     with pytest.raises(
         WeightsError, match=r"kandinsky-teacup it lacks encoder.xml, encoder.safetensors, decoder.xml and 9 more; write"
