@@ -1,0 +1,174 @@
+"""Prompts with choices: ``{a|b|c}``, ``{2$$a|b|c}``, ``{0.3::a|b}`` and ``__name__``, one of a file's lines.
+
+The rules are those of dynamic-prompts (adieyal/sd-dynamic-prompts, "Syntax"). At random: the seed decides, and the same seed
+decides the same. Combinatorial: every combination in turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from chashka.errors import InputError
+
+DEEPEST = 16
+"""How far choices and files may refer to one another."""
+MOST = 100_000
+"""Combinations that are counted at most."""
+NAME = re.compile(r"__([\w/*-]+?)__")
+COUNT = re.compile(r"^(\d+)(?:-(\d+))?\$\$(?:([^|$]*)\$\$)?")
+WEIGHT = re.compile(r"^\s*(\d*\.?\d+)::")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``low`` to ``high`` of ``options`` with their weights, joined by ``joint``."""
+
+    options: tuple[tuple[float, tuple[Node, ...]], ...]
+    low: int = 1
+    high: int = 1
+    joint: str = ", "
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One of the lines of a wildcard file."""
+
+    name: str
+
+
+Node: TypeAlias = "str | Choice | File"
+Files: TypeAlias = Mapping[str, Sequence[str]]
+"""Lines by the file's name, without its suffix."""
+
+
+def resolved(prompt: str, seed: int, files: Files | None = None) -> str:
+    """One prompt of all that are possible, the one of ``seed``. Raises InputError for a name that no file has."""
+    return "".join(_drawn(_parse(prompt), random.Random(seed), files or {}, 0))
+
+
+def combinations(prompt: str, files: Files | None = None) -> Iterator[str]:
+    """Every possible prompt, the last choice changing fastest. Raises InputError for more than ``MOST``."""
+    for number, parts in enumerate(_all(_parse(prompt), files or {}, 0)):
+        if number >= MOST:
+            raise InputError(f"prompt: more than {MOST} combinations; take out some of its choices, or draw at random")
+        yield parts
+
+
+def has_choices(prompt: str) -> bool:
+    """Whether a prompt leaves anything to choose."""
+    return any(not isinstance(node, str) for node in _parse(prompt))
+
+
+def _parse(text: str) -> tuple[Node, ...]:
+    nodes, end = _sequence(text, 0, "")
+    if end < len(text):
+        raise InputError(f"prompt: {text[end : end + 20]!r} closes what was not opened; allowed: as many {{ as }}")
+    return nodes
+
+
+def _sequence(text: str, place: int, stop: str) -> tuple[tuple[Node, ...], int]:
+    nodes: list[Node] = []
+    while place < len(text):
+        letter = text[place]
+        if letter in stop:
+            break
+        if letter == "{":
+            choice, place = _choice(text, place)
+            nodes.append(choice)
+            continue
+        if letter == "}" and not stop:
+            break
+        name = NAME.match(text, place)
+        if name is not None:
+            nodes.append(File(name.group(1)))
+            place = name.end()
+            continue
+        if nodes and isinstance(nodes[-1], str):
+            nodes[-1] += letter
+        else:
+            nodes.append(letter)
+        place += 1
+    return tuple(nodes), place
+
+
+def _choice(text: str, place: int) -> tuple[Choice, int]:
+    begin = place
+    place += 1
+    count = COUNT.match(text[place:])
+    if count is not None:
+        place += count.end()
+    options: list[tuple[float, tuple[Node, ...]]] = []
+    while True:
+        weight = WEIGHT.match(text[place:])
+        if weight is not None:
+            place += weight.end()
+        nodes, place = _sequence(text, place, "|}")
+        options.append((float(weight.group(1)) if weight is not None else 1.0, nodes))
+        if place >= len(text):
+            raise InputError(f"prompt: {text[begin : begin + 20]!r} is never closed; allowed: as many {{ as }}")
+        place += 1
+        if text[place - 1] == "}":
+            break
+    if count is None:
+        return Choice(tuple(options)), place
+    low = int(count.group(1))
+    high = int(count.group(2) or low)
+    return Choice(tuple(options), min(low, high), max(low, high), count.group(3) or ", "), place
+
+
+def _drawn(nodes: Sequence[Node], chance: random.Random, files: Files, depth: int) -> Iterator[str]:
+    _check(depth)
+    for node in nodes:
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, File):
+            yield from _drawn(_parse(chance.choice(_lines(node.name, files))), chance, files, depth + 1)
+        else:
+            left = list(node.options)
+            taken = []
+            for _ in range(min(chance.randint(node.low, node.high), len(left))):
+                weights = [weight for weight, _ in left]
+                i = chance.choices(range(len(left)), weights)[0] if sum(weights) > 0 else chance.randrange(len(left))
+                taken.append("".join(_drawn(left.pop(i)[1], chance, files, depth + 1)))
+            yield node.joint.join(taken)
+
+
+def _all(nodes: Sequence[Node], files: Files, depth: int) -> Iterator[str]:
+    _check(depth)
+    if not nodes:
+        yield ""
+        return
+    first, rest = nodes[0], nodes[1:]
+    for begin in _of(first, files, depth):
+        for end in _all(rest, files, depth) if rest else ("",):
+            yield begin + end
+
+
+def _of(node: Node, files: Files, depth: int) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, File):
+        for line in _lines(node.name, files):
+            yield from _all(_parse(line), files, depth + 1)
+    else:
+        for size in range(node.low, min(node.high, len(node.options)) + 1):
+            for taken in itertools.combinations(node.options, size):
+                said = (list(_all(option, files, depth + 1)) for _, option in taken)
+                yield from (node.joint.join(parts) for parts in itertools.product(*said))
+
+
+def _lines(name: str, files: Files) -> Sequence[str]:
+    if not files.get(name):
+        known = ", ".join(sorted(files)[:8]) or "none"
+        raise InputError(f"prompt: there is no wildcard file {name!r}; there are: {known}")
+    return files[name]
+
+
+def _check(depth: int) -> None:
+    if depth > DEEPEST:
+        raise InputError(f"prompt: its choices and wildcard files refer to one another more than {DEEPEST} deep")

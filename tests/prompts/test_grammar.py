@@ -1,0 +1,137 @@
+"""Weights, schedules, AND and choices in prompts: the rules of the web UI, and texts that no rule fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chashka.errors import InputError
+from chashka.prompts import composition, emphasis, schedules, wildcards
+
+# of the web UI's own docstring and tests
+EMPHASIS: list[tuple[str, list[tuple[Any, float]]]] = [
+    ("normal text", [("normal text", 1.0)]),
+    ("an (important) word", [("an ", 1.0), ("important", 1.1), (" word", 1.0)]),
+    ("(unbalanced", [("unbalanced", 1.1)]),
+    (r"\(literal\]", [("(literal]", 1.0)]),
+    ("(unnecessary)(parens)", [("unnecessaryparens", 1.1)]),
+    (
+        "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).",
+        [("a ", 1.0), ("house", 1.5730000000000004), (" ", 1.1), ("on", 1.0), (" a ", 1.1), ("hill", 0.55),
+         (", sun, ", 1.1), ("sky", 1.4641000000000006), (".", 1.1)],
+    ),
+    ("a [b] c", [("a ", 1.0), ("b", 1 / 1.1), (" c", 1.0)]),
+    ("a BREAK b", [("a", 1.0), (None, 1.0), ("b", 1.0)]),
+    ("BREAKFAST", [("BREAKFAST", 1.0)]),
+    ("", [("", 1.0)]),
+    ("a:b", [("a:b", 1.0)]),
+    ("x) y]", [("x) y]", 1.0)]),
+    ("(a:-0.5)", [("a", -0.5)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("prompt", "wanted"), EMPHASIS)
+def test_emphasis(prompt: str, wanted: list[tuple[Any, float]]) -> None:
+    found = emphasis.pieces(prompt)
+    assert [piece.text for piece in found] == [text for text, _ in wanted]
+    assert [piece.weight for piece in found] == pytest.approx([weight for _, weight in wanted])
+
+
+def test_plain_words() -> None:
+    assert emphasis.plain(r"a (red:1.2) [cat] BREAK \(x\)") == "a red cat (x)"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "steps", "wanted"),
+    [
+        ("test", 3, [(0, "test")]),
+        ("a [b:3]", 10, [(0, "a "), (3, "a b")]),
+        ("a [b: 3]", 10, [(0, "a "), (3, "a b")]),
+        ("a [[[b]]:2]", 10, [(0, "a "), (2, "a [[b]]")]),
+        ("[(a:2):3]", 10, [(0, ""), (3, "(a:2)")]),
+        ("a [b : c : 1] d", 10, [(0, "a b  d"), (1, "a  c  d")]),
+        ("a[b:[c:d:2]:1]e", 10, [(0, "abe"), (1, "ace"), (2, "ade")]),
+        ("a [unbalanced", 10, [(0, "a [unbalanced")]),
+        ("a [b:.5] c", 10, [(0, "a  c"), (5, "a b c")]),
+        ("a [{b|d{:.5] c", 10, [(0, "a  c"), (5, "a {b|d{ c")]),
+        ("((a][:b:c [d:3]", 10, [(0, "((a][:b:c "), (3, "((a][:b:c d")]),
+        ("[a|(b:1.1)]", 4, [(0, "a"), (1, "(b:1.1)"), (2, "a"), (3, "(b:1.1)")]),
+        ("[fe|]male", 4, [(0, "female"), (1, "male"), (2, "female"), (3, "male")]),
+        ("[fe|||]male", 5, [(0, "female"), (1, "male"), (4, "female")]),
+        ("a [b::0.5]", 4, [(0, "a b"), (2, "a ")]),
+    ],
+)
+def test_schedules(prompt: str, steps: int, wanted: list[tuple[int, str]]) -> None:
+    """The web UI's own examples (``get_learned_conditioning_prompt_schedules``), as stretches."""
+    assert schedules.runs(schedules.by_step(prompt, steps)) == wanted
+
+
+def test_composition() -> None:
+    assert composition.parts("a cat") == [composition.Part("a cat")]
+    assert composition.parts("a cat :1.2 AND a dog AND x:0.5") == [
+        composition.Part("a cat", 1.2),
+        composition.Part("a dog"),
+        composition.Part("x", 0.5),
+    ]
+    assert composition.parts("SAND castle") == [composition.Part("SAND castle")]
+    assert composition.parts("a:2") == [composition.Part("a:2")], "a weight alone is no composition"
+
+
+FILES = {"animal": ["cat", "dog", "{red|blue} fox"], "loop": ["__loop__"], "a/b": ["x"]}
+
+
+def test_combinations() -> None:
+    assert list(wildcards.combinations("a {x|y} {1|2}", FILES)) == ["a x 1", "a x 2", "a y 1", "a y 2"]
+    assert list(wildcards.combinations("__animal__!", FILES)) == ["cat!", "dog!", "red fox!", "blue fox!"]
+    assert list(wildcards.combinations("{2$$a|b|c}")) == ["a, b", "a, c", "b, c"]
+    assert list(wildcards.combinations("{1-2$$ and $$a|b}")) == ["a", "b", "a and b"]
+    assert list(wildcards.combinations("no choice")) == ["no choice"]
+    assert list(wildcards.combinations("__a/b__{|z}", FILES)) == ["x", "xz"]
+
+
+def test_random_choices() -> None:
+    prompt = "a {red|green|blue} __animal__"
+    drawn = [wildcards.resolved(prompt, seed, FILES) for seed in range(40)]
+    assert drawn == [wildcards.resolved(prompt, seed, FILES) for seed in range(40)]
+    assert len(set(drawn)) > 6 and set(drawn) <= set(wildcards.combinations(prompt, FILES))
+    heavy = [wildcards.resolved("{9::a|1::b}", seed) for seed in range(200)]
+    assert 150 < heavy.count("a") < 200
+    assert wildcards.resolved("{0::a|0::b}", 1) in ("a", "b")
+    assert wildcards.has_choices("{a|b}") and not wildcards.has_choices("a b (c:1.2)")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("__nothing__", "no wildcard file 'nothing'; there are: a/b, animal, loop"),
+        ("{a|b", "never closed"),
+        ("a}", "closes what was not opened"),
+        ("__loop__", "refer to one another"),
+    ],
+)
+def test_choices_that_cannot_be_made(prompt: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        wildcards.resolved(prompt, 1, FILES)
+    with pytest.raises(InputError, match=message):
+        list(wildcards.combinations(prompt, FILES))
+
+
+def test_too_many_combinations() -> None:
+    with pytest.raises(InputError, match="more than 100000 combinations"):
+        for _ in wildcards.combinations("{0|1|2|3|4|5|6|7|8|9}" * 6):
+            pass
+
+
+@given(st.text(alphabet="ab ()[]:|\\.12{}_AND\n", max_size=40))
+def test_any_text_is_read(text: str) -> None:
+    """Nothing but choices can be wrong, and those say so in one line."""
+    assert all(piece.weight == piece.weight for piece in emphasis.pieces(text))
+    assert len(schedules.by_step(text, 3)) == 3
+    assert composition.parts(text)
+    try:
+        wildcards.resolved(text, 1)
+    except InputError as error:
+        assert "\n" not in str(error)
