@@ -15,6 +15,7 @@ from chashka.diffusion import (
     Table,
     cfg,
     cfg_rescale,
+    composed,
     dynamic_threshold,
     forward,
     gradient,
@@ -111,6 +112,27 @@ def test_cfg_is_one_paired_call() -> None:
     assert len(log) == 1 and rows == 6
     assert given["tokens"].shape == (6, 5, 2) and given["tokens"][:3, 3:].sum() == 0, "padded with zeros, cond first"
     assert given["mask"].tolist() == [[1, 1, 1, 0, 0]] * 3 + [[1] * 5] * 3
+
+
+def test_lengths_that_nothing_masks_are_called_apart() -> None:
+    """Zeros behind a text would be attended to."""
+    log: list[Any] = []
+    cond = {"tokens": np.ones((1, 3, 2)), "added": np.array([[2.0]])}
+    uncond = {"tokens": np.ones((1, 5, 2)), "added": np.array([[1.0]])}
+    out = cfg(conditional(log), cond, uncond, 4.0)(X0, 1.0)
+    assert out[0, 0, 0, 0] == 5.0 and [(rows, c["tokens"].shape[1]) for rows, c in log] == [(3, 3), (3, 5)]
+
+
+def test_several_conditionings() -> None:
+    log: list[Any] = []
+    conds = [({"added": np.array([[value]])}, weight) for value, weight in ((2.0, 1.0), (5.0, 0.5))]
+    uncond = {"added": np.array([[1.0]])}
+    guided = composed(conditional(log), conds, uncond, 3.0, interval=(0.5, 2.0))
+    assert guided(X0, 1.0)[0, 0, 0, 0] == 1 + 3 * (1 * 1 + 0.5 * 4) and [rows for rows, _ in log] == [9]
+    assert guided(X0, 3.0)[0, 0, 0, 0] == pytest.approx((2 + 0.5 * 5) / 1.5), "outside: the mean by weight"
+    assert composed(conditional(log), conds, uncond, 1.0)(X0, 1.0)[0, 0, 0, 0] == 1 + 1 + 2
+    opposed = [(cond, weight) for (cond, _), weight in zip(conds, (1.0, -1.0), strict=True)]
+    assert composed(conditional(log), opposed, None, 1.0)(X0, 1.0)[0, 0, 0, 0] == 3.5
 
 
 def test_cfg_makes_the_single_call_where_it_can() -> None:

@@ -23,6 +23,8 @@ from chashka.families import Bundle, EngineChoice
 from chashka.families.stable_diffusion import sampling
 from chashka.families.stable_diffusion.layout import parts
 from chashka.families.stable_diffusion.opening import open_file
+from chashka.families.stable_diffusion.options import Options
+from chashka.families.stable_diffusion.text import chunks
 from chashka.nets.autoencoder import DecoderKL, EncoderKL
 from chashka.nets.clip import TextTower
 from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
@@ -121,7 +123,7 @@ class Said:
         self._rows, self.meter = (cond, uncond), real.meter
 
     def encode(self, texts: Any, pooled: Any = None) -> Any:
-        return {"tokens": np.stack(self._rows)}
+        return {"tokens": np.stack([self._rows[0 if text else 1] for text in texts])}
 
 
 def relative(ours: Any, theirs: Any) -> float:
@@ -406,6 +408,62 @@ def test_real_inventories_are_recognised(tmp_path: Path) -> None:
         with torch.device("meta"):
             have = {f"model.diffusion_model.{k}": list(v.shape) for k, v in UNet(found.unet).state_dict().items()}
         assert have == {key: list(shape) for key, shape in keys.items()}
+
+
+def test_chunks() -> None:
+    """75 words, cut behind a comma that is not too far back; BREAK begins a new one."""
+    assert [len(c.ids) for c in chunks("cup " * 75)] == [75]
+    assert [len(c.ids) for c in chunks("cup " * 80)] == [75, 5]
+    assert [len(c.ids) for c in chunks("cup " * 64 + ", " + "tea " * 20)] == [65, 20]
+    assert [len(c.ids) for c in chunks("cup " * 40 + ", " + "tea " * 40)] == [75, 6]
+    assert [len(c.ids) for c in chunks("a cup BREAK tea")] == [2, 1]
+    assert [len(c.ids) for c in chunks("a cup BREAK tea", grammar=False)] == [4]
+    assert [c.ids for c in chunks("")] == [[]]
+    (chunk,) = chunks("a (red:1.5) cup")
+    assert chunk.weights == [1.0, 1.5, 1.0]
+
+
+def test_weights_change_tokens_and_keep_their_mean(folder: Path) -> None:
+    text: Any = opened(folder, "compvis.safetensors").text
+    plainly, heavy = text.chunked("a red cup", True)["tokens"], text.chunked("a (red:1.5) cup", True)["tokens"]
+    assert np.allclose(plainly, text.encode(["a red cup"])["tokens"], atol=1e-6)
+    assert heavy.mean() == pytest.approx(plainly.mean(), rel=1e-3) and not np.allclose(heavy, plainly)
+    ratio = heavy[0, 2] / heavy[0, 1] * plainly[0, 1] / plainly[0, 2]
+    assert np.allclose(ratio, 1.5, rtol=1e-3)
+    assert text.chunked("cup " * 100, True)["tokens"].shape == (1, 154, 24)
+    assert text.meter("cup " * 100).cut == 0 and text.meter("(cup:1.2)").used == 1
+
+
+def test_what_is_said_in_each_step() -> None:
+    options = Options(prompt="a [cat:dog:2] AND tea :0.5", negative_prompt="[x|y]")
+    said = sampling.prompts(options, 5)
+    assert [parts[0].text for parts, _ in said] == ["a cat", "a cat", "a cat", "a dog", "a dog"]
+    assert {(parts[1].text, parts[1].weight) for parts, _ in said} == {("tea", 0.5)}
+    assert [negative for _, negative in said] == ["x", "x", "y", "x", "y"]
+    asis = sampling.prompts(options.with_fields(syntax="plain"), 2)
+    assert asis[0][0][0].text == "a [cat:dog:2] AND tea :0.5"
+    sigmas = (8.0, 4.0, 2.0, 0.0)
+    assert [sampling.step_of(s, sigmas) for s in (8.0, 5.0, 4.0, 2.0, 1.0)] == [0, 0, 1, 2, 2]
+
+
+def test_the_grammar_draws(folder: Path) -> None:
+    bundle = opened(folder, "compvis.safetensors")
+    asked = {"seed": 1, "steps": 4, "width": 64, "height": 64}
+
+    def pixels(prompt: str, **more: Any) -> Any:
+        return generate.draw(bundle, bundle.request(prompt=prompt, **asked, **more))[0].pixels
+
+    plainly = pixels("a red cup")
+    different = [
+        "a (red:1.4) cup",
+        "a [red:blue:2] cup",
+        "a red cup AND tea",
+        "a red cup BREAK tea",
+        "a red cup, " * 40,
+    ]
+    assert all(not np.array_equal(plainly, pixels(prompt)) for prompt in different)
+    assert np.array_equal(pixels("a (red) cup", syntax="plain"), pixels("a (red) cup", syntax="plain"))
+    assert np.array_equal(plainly, pixels("a [red:blue:99] cup"))
 
 
 def test_strength_of_the_original(folder: Path) -> None:

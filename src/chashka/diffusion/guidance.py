@@ -6,7 +6,7 @@ What changes during a run is chosen by σ. Thresholds act on ``denoised`` after 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from chashka.diffusion.arrays import Array, concat, namespace, quantile
@@ -32,23 +32,70 @@ def cfg(
 
     scale 1, or no ``uncond``: one call of B rows. interval: (low, high) noise levels; outside low < σ ≤ high only the
     conditional call is made (arXiv 2404.07724). rescale: φ of :func:`cfg_rescale`, 0 for none. Conditionings of one row
-    serve every row of x; token sequences of different lengths are padded with zeros to the longer one.
+    serve every row of x. Token sequences of different lengths are padded with zeros to the longer one where there is a mask;
+    otherwise padding would be attended to, and there is a call for each length.
+    """
+    return composed(denoiser, [(cond, 1.0)], uncond, scale, interval, rescale)
+
+
+def composed(
+    denoiser: ConditionalDenoise,
+    conds: Sequence[tuple[Conditioning, float]],
+    uncond: Conditioning | None,
+    scale: float,
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
+) -> Denoise:
+    """Guidance towards several conditionings with weights (arXiv 2206.01714): u + scale·Σ w·(c - u); see :func:`cfg`.
+
+    Where only conditional calls are made, their mean by weight counts.
     """
     if interval is not None and not 0 <= interval[0] < interval[1]:
         raise InputError(f"guidance interval: {interval!r} is not possible; give (low, high) with 0 <= low < high")
+    weights = [weight for _, weight in conds]
 
     def denoise(x: Array, sigma: float) -> Array:
-        rows = x.shape[0]
         inside = interval is None or interval[0] < sigma <= interval[1]
-        if scale == 1 or uncond is None or not inside:
-            return denoiser(x, sigma, repeat_rows(cond, rows))
-        both = join(repeat_rows(cond, rows), repeat_rows(uncond, rows))
-        out = denoiser(concat([x, x], axis=0), sigma, both)
-        c, u = out[:rows], out[rows:]
-        guided = u + scale * (c - u)
-        return cfg_rescale(guided, c, rescale) if rescale else guided
+        if uncond is None or not inside or (scale == 1 and weights == [1.0]):
+            return _mean(_each(denoiser, x, sigma, [cond for cond, _ in conds]), weights)
+        *said, u = _each(denoiser, x, sigma, [*(cond for cond, _ in conds), uncond])
+        towards = weights[0] * (said[0] - u)
+        for weight, c in zip(weights[1:], said[1:], strict=True):
+            towards = towards + weight * (c - u)
+        guided = u + scale * towards
+        return cfg_rescale(guided, _mean(said, weights), rescale) if rescale else guided
 
     return denoise
+
+
+def _each(denoiser: ConditionalDenoise, x: Array, sigma: float, conds: Sequence[Conditioning]) -> list[Array]:
+    """What each conditioning gives, in as few calls as their lengths allow."""
+    rows = x.shape[0]
+    repeated = [repeat_rows(cond, rows) for cond in conds]
+    groups: dict[int, list[int]] = {}
+    for i, cond in enumerate(repeated):
+        length = cond["tokens"].shape[1] if "tokens" in cond and "mask" not in cond else 0
+        groups.setdefault(length, []).append(i)
+    said: dict[int, Array] = {}
+    for members in groups.values():
+        whole = repeated[members[0]]
+        for i in members[1:]:
+            whole = join(whole, repeated[i])
+        out = denoiser(concat([x] * len(members), axis=0) if len(members) > 1 else x, sigma, whole)
+        said |= {i: out[place * rows : (place + 1) * rows] for place, i in enumerate(members)}
+    return [said[i] for i in range(len(conds))]
+
+
+def _mean(said: Sequence[Array], weights: Sequence[float]) -> Array:
+    """By weight; plainly where the weights add up to nothing."""
+    if len(said) == 1:
+        return said[0]
+    whole = sum(weights)
+    parts = [weight / whole for weight in weights] if whole else [1 / len(said)] * len(said)
+    total = parts[0] * said[0]
+    for part, value in zip(parts[1:], said[1:], strict=True):
+        total = total + part * value
+    return total
 
 
 def cfg_rescale(guided: Array, conditional: Array, phi: float) -> Array:

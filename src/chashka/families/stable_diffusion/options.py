@@ -28,6 +28,9 @@ class Options(Request):
     prediction: Literal["eps", "v"] | None = bounded(
         None, "eps or v", "what a network of 2.x says, where its file does not tell: the noise, or v"
     )
+    syntax: Literal["a1111", "plain"] | None = bounded(
+        None, "a1111 or plain", "whether prompts have weights, schedules and AND, or are taken as they are typed"
+    )
     compat: Literal["original"] | None = bounded(None, "original", "sample like the original code, mistakes included")
 
     @field_validator("sampler")

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from chashka.diffusion import Array, Denoise, NoiseSchedule, Table, cfg, inpaint
+from chashka.diffusion import Array, Conditioning, Denoise, NoiseSchedule, Table, composed, inpaint
 from chashka.diffusion.arrays import concat
 from chashka.errors import InputError
 from chashka.families.conventions import USUAL, Conventions, Levels, any_pixel, usual_levels
 from chashka.families.family import Bundle, Plan
 from chashka.families.stable_diffusion.options import Options
+from chashka.prompts import composition, schedules
 from chashka.request import Request
 
 TABLE = Table.scaled_linear(single=True)
@@ -20,20 +21,61 @@ TABLE = Table.scaled_linear(single=True)
 
 
 def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
-    """Guidance → blending of what a mask keeps; a network of nine channels sees it as well."""
-    texts = bundle.text.encode([request.prompt, request.negative_prompt])
+    """Guidance, by the prompts of each step → blending of what a mask keeps; a network of nine channels sees it as well."""
+    steps = len(plan.sigmas) - 1
     seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
-    cond = {name: value[:1] for name, value in texts.items()} | seen
-    uncond = {name: value[1:] for name, value in texts.items()} | seen
     denoiser = bundle.denoiser
     if request.prediction is not None:
         denoiser = replace(denoiser, prediction=request.prediction)
-    steps = len(plan.sigmas) - 1
     first, stop = math.ceil(request.guidance_start * steps), math.ceil(request.guidance_stop * steps)
     scale = 1.0 if request.guidance_scale is None or first >= stop else request.guidance_scale
     interval = (plan.sigmas[stop], plan.sigmas[first]) if first < stop else None
-    result = cfg(denoiser, cond, uncond, scale, interval, request.guidance_rescale)
-    return result if plan.mask is None else inpaint(result, plan.known, plan.mask)
+    told = [
+        (
+            [(encoded(bundle, request, part.text) | seen, part.weight) for part in parts],
+            encoded(bundle, request, uncond) | seen,
+        )
+        for parts, uncond in prompts(request, steps)
+    ]
+    guided = [composed(denoiser, conds, uncond, scale, interval, request.guidance_rescale) for conds, uncond in told]
+
+    def scheduled(x: Array, sigma: float) -> Array:
+        return guided[step_of(sigma, plan.sigmas)](x, sigma)
+
+    return scheduled if plan.mask is None else inpaint(scheduled, plan.known, plan.mask)
+
+
+def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], str]]:
+    """What is said in each step: the prompts that AND joins, and the negative prompt.
+
+    A change at step n is heard from the call n + 1 on, as in the web UI, which counts its calls from 0 and its steps from 1.
+    """
+    if plain(request):
+        return [([composition.Part(request.prompt)], request.negative_prompt)] * steps
+    joined = composition.parts(request.prompt)
+    changing = [(schedules.by_step(part.text, steps), part.weight) for part in joined]
+    negative = schedules.by_step(request.negative_prompt, steps)
+    heard = [max(i - 1, 0) for i in range(steps)]
+    return [([composition.Part(texts[i], weight) for texts, weight in changing], negative[i]) for i in heard]
+
+
+def plain(request: Options) -> bool:
+    """Whether prompts are taken as they are typed: the original code knows no grammar."""
+    return request.syntax == "plain" or (request.syntax is None and request.compat is not None)
+
+
+def encoded(bundle: Bundle, request: Options, text: str) -> Conditioning:
+    """One row of tokens: all of the text, or with ``compat`` what the original reads of it."""
+    chunked = getattr(bundle.text, "chunked", None)
+    if chunked is None or request.compat is not None:
+        return bundle.text.encode([text])
+    said: Conditioning = chunked(text, not plain(request))
+    return said
+
+
+def step_of(sigma: float, sigmas: tuple[float, ...]) -> int:
+    """The step that a call at ``sigma`` belongs to: the last one that begins at it or above."""
+    return max(sum(level >= sigma for level in sigmas[:-1]) - 1, 0)
 
 
 def known_to_the_network(plan: Plan) -> Array:
