@@ -313,3 +313,29 @@ def test_a_bug_keeps_its_traceback(call: Call, monkeypatch: pytest.MonkeyPatch) 
         from chashka.cli import main
 
         main(["draw", "кот"])
+
+
+def test_choices_are_drawn_in_turn_or_by_the_seed(call: Call, tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    (words / "more").mkdir(parents=True)
+    (words / "animal.txt").write_text("# animals\ncat\n\ndog\n", encoding="utf-8")
+    (words / "more" / "tea.txt").write_text("tea\n", encoding="utf-8")
+    shared = ["--seed", "3", "--json", "--wildcards", str(words)]
+    told = json.loads(
+        call("draw", "a __animal__ {in|on} __more/tea__", *shared, "--choices", "all", "--out", str(tmp_path / "a")).out
+    )
+    prompts = [row["prompt"] for row in told["pictures"]]
+    assert prompts == ["a cat in tea", "a cat on tea", "a dog in tea", "a dog on tea"]
+    assert len({row["file"] for row in told["pictures"]}) == 4
+    drawn = ["draw", "a {red|green|blue|white} cup", *shared, "-n", "6", "--choices", "random"]
+    first, second = (json.loads(call(*drawn, "--out", str(tmp_path / place)).out) for place in ("b", "c"))
+    assert [r["prompt"] for r in first["pictures"]] == [r["prompt"] for r in second["pictures"]]
+    assert len({r["prompt"] for r in first["pictures"]}) > 1 and [r["picture"] for r in first["pictures"]] == list(
+        range(6)
+    )
+    assert (
+        "no wildcard file 'x'; there are: animal, more/tea" in call("draw", "__x__", *shared, "--choices", "all").error
+    )
+    assert "more than 1000 combinations" in call("draw", "{0|1|2|3|4|5|6|7|8|9}" * 4, *shared, "--choices", "all").error
+    plain = json.loads(call("draw", "a {b|c}", *shared, "--out", str(tmp_path / "d")).out)
+    assert plain["pictures"][0]["prompt"] == "a {b|c}", "braces are letters unless choices are asked for"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chashka.cli.drawing import FILE, HOW, REST, SIZE, WHICH, options, perform
+from chashka.cli.drawing import CHOICES, FILE, HOW, REST, SIZE, WHICH, options, perform
 from chashka.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ START = [
 
 @click.command(no_args_is_help=True)
 @click.argument("prompt")
-@options(WHICH, HOW, SIZE, START, REST)
+@options(WHICH, HOW, CHOICES, SIZE, START, REST)
 def draw(init_file: Path | None, mask_file: Path | None, **given: Any) -> None:
     """Draw pictures of PROMPT, in any language, and print the names of the files.
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from chashka.request import Inputs, Picture, Request
 
 DEFAULT_SUFFIX = ".png"
+MOST = 1000
+"""Combinations of a prompt's choices that are drawn at most."""
 TRACED = ".svg"
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -76,6 +79,14 @@ OUT = [
     ),
 ]
 REPORT = [click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")]
+CHOICES = [
+    click.option(
+        "--choices",
+        type=click.Choice(["random", "all"]),
+        help="Choose among {a|b} and the lines of __NAME__ in the prompt: for every picture by the seed, or all of them in turn.",
+    ),
+    click.option("--wildcards", type=FOLDER, help="Folder of the files NAME.txt that __NAME__ stands for."),
+]
 REST = [
     click.option(
         "--background", default="transparent", show_default=True, help="transparent, a colour name, or #rrggbb."
@@ -118,7 +129,9 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     out, svg, grid, as_json, settings = (fields.pop(name) for name in ("out", "svg", "grid", "as_json", "settings"))
     name = model or families.DEFAULT
     size = _size(fields.pop("size", None))
+    choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
     request = _request(families.options(name), {**fields, **size, **_settings(settings)})
+    requests = [request] if choices is None else chosen(request, choices == "all", wildcard_files(words))
     folder, file_name = target(out, svg)
     read = inputs()
     bundle = families.load(
@@ -126,7 +139,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     )
     loaded = time.perf_counter()
     with _Bar() as bar:
-        pictures = run(bundle, request, read, bar.step)
+        pictures = [picture for one in requests for picture in run(bundle, one, read, bar.step)]
     files = _write(pictures, folder, file_name, svg, grid, about)
     report = _report(bundle, pictures, files, loaded - started, time.perf_counter() - loaded)
     if as_json:
@@ -159,6 +172,40 @@ class _Bar:
             self._bar = tqdm(total=progress.total, unit="step", file=sys.stderr, leave=False, dynamic_ncols=True)
         if self._bar is not None:
             self._bar.update(progress.done - self._bar.n)
+
+
+def chosen(request: Request, every: bool, files: dict[str, list[str]]) -> list[Request]:
+    """The requests that a prompt with choices stands for: one for each combination, or one for each picture, by its number."""
+    from chashka.prompts import wildcards
+
+    if every:
+        found = list(islice(wildcards.combinations(request.prompt, files), MOST + 1))
+        if len(found) > MOST:
+            raise InputError(
+                f"prompt: more than {MOST} combinations; take out some of its choices, or --choices random"
+            )
+        return [request.with_fields(prompt=prompt) for prompt in found]
+    assert request.seed is not None
+    numbers = range(request.first, request.first + request.n)
+    return [
+        request.with_fields(prompt=wildcards.resolved(request.prompt, request.seed + i, files), n=1, first=i)
+        for i in numbers
+    ]
+
+
+def wildcard_files(folder: Path | None) -> dict[str, list[str]]:
+    """Lines by name of the .txt files in ``folder``; empty lines and those that begin with # are left out."""
+    if folder is None:
+        return {}
+    found = {}
+    for file in sorted(folder.rglob("*.txt")):
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"cannot read {str(file)!r}: {error}") from error
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        found[name] = [line for line in lines if line and not line.startswith("#")]
+    return found
 
 
 def _request(options: type[Request], fields: dict[str, Any]) -> Request:
@@ -229,10 +276,7 @@ def _write(
     from chashka import images
 
     first = pictures[0]
-    if file_name is None:
-        stem, suffix = f"{images.slug(about or first.request.prompt)}-{first.seed}", DEFAULT_SUFFIX
-    else:
-        stem, suffix = Path(file_name).stem, Path(file_name).suffix
+    stem, suffix = _stem(first, about, file_name), DEFAULT_SUFFIX if file_name is None else Path(file_name).suffix
     traced_already = suffix.lower() == TRACED
     twins = svg and not traced_already
     traced: list[Path] = []
@@ -240,7 +284,7 @@ def _write(
         files = [images.save(first, folder / file_name)]
         traced = [images.save(first, folder / (stem + TRACED))] if twins else []
     else:
-        files = [images.save_new(p, folder, f"{stem}-{p.index}", suffix) for p in pictures]
+        files = [images.save_new(p, folder, f"{_stem(p, about, file_name)}-{p.index}", suffix) for p in pictures]
         if twins:
             traced = [images.save_new(p, folder, f.stem, TRACED) for p, f in zip(pictures, files, strict=True)]
     sheet = None
@@ -251,12 +295,28 @@ def _write(
     return _Files(files, traced, sheet)
 
 
+def _stem(picture: Picture, about: str | None, file_name: str | None) -> str:
+    """What a picture's file is called, without its number and suffix."""
+    from chashka import images
+
+    if file_name is not None:
+        return Path(file_name).stem
+    return f"{images.slug(about or picture.request.prompt)}-{picture.seed}"
+
+
 def _report(bundle: Bundle, pictures: list[Picture], files: _Files, loading: float, drawing: float) -> dict[str, Any]:
     request = pictures[0].request
     meter = bundle.text.meter(request.prompt)
     notes = list(dict.fromkeys(note for picture in pictures for note in picture.notes))
     rows: list[dict[str, Any]] = [
-        {"file": str(file), "picture": p.index, "seed": p.seed, "width": p.size[0], "height": p.size[1]}
+        {
+            "file": str(file),
+            "picture": p.index,
+            "seed": p.seed,
+            "width": p.size[0],
+            "height": p.size[1],
+            "prompt": p.request.prompt,
+        }
         for file, p in zip(files.pictures, pictures, strict=True)
     ]
     for row, file in zip(rows, files.traced, strict=False):  # none at all unless --svg asked for them
