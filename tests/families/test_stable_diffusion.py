@@ -15,6 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "nets"))
 from golden_weights import weights
+from stable_folder import tiny_folder
 
 from chashka import families, generate
 from chashka.checkpoints import write
@@ -290,31 +291,8 @@ def test_both_engines(folder: Path, tmp_path: Path) -> None:
 
 def test_a_folder_of_diffusers(tmp_path: Path) -> None:
     """The same modules in both layouts draw the same."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig as Theirs
-    from transformers import CLIPTextModel
-
     folder = tmp_path / "tiny-sd"
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        unet = UNet2DConditionModel(
-            sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            attention_head_dim=8, cross_attention_dim=24,
-        )  # fmt: skip
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(32, 32, 64, 64), layers_per_block=1, latent_channels=4,
-        )  # fmt: skip
-        text = CLIPTextModel(
-            Theirs(vocab_size=49408, hidden_size=24, intermediate_size=96, num_hidden_layers=2, num_attention_heads=1,
-                   max_position_embeddings=77, hidden_act="quick_gelu")
-        )  # fmt: skip
-    for module, part in ((unet, "unet"), (vae, "vae"), (text, "text_encoder")):
-        module.eval().save_pretrained(folder / part)
-    (folder / "scheduler").mkdir()
-    (folder / "scheduler" / "scheduler_config.json").write_text('{"prediction_type": "epsilon"}', encoding="utf-8")
-    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}', encoding="utf-8")
+    unet, vae, text = tiny_folder(folder)
     bundle = families.load(str(folder), engine="torch")
     assert bundle.model == "stable_diffusion-tiny-sd"
     x, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([10.0, 10.0])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chashka.errors import InputError
-from chashka.prompts import composition, emphasis, schedules, wildcards
+from chashka.prompts import composition, emphasis, schedules, tags, wildcards
 
 # of the web UI's own docstring and tests
 EMPHASIS: list[tuple[str, list[tuple[Any, float]]]] = [
@@ -135,3 +135,18 @@ def test_any_text_is_read(text: str) -> None:
         wildcards.resolved(text, 1)
     except InputError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rest", "found"),
+    [
+        ("a cup", "a cup", []),
+        ("a  cup", "a  cup", []),
+        ("a cup <lora:ink:0.7>, red", "a cup , red", [("ink", 0.7)]),
+        ("<lora:ink><lora:wash:-.5:1>cup", "cup", [("ink", 1.0), ("wash", -0.5)]),
+        ("<lora:ink:1> <lora:ink:2>", "", [("ink", 2.0)]),
+        ("<lora:ink:much> <lora> <lora:>", "<lora> <lora:>", [("ink", 1.0)]),
+    ],
+)
+def test_tags(prompt: str, rest: str, found: list[tuple[str, float]]) -> None:
+    assert tags.taken_out(prompt) == (rest, [tags.Tag(*one) for one in found])

@@ -137,6 +137,21 @@ def clip_vision(tensors: Tensors) -> dict[str, NumpyArray]:
     return found
 
 
+def unet_modules(cfg: Any) -> dict[str, str]:
+    """diffusers' names of a U-Net's modules by ours; what lies in a module has the same name in both."""
+    return dict(_unet_modules(cfg))
+
+
+def clip_text_modules(layers: int) -> dict[str, str]:
+    """transformers' names of a text tower's modules by ours."""
+    found: dict[str, str] = {}
+    for i in range(layers):
+        ours, theirs = f"transformer.resblocks.{i}", f"text_model.encoder.layers.{i}"
+        found |= {ours: theirs, f"{ours}.attn.out_proj": f"{theirs}.self_attn.out_proj"}
+        found |= {f"{ours}.mlp.c_fc": f"{theirs}.mlp.fc1", f"{ours}.mlp.c_proj": f"{theirs}.mlp.fc2"}
+    return found
+
+
 def _unet_modules(cfg: Any) -> Names:
     """Every module of the U-Net but the 'qkv' attentions' own."""
     yield from (("time_embed.0", "time_embedding.linear_1"), ("time_embed.2", "time_embedding.linear_2"))

@@ -69,6 +69,18 @@ MODEL = [
         "--precision", help="Numbers that the engine computes with, such as f32 or bf16. Default: the engine's."
     ),
 ]
+LORAS = [
+    click.option(
+        "--lora",
+        "loras",
+        type=(str, float),
+        multiple=True,
+        metavar="NAME WEIGHT",
+        help="A LoRA, a file or a name in the folder loras of --models, and how much of it; repeatable. <lora:NAME:WEIGHT> in the "
+        "prompt does the same.",
+    ),
+    click.option("--strict", is_flag=True, help="A name in the prompt that is not found is an error, not a note."),
+]
 OUT = [
     click.option(
         "--out",
@@ -95,6 +107,7 @@ REST = [
         "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable."
     ),
     *MODEL,
+    *LORAS,
     *OUT,
     click.option("--svg", is_flag=True, help="Write each picture as curves too, traced; needs the extra [svg]."),
     click.option("--grid", is_flag=True, help="Write all pictures on one sheet too."),
@@ -119,6 +132,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     given: the shared options' values, and fields of the request. about: what files are named after if not the prompt.
     """
     from chashka import families
+    from chashka.cli import loras
     from chashka.generate import draw as run
 
     started = time.perf_counter()
@@ -130,18 +144,22 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     name = model or families.DEFAULT
     size = _size(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
+    wanted, strict = fields.pop("loras"), fields.pop("strict")
     request = _request(families.options(name), {**fields, **size, **_settings(settings)})
     requests = [request] if choices is None else chosen(request, choices == "all", wildcard_files(words))
     folder, file_name = target(out, svg)
     read = inputs()
+    prompts = [one.prompt for one in requests] if families.find(name)[1].loras else []
+    changes, notes = loras.found(wanted, prompts, models, strict)
     bundle = families.load(
-        name, engine=engine, device=device, precision=precision, cache_dir=cache_dir(), models=models
+        name, engine=engine, device=device, precision=precision, cache_dir=cache_dir(), models=models, loras=changes
     )
     loaded = time.perf_counter()
     with _Bar() as bar:
         pictures = [picture for one in requests for picture in run(bundle, one, read, bar.step)]
     files = _write(pictures, folder, file_name, svg, grid, about)
     report = _report(bundle, pictures, files, loaded - started, time.perf_counter() - loaded)
+    report["notes"] = [*notes, *report["notes"]]
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False, indent=1))
     else:

@@ -85,7 +85,7 @@ def _key(blueprint: Blueprint, source: Path) -> str:
     except OSError as error:
         raise WeightsError(f"cannot read {source}: {error.strerror}") from error
     parts = (str(source.resolve()), state.st_size, state.st_mtime_ns, blueprint.network, to_json(blueprint.config))
-    said = repr((LAYOUT, *parts, sorted(blueprint.inputs), openvino().get_version()))
+    said = repr((LAYOUT, *parts, blueprint.variant, sorted(blueprint.inputs), openvino().get_version()))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 

@@ -5,7 +5,7 @@ Adding a family is one package and one line of ``FAMILIES``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -168,11 +168,13 @@ def load(
     threads: int | None = None,
     cache_dir: Path | None = None,
     models: Path | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
 ) -> Bundle:
     """Open a model: a name, or a folder of exported components or of a published checkpoint (``./my-model``).
 
     engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere. models: where published
-    models are kept, each in a folder of its name; nothing is downloaded.
+    models are kept, each in a folder of its name; nothing is downloaded. loras: (file, how much of it) of changes that are added to
+    the weights, in this order.
 
     Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError.
     """
@@ -182,4 +184,6 @@ def load(
         raise WeightsError(
             f"model {model!r} is not complete: {', '.join(missing)} not found in {preset.folder}; install chashka again"
         )
-    return preset.open(preset, EngineChoice(engine, device, precision, threads, cache_dir))
+    if loras and not preset.loras:
+        raise InputError(f"loras: {model!r} takes none; checkpoints of Stable Diffusion do")
+    return preset.open(preset, EngineChoice(engine, device, precision, threads, cache_dir, tuple(loras)))

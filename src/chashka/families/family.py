@@ -87,7 +87,8 @@ class Upscaler(Protocol):
 class EngineChoice:
     """How a model shall be run. engine: auto, openvino, torch. device: auto, or the engine's own name. precision: see engines.
 
-    cache_dir: where an engine may keep what it compiled and measured, for the next process; None: nowhere.
+    cache_dir: where an engine may keep what it compiled and measured, for the next process; None: nowhere. loras: (file, how much
+    of it) of small changes that are added to the weights.
     """
 
     engine: str = "auto"
@@ -95,6 +96,7 @@ class EngineChoice:
     precision: str | None = None
     threads: int | None = None
     cache_dir: Path | None = None
+    loras: tuple[tuple[Path, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class Preset:
     optional: tuple[str, ...] = ()
     free: bool = False
     homes: tuple[str, ...] = ()
+    loras: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:

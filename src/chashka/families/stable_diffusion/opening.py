@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chashka.checkpoints import diffusers_names, layout
+from chashka.checkpoints import diffusers_names, layout, lora
 from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
@@ -58,22 +60,25 @@ def _recognised_folder(path: Path) -> Preset | None:
 
 
 def _preset(name: str, folder: Path, file: str, open: Any) -> Preset:
-    return Preset(name, folder, (file,), 512 * 512, 64, "a published checkpoint", SOURCE, open, free=True)
+    return Preset(name, folder, (file,), 512 * 512, 64, "a published checkpoint", SOURCE, open, free=True, loras=True)
 
 
 def open_file(preset: Preset, choice: EngineChoice, file: str, heads: int = HEADS) -> Bundle:
     """A single file. heads: of 1.x. Raises WeightsError, MissingExtraError, EngineError."""
     source = preset.place / file
     found = parts(read_checkpoint(source), source, heads)
-    return _bundle(preset, choice, found, source, "v" if _says_v(source) else "eps")
+    return _bundle(preset, choice, found, dict.fromkeys(found.weights, source), "v" if _says_v(source) else "eps")
 
 
 def open_folder(preset: Preset, choice: EngineChoice, heads: int = HEADS) -> Bundle:
     """A folder of diffusers."""
     folder = preset.place
-    files = {part: _weights(folder / part, "diffusion_pytorch_model") for part in ("unet", "vae")}
-    files["text_encoder"] = _weights(folder / "text_encoder", "model", "pytorch_model")
-    unet, vae, text = (read_checkpoint(files[part]) for part in ("unet", "vae", "text_encoder"))
+    files = {
+        "unet": _weights(folder / "unet", "diffusion_pytorch_model"),
+        "autoencoder": _weights(folder / "vae", "diffusion_pytorch_model"),
+        "text": _weights(folder / "text_encoder", "model", "pytorch_model"),
+    }
+    unet, vae, text = (read_checkpoint(file) for file in files.values())
     tower = diffusers_names.clip_text({n: v for n, v in text.items() if not n.endswith("position_ids")})
     levels = len(read_json(folder / "vae" / "config.json").get("block_out_channels", ()))
     names = _original(unet, read_json(folder / "unet" / "config.json"), files["unet"])
@@ -83,7 +88,7 @@ def open_folder(preset: Preset, choice: EngineChoice, heads: int = HEADS) -> Bun
         raise WeightsError(
             f"{folder}: its scheduler says prediction_type {said!r}; supported are epsilon and v_prediction"
         )
-    return _bundle(preset, choice, found, files["unet"], "eps" if said == "epsilon" else "v")
+    return _bundle(preset, choice, found, files, "eps" if said == "epsilon" else "v")
 
 
 def _original(unet: dict[str, Any], said: dict[str, Any], source: Path) -> dict[str, Any]:
@@ -109,11 +114,13 @@ def _original(unet: dict[str, Any], said: dict[str, Any], source: Path) -> dict[
     return renamed
 
 
-def _bundle(preset: Preset, choice: EngineChoice, found: Parts, source: Path, prediction: str) -> Bundle:
+def _bundle(preset: Preset, choice: EngineChoice, found: Parts, sources: Mapping[str, Path], prediction: str) -> Bundle:
     from chashka.families.stable_diffusion import FAMILY
 
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
-    unet, encoder, decoder, tower = _graphs(engine, found, source)
+    for file, weight in choice.loras:
+        found = changed(found, file, weight)
+    unet, encoder, decoder, tower = _graphs(engine, found, sources, _variant(choice.loras))
     cfg = found.autoencoder
     return Bundle(
         family=FAMILY,
@@ -132,7 +139,24 @@ def _bundle(preset: Preset, choice: EngineChoice, found: Parts, source: Path, pr
     )
 
 
-def _graphs(engine: Engine, found: Parts, source: Path) -> list[Any]:
+def changed(found: Parts, file: Path, weight: float) -> Parts:
+    """The parts with a LoRA added to U-Net and text tower. Raises WeightsError for one of another model."""
+    names = {
+        "unet": diffusers_names.unet_modules(found.unet),
+        "text": diffusers_names.clip_text_modules(found.text.layers),
+    }
+    parts = {part: found.weights[part] for part in names}
+    return replace(found, weights=found.weights | lora.merged(lora.read(file), weight, parts, names, file))
+
+
+def _variant(loras: Sequence[tuple[Path, float]]) -> str:
+    """Which changes, in which order, of files as they are now."""
+    states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns, weight) for file, weight in loras]
+    return repr(states) if states else ""
+
+
+def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variant: str) -> list[Any]:
+    """U-Net, encoder, decoder, text tower. sources: each part's file. variant: of the parts that LoRAs change."""
     unet, cfg, text = found.unet, found.autoencoder, found.text
     side = 4 * cfg.factor
     pixels, latents = {"pixels": (1, cfg.in_channels, side, side)}, {"latents": (1, cfg.z_channels, 4, 4)}
@@ -141,16 +165,14 @@ def _graphs(engine: Engine, found: Parts, source: Path) -> list[Any]:
     halves = weights["autoencoder"]
     first = {name: value for name, value in halves.items() if name.startswith(("encoder.", "quant_conv."))}
     rest = {name: value for name, value in halves.items() if name not in first}
+    ids = {"ids": (2, text.context)}
     built = (
-        (Blueprint("unet", "nets.unet:UNet", unet, inputs, ("out",)), weights["unet"]),
-        (Blueprint("encoder", "nets.autoencoder:EncoderKL", cfg, pixels, ("moments",)), first),
-        (Blueprint("decoder", "nets.autoencoder:DecoderKL", cfg, latents, ("pixels",)), rest),
-        (
-            Blueprint("text", "nets.clip:TextTower", text, {"ids": (2, text.context)}, ("tokens", "pooled")),
-            weights["text"],
-        ),
+        ("unet", Blueprint("unet", "nets.unet:UNet", unet, inputs, ("out",), variant), weights["unet"]),
+        ("autoencoder", Blueprint("encoder", "nets.autoencoder:EncoderKL", cfg, pixels, ("moments",)), first),
+        ("autoencoder", Blueprint("decoder", "nets.autoencoder:DecoderKL", cfg, latents, ("pixels",)), rest),
+        ("text", Blueprint("text", "nets.clip:TextTower", text, ids, ("tokens", "pooled"), variant), weights["text"]),
     )
-    return [engine.build(blueprint, tensors, source) for blueprint, tensors in built]
+    return [engine.build(blueprint, tensors, sources[part]) for part, blueprint, tensors in built]
 
 
 def _says_v(source: Path) -> bool:

@@ -13,7 +13,7 @@ from chashka.errors import InputError
 from chashka.families.conventions import USUAL, Conventions, Levels, any_pixel, usual_levels
 from chashka.families.family import Bundle, Plan
 from chashka.families.stable_diffusion.options import Options
-from chashka.prompts import composition, schedules
+from chashka.prompts import composition, schedules, tags
 from chashka.request import Request
 
 TABLE = Table.scaled_linear(single=True)
@@ -52,7 +52,7 @@ def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], 
     """
     if plain(request):
         return [([composition.Part(request.prompt)], request.negative_prompt)] * steps
-    joined = composition.parts(request.prompt)
+    joined = composition.parts(tags.taken_out(request.prompt)[0])
     changing = [(schedules.by_step(part.text, steps), part.weight) for part in joined]
     negative = schedules.by_step(request.negative_prompt, steps)
     heard = [max(i - 1, 0) for i in range(steps)]

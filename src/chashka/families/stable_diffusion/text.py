@@ -15,7 +15,7 @@ import numpy as np
 from chashka.diffusion import Array, Conditioning
 from chashka.engines import Graph
 from chashka.families.family import Meter
-from chashka.prompts import clip_words, emphasis
+from chashka.prompts import clip_words, emphasis, tags
 
 CHUNK = clip_words.LENGTH - 2
 COMMA = 267
@@ -85,7 +85,7 @@ class CLIPText:
 
     def meter(self, text: str) -> Meter:
         """Every word is read, in chunks; weights and other signs of the grammar count for nothing."""
-        count = sum(len(chunk.ids) for chunk in chunks(text))
+        count = sum(len(chunk.ids) for chunk in chunks(tags.taken_out(text)[0]))
         return Meter(count, 0, max(CHUNK * -(-count // CHUNK), CHUNK))
 
     def _of(self, prompt: str, grammar: bool) -> Array:

@@ -1,0 +1,155 @@
+"""LoRA: small matrices that are added to a checkpoint's weights once, so that a step costs nothing more.
+
+W ← W + weight·(alpha/rank)·up·down (arXiv 2106.09685, section 4.1). Names of two kinds are read: kohya's (``lora_unet_…``,
+``lora_te_…``) and diffusers' (``unet.…``, ``text_encoder.…``, with ``lora_A``/``lora_B`` or ``lora.down``/``lora.up``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chashka.checkpoints.safetensors_file import NumpyArray
+from chashka.checkpoints.torch_file import read_checkpoint
+from chashka.errors import WeightsError
+
+SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
+DOWN = re.compile(r"\.(lora_down|lora_A|lora\.down|lora_linear_layer\.down)(\.default)?\.weight$")
+UPS = {
+    "lora_down": "lora_up",
+    "lora_A": "lora_B",
+    "lora.down": "lora.up",
+    "lora_linear_layer.down": "lora_linear_layer.up",
+}
+PREFIXES = ("lora_unet_", "lora_te_", "unet.", "text_encoder.")
+PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out)_lora$")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a change goes: a weight, and the rows of it that it is for (None: all)."""
+
+    weight: str
+    rows: slice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A product of two small matrices for one module. down (r, …), up (out, r, …); scale: alpha over rank."""
+
+    module: str
+    down: NumpyArray
+    up: NumpyArray
+    scale: float
+
+    def product(self) -> NumpyArray:
+        """(out, in) or (out, in, kh, kw)."""
+        up = self.up.reshape(self.up.shape[0], -1).astype(np.float32)
+        down = self.down.reshape(self.down.shape[0], -1).astype(np.float32)
+        made: NumpyArray = (self.scale * (up @ down)).reshape(self.up.shape[0], *self.down.shape[1:])
+        return made
+
+
+def read(path: Path) -> list[Change]:
+    """The changes in a file. Raises WeightsError for one that holds none, or half of one."""
+    tensors = read_checkpoint(path)
+    found = []
+    for name, down in tensors.items():
+        match = DOWN.search(name)
+        if match is None:
+            continue
+        module = name[: match.start()]
+        up = tensors.get(f"{module}.{UPS[match.group(1)]}{match.group(2) or ''}.weight")
+        if up is None:
+            raise WeightsError(f"{path}: {name} has no second half")
+        if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0]:
+            raise WeightsError(
+                f"{path}: {module}: its halves {list(up.shape)} and {list(down.shape)} do not belong together"
+            )
+        alpha = tensors.get(f"{module}.alpha")
+        rank = down.shape[0]
+        found.append(Change(module, down, up, 1.0 if alpha is None else float(np.asarray(alpha).reshape(-1)[0]) / rank))
+    if not found:
+        some = ", ".join(list(tensors)[:3])
+        raise WeightsError(f"{path} is no LoRA: no lora_down or lora_A in it, but {some}")
+    return found
+
+
+def merged(
+    changes: list[Change],
+    weight: float,
+    weights: Mapping[str, dict[str, Any]],
+    names: Mapping[str, Mapping[str, str]],
+    source: Path,
+) -> dict[str, dict[str, Any]]:
+    """Copies of ``weights`` with the changes in them.
+
+    weights: by part ('unet', 'text') and by our names. names: by part, diffusers' names of modules by ours. Raises WeightsError for
+    a LoRA of another model: modules or shapes that the checkpoint does not have.
+    """
+    places = {part: dict(_places(part, weights[part], names[part])) for part in weights}
+    changed = {part: dict(tensors) for part, tensors in weights.items()}
+    unknown = []
+    for change in changes:
+        part, place = _place(change.module, places)
+        if place is None:
+            unknown.append(change.module)
+            continue
+        value = np.array(changed[part][place.weight], np.float32)
+        target = value if place.rows is None else value[place.rows]
+        product = change.product()
+        if product.size != target.size or product.shape[0] != target.shape[0]:
+            raise WeightsError(
+                f"{source}: {change.module} changes {list(product.shape)}, the checkpoint has {list(target.shape)} there: "
+                "it is a LoRA for another model"
+            )
+        target += np.float32(weight) * product.reshape(target.shape)
+        changed[part][place.weight] = value
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise WeightsError(f"{source}: the checkpoint has no {unknown[0]}{more}: it is a LoRA for another model")
+    return changed
+
+
+def _place(module: str, places: Mapping[str, Mapping[str, Place]]) -> tuple[str, Place | None]:
+    part = "text" if module.startswith(("lora_te_", "text_encoder.")) else "unet"
+    bare = module
+    for prefix in PREFIXES:
+        bare = bare.removeprefix(prefix)
+    bare = PROCESSOR.sub(lambda m: f".{m.group(1)}" + (".0" if m.group(1) == "to_out" else ""), bare)
+    return part, places[part].get(_key(bare))
+
+
+def _key(module: str) -> str:
+    """With dots or underscores, with transformers' outer module (before its fifth version) or without it."""
+    return module.replace(".", "_").removeprefix("text_model_")
+
+
+def _places(part: str, tensors: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tuple[str, Place]]:
+    """Every module that can be changed, by diffusers' name with underscores."""
+    for name in tensors:
+        ours = name.removesuffix(".weight")
+        if ours != name:
+            prefix = next((p for p in _prefixes(ours) if p in names), None)
+            if prefix is not None:
+                yield _key(names[prefix] + ours[len(prefix) :]), Place(name)
+        elif name.endswith(".in_proj_weight"):
+            layer = name.removesuffix(".attn.in_proj_weight")
+            width = tensors[name].shape[0] // 3
+            if part == "text" and layer in names:
+                for i, letter in enumerate("qkv"):
+                    yield (
+                        _key(f"{names[layer]}.self_attn.{letter}_proj"),
+                        Place(name, slice(i * width, (i + 1) * width)),
+                    )
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """The name and every module that it is in, the nearest first."""
+    parts = name.split(".")
+    return (".".join(parts[:end]) for end in range(len(parts), 0, -1))

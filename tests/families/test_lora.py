@@ -1,0 +1,223 @@
+"""LoRA: both kinds of names on diffusers' own modules, several at once, both engines, tags in prompts, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from stable_folder import tiny_folder
+
+from chashka import families
+from chashka.checkpoints import write
+from chashka.cli import loras
+from chashka.errors import InputError, WeightsError
+from chashka.prompts import clip_words
+
+pytestmark = pytest.mark.torch
+RANK, ALPHA = 3, 6.0
+CHANGED = {
+    "unet": r"to_[qkv]|to_out\.0|proj_in|proj_out|ff\.net\.(0\.proj|2)|conv1|time_emb_proj|conv_shortcut|conv_in|linear_1",
+    "text": r"q_proj|k_proj|v_proj|out_proj|fc1|fc2",
+}
+Halves = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    folder = tmp_path_factory.mktemp("lora") / "tiny-sd"
+    unet, _, text = tiny_folder(folder)
+    return folder, unet, text
+
+
+def halves(modules: dict[str, Any], seed: int) -> dict[tuple[str, str], Halves]:
+    """Random (down, up) for every module that LoRAs change, by (part, diffusers' name)."""
+    rng, made = np.random.default_rng(seed), {}
+    for part, module in modules.items():
+        for name, layer in module.named_modules():
+            if re.search(rf"\b({CHANGED[part]})$", name):
+                out, *rest = layer.weight.shape
+                down = rng.normal(0, 0.3, (RANK, *rest)).astype(np.float32)
+                # transformers 5 has left out this part of the names that LoRAs have
+                name = name if part == "unet" or name.startswith("text_model.") else f"text_model.{name}"
+                made[part, name] = down, rng.normal(0, 0.3, (out, RANK) + (1,) * (len(rest) - 1)).astype(np.float32)
+    return made
+
+
+def kohya(made: dict[tuple[str, str], Halves]) -> dict[str, np.ndarray]:
+    tensors = {}
+    for (part, name), (down, up) in made.items():
+        module = {"unet": "lora_unet_", "text": "lora_te_"}[part] + name.replace(".", "_")
+        tensors |= {
+            f"{module}.lora_down.weight": down,
+            f"{module}.lora_up.weight": up,
+            f"{module}.alpha": np.array(ALPHA),
+        }
+    return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+
+def diffusers(made: dict[tuple[str, str], Halves], pair: tuple[str, str]) -> dict[str, np.ndarray]:
+    tensors = {}
+    for (part, name), (down, up) in made.items():
+        module = {"unet": "unet", "text": "text_encoder"}[part] + "." + name
+        tensors |= {f"{module}.{pair[0]}.weight": down, f"{module}.{pair[1]}.weight": up}
+    return tensors
+
+
+def theirs(tiny: tuple[Path, Any, Any], made: dict[tuple[str, str], Halves], scale: float) -> tuple[Any, Any]:
+    """What diffusers' modules say with the products in their weights, which are as they were afterwards."""
+    _, unet, text = tiny
+    modules = {"unet": unet, "text": text}
+    before = {part: {k: v.clone() for k, v in module.state_dict().items()} for part, module in modules.items()}
+    with torch.no_grad():
+        for (part, name), (down, up) in made.items():
+            there = dict(modules[part].named_modules())
+            weight = (there.get(name) or there[name.removeprefix("text_model.")]).weight
+            product = np.tensordot(up.reshape(up.shape[0], RANK), down, 1)
+            weight += scale * torch.from_numpy(product)
+        ids = torch.from_numpy(clip_words.encode_batch(["a cup", ""], clip_words.END)[0])
+        said = text(ids).last_hidden_state
+        x, t = example()
+        out = unet(torch.from_numpy(x), torch.from_numpy(t), said).sample
+    for part, module in modules.items():
+        module.load_state_dict(before[part])
+    return said.numpy(), out.numpy()
+
+
+def example() -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng(1).normal(size=(2, 4, 8, 8)).astype(np.float32), np.array([10.0, 10.0], np.float32)
+
+
+def ours(
+    folder: Path, changes: list[tuple[Path, float]], engine: str = "torch", cache: Path | None = None
+) -> tuple[Any, Any]:
+    bundle = families.load(str(folder), engine=engine, precision="f32", loras=changes, cache_dir=cache)
+    said = bundle.text.encode(["a cup", ""])
+    return said["tokens"], bundle.denoiser.network(*example(), said)
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+NAMES = {
+    "kohya": (kohya, ALPHA / RANK),
+    "lora_A": (lambda made: diffusers(made, ("lora_A", "lora_B")), 1.0),
+    "lora.down": (lambda made: diffusers(made, ("lora.down", "lora.up")), 1.0),
+    "layers": (lambda made: diffusers(made, ("lora_linear_layer.down", "lora_linear_layer.up")), 1.0),
+    "short": (
+        lambda made: {n.replace("text_model.", ""): v for n, v in diffusers(made, ("lora_A", "lora_B")).items()},
+        1.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_every_name_goes_where_diffusers_has_it(tiny: tuple[Path, Any, Any], names: str, tmp_path: Path) -> None:
+    made = halves({"unet": tiny[1], "text": tiny[2]}, 3)
+    # all of attention and its neighbours, in both parts: nothing that a LoRA names may have been left out
+    assert {name.rsplit(".", 1)[-1] for _, name in made} >= {"to_q", "conv1", "q_proj", "fc2", "proj_in", "conv_in"}
+    as_file, scale = NAMES[names]
+    write(tmp_path / "some.safetensors", as_file(made), {})
+    said, out = ours(tiny[0], [(tmp_path / "some.safetensors", 0.5)])
+    said_there, out_there = theirs(tiny, made, 0.5 * scale)
+    assert relative(said, said_there) < 1e-5
+    assert relative(out, out_there) < 1e-5
+    plain = ours(tiny[0], [])
+    assert relative(plain[0], said_there) > 1e-2
+    assert relative(plain[1], out_there) > 1e-2
+
+
+def test_several_add_up_on_both_engines(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    """A kept graph is never taken for one with other changes."""
+    files = []
+    for seed in (3, 4):
+        files.append(tmp_path / f"{seed}.safetensors")
+        write(files[-1], kohya(halves({"unet": tiny[1], "text": tiny[2]}, seed)), {})
+    one, both = [(files[0], 0.5)], [(files[0], 0.5), (files[1], -0.25)]
+    seen = []
+    for changes in ([], one, both, one):
+        torchs = ours(tiny[0], changes)
+        openvinos = ours(tiny[0], changes, "openvino", tmp_path / "cache")
+        assert relative(openvinos[1], torchs[1]) < 5e-3  # kept graphs have float16 weights
+        seen.append(torchs[1])
+    assert np.array_equal(seen[1], seen[3])
+    assert relative(seen[1], seen[2]) > 1e-2
+    write(
+        files[1],
+        {k: v if ".alpha" in k else np.zeros_like(v) for k, v in kohya(halves({"unet": tiny[1]}, 4)).items()},
+        {},
+    )
+    assert np.array_equal(ours(tiny[0], both)[1], seen[1])
+
+
+def test_a_new_text_encoder_is_seen(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    """Of a folder, each file says for itself whether its kept graph is still its own."""
+    folder = tmp_path / "tiny-sd"
+    shutil.copytree(tiny[0], folder)
+    before = ours(folder, [], "openvino", tmp_path / "cache")[0]
+    with torch.no_grad():
+        for weight in tiny[2].parameters():
+            weight *= 1.5
+    tiny[2].save_pretrained(folder / "text_encoder")
+    tiny[2].load_state_dict(type(tiny[2]).from_pretrained(tiny[0] / "text_encoder").state_dict())
+    assert relative(ours(folder, [], "openvino", tmp_path / "cache")[0], before) > 0.1
+
+
+def spoiled(made: dict[str, np.ndarray], how: str) -> dict[str, np.ndarray]:
+    first = next(iter(made))
+    if how == "half":
+        return {name: value for name, value in made.items() if name != first.replace("down", "up")}
+    if how == "unknown":
+        return made | {name.replace("unet", "unet_extra"): value for name, value in list(made.items())[:3]}
+    if how == "shape":
+        return made | {first: np.zeros((RANK, *[2 * n for n in made[first].shape[1:]]), np.float32)}
+    if how == "apart":
+        return made | {first: np.zeros((RANK + 1, *made[first].shape[1:]), np.float32)}
+    return {"weight": np.zeros(3, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("half", "has no second half"),
+        ("unknown", r"the checkpoint has no lora_unet_extra_\S+: it is a LoRA for another model"),
+        ("shape", "it is a LoRA for another model"),
+        ("apart", "do not belong together"),
+        ("nothing", "is no LoRA"),
+    ],
+)
+def test_what_does_not_fit_is_told(tiny: tuple[Path, Any, Any], how: str, message: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.safetensors", spoiled(kohya(halves({"unet": tiny[1]}, 3)), how), {})
+    with pytest.raises(WeightsError, match=message):
+        families.load(str(tiny[0]), engine="torch", loras=[(tmp_path / "a.safetensors", 1.0)])
+
+
+def test_the_embedded_model_takes_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="takes none"):
+        families.load(loras=[(tmp_path / "a.safetensors", 1.0)])
+
+
+def test_names_are_looked_up(tmp_path: Path) -> None:
+    file = tmp_path / "loras" / "styles" / "ink.safetensors"
+    file.parent.mkdir(parents=True)
+    write(file, {"weight": np.zeros(3, np.float32)}, {})
+    given = [("ink", 0.5), (str(file), 1.0), ("styles/ink", 2.0)]
+    prompts = ["a cup <lora:ink:0.7>", "a <lora:wash> cup"]
+    files, notes = loras.found(given, prompts, tmp_path, strict=False)
+    assert files == [(file, 0.5), (file, 1.0), (file, 2.0), (file, 0.7)]
+    assert len(notes) == 1
+    assert "<lora:wash> in the prompt is not found" in notes[0]
+    with pytest.raises(InputError, match=r"<lora:wash>.*allowed: ink, styles/ink, or a file"):
+        loras.found([], prompts, tmp_path, strict=True)
+    with pytest.raises(InputError, match="'wash' is neither a file nor a name"):
+        loras.found([("wash", 1.0)], [], tmp_path, strict=False)
+    with pytest.raises(InputError, match="--models is not given"):
+        loras.found([("wash", 1.0)], [], None, strict=False)
