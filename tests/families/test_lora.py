@@ -17,7 +17,7 @@ from stable_folder import tiny_folder
 
 from chashka import families
 from chashka.checkpoints import write
-from chashka.cli import loras
+from chashka.cli import adapters
 from chashka.errors import InputError, WeightsError
 from chashka.prompts import clip_words
 
@@ -211,13 +211,13 @@ def test_names_are_looked_up(tmp_path: Path) -> None:
     write(file, {"weight": np.zeros(3, np.float32)}, {})
     given = [("ink", 0.5), (str(file), 1.0), ("styles/ink", 2.0)]
     prompts = ["a cup <lora:ink:0.7>", "a <lora:wash> cup"]
-    files, notes = loras.found(given, prompts, tmp_path, strict=False)
+    files, notes = adapters.loras(given, prompts, tmp_path, strict=False)
     assert files == [(file, 0.5), (file, 1.0), (file, 2.0), (file, 0.7)]
     assert len(notes) == 1
     assert "<lora:wash> in the prompt is not found" in notes[0]
     with pytest.raises(InputError, match=r"<lora:wash>.*allowed: ink, styles/ink, or a file"):
-        loras.found([], prompts, tmp_path, strict=True)
+        adapters.loras([], prompts, tmp_path, strict=True)
     with pytest.raises(InputError, match="'wash' is neither a file nor a name"):
-        loras.found([("wash", 1.0)], [], tmp_path, strict=False)
+        adapters.loras([("wash", 1.0)], [], tmp_path, strict=False)
     with pytest.raises(InputError, match="--models is not given"):
-        loras.found([("wash", 1.0)], [], None, strict=False)
+        adapters.loras([("wash", 1.0)], [], None, strict=False)

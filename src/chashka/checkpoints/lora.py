@@ -18,7 +18,6 @@ from chashka.checkpoints.safetensors_file import NumpyArray
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
 
-SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
 DOWN = re.compile(r"\.(lora_down|lora_A|lora\.down|lora_linear_layer\.down)(\.default)?\.weight$")
 UPS = {
     "lora_down": "lora_up",

@@ -52,16 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
     Of a training checkpoint only the weights come. bfloat16 comes as float32. Raises WeightsError for a file that is missing,
     damaged, compressed, or names anything that has no place among weights.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except FileNotFoundError as error:
-        raise WeightsError(f"the checkpoint {path} does not exist") from error
-    except OSError as error:
-        raise WeightsError(f"cannot read the checkpoint {path}: {error.strerror}") from error
-    if len(head) > 8 and head[8:9] == b"{":
-        return read_tensors(path)
-    found = read_torch(path)
+    found = read_whole(path)
     state = found.get("state_dict", found) if isinstance(found, dict) else found
     if not isinstance(state, dict):
         _damaged(path, f"a {type(state).__name__} where weights should be")
@@ -70,6 +61,18 @@ def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
         some = ", ".join(map(str, list(state)[:5])) or "nothing"
         raise WeightsError(f"{path}: no weights by name in it; it holds {some}")
     return weights
+
+
+def read_whole(path: Path) -> Any:
+    """The whole object in a checkpoint, whatever kind of file it is. Raises WeightsError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except FileNotFoundError as error:
+        raise WeightsError(f"the checkpoint {path} does not exist") from error
+    except OSError as error:
+        raise WeightsError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    return read_tensors(path) if head[8:9] == b"{" else read_torch(path)
 
 
 def read_torch(path: Path) -> Any:

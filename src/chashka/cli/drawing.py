@@ -69,7 +69,7 @@ MODEL = [
         "--precision", help="Numbers that the engine computes with, such as f32 or bf16. Default: the engine's."
     ),
 ]
-LORAS = [
+ADAPTERS = [
     click.option(
         "--lora",
         "loras",
@@ -78,6 +78,14 @@ LORAS = [
         metavar="NAME WEIGHT",
         help="A LoRA, a file or a name in the folder loras of --models, and how much of it; repeatable. <lora:NAME:WEIGHT> in the "
         "prompt does the same.",
+    ),
+    click.option(
+        "--embedding",
+        "embeddings",
+        multiple=True,
+        metavar="NAME",
+        help="Textual inversion: a file, or a name in the folder embeddings of --models; repeatable. Its name is a word of the "
+        "prompt; words of the prompt that name a file there are found by themselves.",
     ),
     click.option("--strict", is_flag=True, help="A name in the prompt that is not found is an error, not a note."),
 ]
@@ -107,7 +115,7 @@ REST = [
         "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the model's own; repeatable."
     ),
     *MODEL,
-    *LORAS,
+    *ADAPTERS,
     *OUT,
     click.option("--svg", is_flag=True, help="Write each picture as curves too, traced; needs the extra [svg]."),
     click.option("--grid", is_flag=True, help="Write all pictures on one sheet too."),
@@ -132,7 +140,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     given: the shared options' values, and fields of the request. about: what files are named after if not the prompt.
     """
     from chashka import families
-    from chashka.cli import loras
+    from chashka.cli import adapters
     from chashka.generate import draw as run
 
     started = time.perf_counter()
@@ -144,15 +152,23 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     name = model or families.DEFAULT
     size = _size(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
-    wanted, strict = fields.pop("loras"), fields.pop("strict")
+    changes, words_given, strict = (fields.pop(name) for name in ("loras", "embeddings", "strict"))
     request = _request(families.options(name), {**fields, **size, **_settings(settings)})
     requests = [request] if choices is None else chosen(request, choices == "all", wildcard_files(words))
     folder, file_name = target(out, svg)
     read = inputs()
-    prompts = [one.prompt for one in requests] if families.find(name)[1].loras else []
-    changes, notes = loras.found(wanted, prompts, models, strict)
+    prompts = [text for one in requests for text in (one.prompt, one.negative_prompt)]
+    prompts = prompts if families.find(name)[1].adapters else []
+    loras, notes = adapters.loras(changes, prompts, models, strict)
     bundle = families.load(
-        name, engine=engine, device=device, precision=precision, cache_dir=cache_dir(), models=models, loras=changes
+        name,
+        engine=engine,
+        device=device,
+        precision=precision,
+        cache_dir=cache_dir(),
+        models=models,
+        loras=loras,
+        embeddings=adapters.embeddings(words_given, prompts, models),
     )
     loaded = time.perf_counter()
     with _Bar() as bar:

@@ -169,12 +169,13 @@ def load(
     cache_dir: Path | None = None,
     models: Path | None = None,
     loras: Sequence[tuple[Path, float]] = (),
+    embeddings: Sequence[Path] = (),
 ) -> Bundle:
     """Open a model: a name, or a folder of exported components or of a published checkpoint (``./my-model``).
 
     engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere. models: where published
     models are kept, each in a folder of its name; nothing is downloaded. loras: (file, how much of it) of changes that are added to
-    the weights, in this order.
+    the weights, in this order. embeddings: files of textual inversion; their names are words of prompts then.
 
     Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError.
     """
@@ -184,6 +185,8 @@ def load(
         raise WeightsError(
             f"model {model!r} is not complete: {', '.join(missing)} not found in {preset.folder}; install chashka again"
         )
-    if loras and not preset.loras:
-        raise InputError(f"loras: {model!r} takes none; checkpoints of Stable Diffusion do")
-    return preset.open(preset, EngineChoice(engine, device, precision, threads, cache_dir, tuple(loras)))
+    if (loras or embeddings) and not preset.adapters:
+        what = "loras" if loras else "embeddings"
+        raise InputError(f"{what}: {model!r} takes none; checkpoints of Stable Diffusion do")
+    choice = EngineChoice(engine, device, precision, threads, cache_dir, tuple(loras), tuple(embeddings))
+    return preset.open(preset, choice)

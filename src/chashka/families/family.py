@@ -88,7 +88,7 @@ class EngineChoice:
     """How a model shall be run. engine: auto, openvino, torch. device: auto, or the engine's own name. precision: see engines.
 
     cache_dir: where an engine may keep what it compiled and measured, for the next process; None: nowhere. loras: (file, how much
-    of it) of small changes that are added to the weights.
+    of it) of small changes that are added to the weights. embeddings: files of new words for the text encoder.
     """
 
     engine: str = "auto"
@@ -97,6 +97,7 @@ class EngineChoice:
     threads: int | None = None
     cache_dir: Path | None = None
     loras: tuple[tuple[Path, float], ...] = ()
+    embeddings: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class Preset:
     optional: tuple[str, ...] = ()
     free: bool = False
     homes: tuple[str, ...] = ()
-    loras: bool = False
+    adapters: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:

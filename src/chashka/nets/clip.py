@@ -121,7 +121,8 @@ class TextTower(nn.Module):
             raise InputError(f"a text has {ids.shape[1]} ids; this CLIP reads at most {self.cfg.context}: cut it first")
         x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
         last, tokens = self.transformer(x, skip_last)
-        end = self.ln_final(last)[torch.arange(len(ids), device=ids.device), ids.argmax(1)]
+        own = ids.where(ids < self.cfg.vocab - self.cfg.added, 0) if self.cfg.added else ids
+        end = self.ln_final(last)[torch.arange(len(ids), device=ids.device), own.argmax(1)]
         return (self.ln_final(tokens) if final_norm else tokens), end @ self.text_projection
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

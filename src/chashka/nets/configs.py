@@ -261,7 +261,7 @@ class CLIPTextConfig:
     ``embed`` is the width of the space that pictures and texts share. ``activation`` is 'quick_gelu' (OpenAI's
     weights) or 'gelu' (OpenCLIP's). What ``tokens`` are is a matter of who reads them: ``skip_last`` counts the
     blocks left out at the end (1 is the penultimate layer, for Stable Diffusion 2) and ``final_norm`` puts
-    ``ln_final`` on top all the same.
+    ``ln_final`` on top all the same. ``added``: how many of ``vocab`` are words that were added behind its own.
     """
 
     vocab: int = 49408
@@ -273,6 +273,7 @@ class CLIPTextConfig:
     activation: str = "quick_gelu"
     skip_last: int = 0
     final_norm: bool = True
+    added: int = 0
 
     def __post_init__(self) -> None:
         _check_activation(self.activation)

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chashka.checkpoints import diffusers_names, layout, lora
+import numpy as np
+
+from chashka.checkpoints import diffusers_names, embedding, layout, lora
 from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
@@ -19,7 +21,7 @@ from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec, by_mapping
 from chashka.families.stable_diffusion.layout import HEADS, UNET, Parts, assembled, parts
 from chashka.families.stable_diffusion.sampling import conventions, denoise
-from chashka.families.stable_diffusion.text import CLIPText
+from chashka.families.stable_diffusion.text import CLIPText, Words
 from chashka.nets.configs import UNetConfig
 from chashka.prompts import clip_words
 
@@ -31,6 +33,7 @@ SCALE = 0.18215
 """Latents are the autoencoder's times this number."""
 DEFAULTS = {"steps": 20, "guidance_scale": 7.5, "sampler": "dpmpp_2m"}
 INDEX = "model_index.json"
+TABLE = "token_embedding.weight"
 KINDS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 SOURCE = "the publisher's"
 
@@ -60,7 +63,9 @@ def _recognised_folder(path: Path) -> Preset | None:
 
 
 def _preset(name: str, folder: Path, file: str, open: Any) -> Preset:
-    return Preset(name, folder, (file,), 512 * 512, 64, "a published checkpoint", SOURCE, open, free=True, loras=True)
+    return Preset(
+        name, folder, (file,), 512 * 512, 64, "a published checkpoint", SOURCE, open, free=True, adapters=True
+    )
 
 
 def open_file(preset: Preset, choice: EngineChoice, file: str, heads: int = HEADS) -> Bundle:
@@ -120,7 +125,12 @@ def _bundle(preset: Preset, choice: EngineChoice, found: Parts, sources: Mapping
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
     for file, weight in choice.loras:
         found = changed(found, file, weight)
-    unet, encoder, decoder, tower = _graphs(engine, found, sources, _variant(choice.loras))
+    found, words = with_words(found, choice.embeddings)
+    variants = {
+        "unet": _variant(choice.loras),
+        "text": _variant([*choice.loras, *((e, 1.0) for e in choice.embeddings)]),
+    }
+    unet, encoder, decoder, tower = _graphs(engine, found, sources, variants)
     cfg = found.autoencoder
     return Bundle(
         family=FAMILY,
@@ -129,7 +139,7 @@ def _bundle(preset: Preset, choice: EngineChoice, found: Parts, sources: Mapping
         codec=LatentCodec(
             by_mapping(encoder), by_mapping(decoder), SCALE, cfg.z_channels, factor=cfg.factor, alpha=False
         ),
-        text=CLIPText(tower, clip_words.END if found.version == "1" else 0),
+        text=CLIPText(tower, clip_words.END if found.version == "1" else 0, words),
         denoise=denoise,
         defaults=DEFAULTS,
         engine=engine.name,
@@ -149,14 +159,32 @@ def changed(found: Parts, file: Path, weight: float) -> Parts:
     return replace(found, weights=found.weights | lora.merged(lora.read(file), weight, parts, names, file))
 
 
+def with_words(found: Parts, files: Sequence[Path]) -> tuple[Parts, Words]:
+    """The parts with embeddings behind the text tower's own words. Of files that mean the same word the last counts."""
+    text, own = found.text, found.weights["text"]
+    table = [np.asarray(own[TABLE], np.float32)]
+    words: dict[tuple[int, ...], tuple[int, ...]] = {}
+    end = text.vocab
+    for file in files:
+        names, vectors = embedding.read(file, text.width)
+        ids = tuple(range(end, end + len(vectors)))
+        words |= {tuple(clip_words.encode(name)): ids for name in names}
+        table.append(vectors)
+        end += len(vectors)
+    if not files:
+        return found, words
+    weights = found.weights | {"text": own | {TABLE: np.concatenate(table)}}
+    return replace(found, text=replace(text, vocab=end, added=text.added + end - text.vocab), weights=weights), words
+
+
 def _variant(loras: Sequence[tuple[Path, float]]) -> str:
     """Which changes, in which order, of files as they are now."""
     states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns, weight) for file, weight in loras]
     return repr(states) if states else ""
 
 
-def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variant: str) -> list[Any]:
-    """U-Net, encoder, decoder, text tower. sources: each part's file. variant: of the parts that LoRAs change."""
+def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variants: Mapping[str, str]) -> list[Any]:
+    """U-Net, encoder, decoder, text tower. sources: each part's file. variants: of the parts that adapters change."""
     unet, cfg, text = found.unet, found.autoencoder, found.text
     side = 4 * cfg.factor
     pixels, latents = {"pixels": (1, cfg.in_channels, side, side)}, {"latents": (1, cfg.z_channels, 4, 4)}
@@ -167,10 +195,14 @@ def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variant: 
     rest = {name: value for name, value in halves.items() if name not in first}
     ids = {"ids": (2, text.context)}
     built = (
-        ("unet", Blueprint("unet", "nets.unet:UNet", unet, inputs, ("out",), variant), weights["unet"]),
+        ("unet", Blueprint("unet", "nets.unet:UNet", unet, inputs, ("out",), variants["unet"]), weights["unet"]),
         ("autoencoder", Blueprint("encoder", "nets.autoencoder:EncoderKL", cfg, pixels, ("moments",)), first),
         ("autoencoder", Blueprint("decoder", "nets.autoencoder:DecoderKL", cfg, latents, ("pixels",)), rest),
-        ("text", Blueprint("text", "nets.clip:TextTower", text, ids, ("tokens", "pooled"), variant), weights["text"]),
+        (
+            "text",
+            Blueprint("text", "nets.clip:TextTower", text, ids, ("tokens", "pooled"), variants["text"]),
+            weights["text"],
+        ),
     )
     return [engine.build(blueprint, tensors, sources[part]) for part, blueprint, tensors in built]
 

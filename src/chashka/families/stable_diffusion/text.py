@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,7 +37,23 @@ class Chunk:
         self.weights += weights
 
 
-def chunks(prompt: str, grammar: bool = True) -> list[Chunk]:
+Words: TypeAlias = Mapping[tuple[int, ...], tuple[int, ...]]
+"""Ids of what is typed → ids of the vectors that it means: what embeddings add."""
+
+
+def tokens(text: str, words: Words) -> list[tuple[int, ...]]:
+    """Ids of a text, one by one; those of an added word together. Of words that begin alike the longest counts."""
+    ids = clip_words.encode(text)
+    longest = max(map(len, words), default=0)
+    found, i = [], 0
+    while i < len(ids):
+        typed = next((key for n in range(longest, 0, -1) if (key := tuple(ids[i : i + n])) in words), None)
+        found.append((ids[i],) if typed is None else words[typed])
+        i += 1 if typed is None else len(typed)
+    return found
+
+
+def chunks(prompt: str, grammar: bool = True, words: Words = MappingProxyType({})) -> list[Chunk]:
     """A prompt as chunks: one at least; a comma among the last words of a full one is where it is cut."""
     found = [Chunk()]
     comma = -1
@@ -45,30 +62,31 @@ def chunks(prompt: str, grammar: bool = True) -> list[Chunk]:
             found.append(Chunk())
             comma = -1
             continue
-        for token in clip_words.encode(piece.text):
+        for token in tokens(piece.text, words):
             chunk = found[-1]
-            if token == COMMA:
+            if token == (COMMA,):
                 comma = len(chunk.ids)
             elif len(chunk.ids) == CHUNK and comma >= 0 and CHUNK - comma <= BACK:
                 moved = Chunk(chunk.ids[comma + 1 :], chunk.weights[comma + 1 :])
                 del chunk.ids[comma + 1 :], chunk.weights[comma + 1 :]
                 found.append(moved)
                 comma = -1
-            if len(found[-1].ids) == CHUNK:
+            if len(found[-1].ids) + len(token) > CHUNK:
                 found.append(Chunk())
                 comma = -1
-            found[-1].add([token], [piece.weight])
+            found[-1].add(token, [piece.weight] * len(token))
     return found
 
 
 class CLIPText:
     """Texts → ``tokens`` (B, 77·chunks, D). pad: the id behind a text's end (1.x: the end mark, 2.x: 0).
 
-    What it said of the last texts is kept.
+    words: what embeddings
+    have added. What it said of the last texts is kept.
     """
 
-    def __init__(self, tower: Graph, pad: int) -> None:
-        self._tower, self._pad = tower, pad
+    def __init__(self, tower: Graph, pad: int, words: Words = MappingProxyType({})) -> None:
+        self._tower, self._pad, self._words = tower, pad, words
         self._kept: OrderedDict[tuple[bool, str], Array] = OrderedDict()
 
     def encode(self, texts: Sequence[str], pooled: Mapping[int, Any] | None = None) -> Conditioning:
@@ -85,30 +103,34 @@ class CLIPText:
 
     def meter(self, text: str) -> Meter:
         """Every word is read, in chunks; weights and other signs of the grammar count for nothing."""
-        count = sum(len(chunk.ids) for chunk in chunks(tags.taken_out(text)[0]))
+        count = sum(len(chunk.ids) for chunk in chunks(tags.taken_out(text)[0], words=self._words))
         return Meter(count, 0, max(CHUNK * -(-count // CHUNK), CHUNK))
 
     def _of(self, prompt: str, grammar: bool) -> Array:
         key = (grammar, prompt)
         if key not in self._kept:
-            self._kept[key] = np.concatenate([self._weighted(chunk) for chunk in chunks(prompt, grammar)])
+            self._kept[key] = np.concatenate([self._weighted(chunk) for chunk in chunks(prompt, grammar, self._words)])
             while len(self._kept) > REMEMBERED:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
 
     def _plain(self, text: str) -> tuple[Array, Array]:
-        out = self._tower(ids=clip_words.encode_batch([text], self._pad)[0])
+        typed = [number for token in tokens(text, self._words) for number in token]
+        out = self._tower(ids=self._marked(typed[:CHUNK]))
         return out["tokens"][0], out["pooled"][0]
+
+    def _marked(self, ids: Sequence[int]) -> Array:
+        """(1, 77): between the two marks, padded."""
+        marked = np.full((1, clip_words.LENGTH), self._pad, np.int64)
+        marked[0, : len(ids) + 2] = [clip_words.START, *ids, clip_words.END]
+        return marked
 
     def _weighted(self, chunk: Chunk) -> Array:
         """A chunk's tokens (77, D) times their weights, at the mean that they had without."""
-        ids = np.full((1, clip_words.LENGTH), self._pad, np.int64)
         weights = np.ones((clip_words.LENGTH, 1), np.float32)
-        marked = [clip_words.START, *chunk.ids, clip_words.END]
-        ids[0, : len(marked)] = marked
         weights[1 : 1 + len(chunk.ids), 0] = chunk.weights
-        tokens = self._tower(ids=ids)["tokens"][0]
+        tokens = self._tower(ids=self._marked(chunk.ids))["tokens"][0]
         if (weights == 1).all():
             return tokens
         heavier = tokens * weights
