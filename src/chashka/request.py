@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -26,6 +26,8 @@ Array: TypeAlias = Any
 
 LONGEST_PROMPT = 2000
 TRANSPARENT = "transparent"
+STRENGTHS = {"subtle": 0.5, "strong": 0.85}
+"""Names for how much of a picture is replaced (Fooocus' "Vary")."""
 
 
 def _not_bool(value: Any) -> Any:
@@ -33,6 +35,11 @@ def _not_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("true and false are no numbers")
     return value
+
+
+def _named(value: Any) -> Any:
+    """The strength that a name stands for; anything else as it is."""
+    return STRENGTHS.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 Whole = Annotated[int, BeforeValidator(_not_bool)]
@@ -77,8 +84,34 @@ class Request(BaseModel):
     spacing: str | None = bounded(None, "the name of a spacing", "how noise levels are spaced")
     width: Whole | None = bounded(None, "a whole number of pixels from 64 to 2048", "width in pixels", ge=64, le=2048)
     height: Whole | None = bounded(None, "a whole number of pixels from 64 to 2048", "height in pixels", ge=64, le=2048)
-    strength: Number | None = bounded(
-        None, "a number from 0 to 1", "how much of the given picture is replaced; 1: all", ge=0, le=1
+    strength: Annotated[Number, BeforeValidator(_named)] | None = bounded(
+        None, "a number from 0 to 1, subtle or strong", "how much of the given picture is replaced; 1: all", ge=0, le=1
+    )
+    mask_blur: Number = bounded(
+        0.0, "a number of pixels from 0 to 64", "how soft the mask's edge is made, in pixels of the result", ge=0, le=64
+    )
+    only_masked: bool = bounded(False, "true or false", "draw the masked part alone, as large as the model draws")
+    mask_padding: Whole = bounded(
+        32, "a whole number of pixels from 0 to 512", "what is seen around a mask that is drawn alone", ge=0, le=512
+    )
+    subseed: Whole | None = bounded(
+        None, "a whole number from 0 to 2**63 - 1", "the seed that variations turn to", ge=0, le=2**63 - 1
+    )
+    subseed_strength: Number = bounded(0.0, "a number from 0 to 1", "how far variations turn to it", ge=0, le=1)
+    subseed_of: Whole = bounded(
+        0, "a whole number from 0 to 1000000", "number of the seed's picture that is varied", ge=0, le=1_000_000
+    )
+    hires_scale: Number | None = bounded(
+        None, "a number from 1 to 4", "enlarge this often and draw over it in a second pass", gt=1, le=4
+    )
+    hires_strength: Annotated[Number, BeforeValidator(_named)] = bounded(
+        0.5, "a number from 0 to 1, subtle or strong", "how much the second pass replaces", ge=0, le=1
+    )
+    hires_steps: Whole | None = bounded(
+        None, "a whole number from 1 to 1000", "steps of the second pass, if others", ge=1, le=1000
+    )
+    tiling: Literal["x", "y", "xy"] | None = bounded(
+        None, "x, y or xy", "the picture continues at its opposite edge: left and right, top and bottom, or both"
     )
     background: str = bounded(
         TRANSPARENT, "'transparent', a colour name such as white, or #rrggbb", "what stands behind the drawing"
@@ -106,6 +139,17 @@ class Request(BaseModel):
     def _says_something(self) -> Self:
         if not self.prompt and not self.wordless():
             raise InputError(f"prompt: '' is not possible; allowed: text of 1 to {LONGEST_PROMPT} characters")
+        return self
+
+    @model_validator(mode="after")
+    def _modes(self) -> Self:
+        if self.subseed_strength and self.subseed is None:
+            raise InputError("subseed: missing; allowed: a whole number from 0 to 2**63 - 1, with subseed_strength")
+        if self.only_masked and self.hires_scale is not None:
+            raise InputError(
+                "hires_scale: not possible with only_masked, which draws the part as large as the model does already; "
+                "leave one of them out"
+            )
         return self
 
     @field_validator("background")

@@ -15,7 +15,7 @@ import pytest
 from tiny_components import GOLDEN, STORED, unet_inputs
 
 from chashka.checkpoints import read_tensors, write
-from chashka.engines import Graph, as_network, open_engine
+from chashka.engines import Graph, GraphNetwork, open_engine
 from chashka.engines import compiled_cache as cache_module
 from chashka.engines.openvino_engine import SHAPES_KEPT, OpenVINOEngine
 from chashka.errors import EngineError, WeightsError
@@ -81,9 +81,9 @@ def test_what_a_graph_says_of_itself(graph: Graph) -> None:
     assert json.loads(graph.metadata["config"])["width"] == 16
 
 
-def test_as_network_takes_what_the_graph_needs(graph: Graph) -> None:
+def test_network_takes_what_the_graph_needs(graph: Graph) -> None:
     inputs = unet_inputs(2, 8, 5)
-    network = as_network(graph)
+    network = GraphNetwork(graph)
     cond = {"tokens": inputs["tokens"], "added": inputs["added"], "mask": np.ones((2, 5)), "pooled": None}
     np.testing.assert_array_equal(network(inputs["x"], inputs["t"], cond), graph(**inputs)["out"])
     with pytest.raises(EngineError, match="takes the inputs x, t, tokens, added; given were x, t, tokens"):

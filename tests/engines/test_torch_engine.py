@@ -11,7 +11,7 @@ import torch
 from tiny_components import GOLDEN, STORED, unet_inputs
 
 from chashka.checkpoints import read_metadata, read_tensors, write
-from chashka.engines import Graph, as_network, open_engine
+from chashka.engines import Graph, GraphNetwork, open_engine
 from chashka.engines.torch_engine import TorchEngine
 from chashka.errors import EngineError, MissingExtraError, WeightsError
 
@@ -65,7 +65,7 @@ def test_gradients_flow_where_they_are_asked_for(graph: Graph) -> None:
 
 def test_the_network_takes_tensors(graph: Graph) -> None:
     inputs = {k: torch.from_numpy(v) for k, v in unet_inputs().items()}
-    out = as_network(graph)(inputs["x"], inputs["t"], {"tokens": inputs["tokens"], "added": inputs["added"]})
+    out = GraphNetwork(graph)(inputs["x"], inputs["t"], {"tokens": inputs["tokens"], "added": inputs["added"]})
     assert isinstance(out, torch.Tensor)
 
 

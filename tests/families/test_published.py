@@ -21,6 +21,7 @@ from chashka.families.kandinsky import INPAINTING_20, PUBLISHED, encoders
 from chashka.families.kandinsky.compat import spread
 from chashka.families.kandinsky.published import open_inpainting, open_text
 from chashka.families.kandinsky.published_text import PublishedText
+from chashka.generate import loop
 from chashka.request import Inputs
 from golden_files import golden
 
@@ -113,7 +114,7 @@ def replayed(
     draws = [runs[k] for k in sorted(k for k in runs if k.startswith(f"{run}.draw"))]
     rows = runs[f"{run}.trace_x"].shape[1]
     noise = Replayed(draws, rows, inputs is not None)
-    monkeypatch.setattr(generate, "PictureNoise", noise)
+    monkeypatch.setattr(loop, "PictureNoise", noise)
     request = bundle.request(prompt="космос внутри чайной чашки", seed=1, n=rows, width=64, height=64, **fields)
     schedule = bundle.denoiser.schedule
     states = []

@@ -26,6 +26,7 @@ from chashka.families.stable_diffusion.layout import parts
 from chashka.families.stable_diffusion.opening import open_file
 from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.text import chunks
+from chashka.generate import loop
 from chashka.nets.autoencoder import DecoderKL, EncoderKL
 from chashka.nets.clip import TextTower
 from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
@@ -146,7 +147,7 @@ def drawn(
         def __call__(self, step: int, draw: int = 0) -> Any:
             return np.zeros_like(start)
 
-    monkeypatch.setattr(generate, "PictureNoise", Replayed)
+    monkeypatch.setattr(loop, "PictureNoise", Replayed)
     seen: list[Any] = []
     codec = bundle.codec
 

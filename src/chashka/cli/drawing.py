@@ -243,10 +243,12 @@ def wildcard_files(folder: Path | None) -> dict[str, list[str]]:
 
 
 def _request(options: type[Request], fields: dict[str, Any]) -> Request:
-    """The checked request; a seed is chosen here if none was given, so that it is known and kept."""
-    if fields.get("seed") is None:
-        fields["seed"] = secrets.randbelow(2**32)
-    return options(**fields)
+    """The checked request; seeds are chosen here if none were given, so that they are known and kept."""
+    said = {name: value for name, value in fields.items() if value is not None}
+    said.setdefault("seed", secrets.randbelow(2**32))
+    if said.get("subseed_strength"):
+        said.setdefault("subseed", secrets.randbelow(2**32))
+    return options(**said)
 
 
 def _size(text: str | None) -> dict[str, int]:

@@ -25,13 +25,12 @@ PIXELS = [
 @click.argument("picture", type=FILE)
 @click.option(
     "--strength",
-    type=float,
-    default=1.0,
+    default="1",
     show_default=True,
-    help="How far from the picture, 0 to 1. 1: what it shows alone counts; less: also its shapes and places.",
+    help="How far from the picture: 0 to 1, subtle or strong. 1: what it shows alone counts; less: also its shapes and places.",
 )
 @options(WHICH, HOW, SIZE, REST)
-def vary(picture: Path, strength: float, **given: Any) -> None:
+def vary(picture: Path, strength: str, **given: Any) -> None:
     """Draw other pictures of what PICTURE shows.
 
     Needs a model with a picture encoder. The result is as large as the picture unless --size says otherwise.

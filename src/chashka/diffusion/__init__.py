@@ -14,7 +14,7 @@ from chashka.diffusion.guidance import (
     mask_channels,
     static_threshold,
 )
-from chashka.diffusion.noise import START, Noise, PictureNoise, picture_noise
+from chashka.diffusion.noise import START, Noise, PictureNoise, VariedNoise, picture_noise
 from chashka.diffusion.samplers import SAMPLERS, Sampler, sampler, sampler_name
 from chashka.diffusion.schedule import FLOW_SPACINGS, TABLE_SPACINGS, Flow, NoiseSchedule, Table
 from chashka.diffusion.steps import Step
@@ -38,6 +38,7 @@ __all__ = [
     "Sampler",
     "Step",
     "Table",
+    "VariedNoise",
     "cfg",
     "cfg_rescale",
     "composed",

@@ -10,7 +10,7 @@ whose last bit differs between processors.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -65,6 +65,48 @@ class PictureNoise:
     def start(self) -> Array:
         """The initial draw, unit noise (B, *shape)."""
         return self(START)
+
+
+class VariedNoise(PictureNoise):
+    """Variations of one picture: its noise, whose first draw is turned towards that of others.
+
+    seed, picture: of the one that is varied. towards: makes the others' noise of a shape, one row for each variation. share:
+    0 is the picture itself, 1 the others' first draw.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        picture: int,
+        towards: Callable[[Sequence[int]], PictureNoise],
+        share: float,
+        shape: Sequence[int],
+    ) -> None:
+        self._towards, self._share = towards(shape), share
+        super().__init__([seed] * len(self._towards.seeds), shape)
+        self._picture = picture
+
+    def __call__(self, step: int, draw: int = 0) -> Array:
+        base = np.stack([picture_noise(seed, self._picture, step, draw, self.shape) for seed in self.seeds])
+        if step != START:
+            return base
+        return turned(base, self._towards(step, draw), self._share)
+
+
+def turned(a: NDArray[np.float32], b: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Each row of ``a`` turned towards that of ``b`` on the sphere (slerp): unit noise stays unit noise.
+
+    Arc cosine and sine are the library's: the last bit may differ between machines.
+    """
+    rows = [array.reshape(len(array), -1).astype(np.float64) for array in (a, b)]
+    cosine = np.clip((rows[0] * rows[1]).sum(1) / np.prod([np.linalg.norm(r, axis=1) for r in rows], axis=0), -1, 1)
+    angle = np.arccos(cosine)[:, None]
+    near = np.sin(angle) < 1e-4  # the same direction: nothing to turn
+    angle = np.where(near, 1.0, angle)
+    first = np.where(near, 1 - share, np.sin((1 - share) * angle) / np.sin(angle))
+    second = np.where(near, share, np.sin(share * angle) / np.sin(angle))
+    mixed: NDArray[np.float32] = (first * rows[0] + second * rows[1]).astype(np.float32).reshape(a.shape)
+    return mixed
 
 
 def picture_noise(seed: int, picture: int, step: int, draw: int, shape: Sequence[int]) -> NDArray[np.float32]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from chashka.engines.engine import Array, Blueprint, Engine, Graph, Network, as_network
+from chashka.engines.engine import Array, Blueprint, Engine, Graph, GraphNetwork
 from chashka.errors import EngineError, MissingExtraError
 
-__all__ = ["ENGINES", "Array", "Blueprint", "Engine", "Graph", "Network", "as_network", "open_engine"]
+__all__ = ["ENGINES", "Array", "Blueprint", "Engine", "Graph", "GraphNetwork", "open_engine"]
 
 ENGINES = ("auto", "openvino", "torch")
 

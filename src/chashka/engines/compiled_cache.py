@@ -6,6 +6,7 @@ Here the key says everything that a blob depends on, so a hit reads nothing else
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -38,7 +39,13 @@ class CompiledCache:
     def __init__(self, folder: Path, graph: Path, weights_sha256: str) -> None:
         self.folder = Path(folder) / FOLDER
         self.name = graph.stem
-        self._owner = (hashlib.sha256(graph.read_bytes()).hexdigest(), weights_sha256)
+        self._owner: tuple[str, ...] = (hashlib.sha256(graph.read_bytes()).hexdigest(), weights_sha256)
+
+    def apart(self, variant: str) -> CompiledCache:
+        """For the same graph after a change that ``variant`` names."""
+        other = copy.copy(self)
+        other._owner = (*self._owner, variant)
+        return other
 
     def path(self, shapes: Any, settings: Mapping[str, Any]) -> Path:
         """Where the blob for these shapes and settings lies, on this machine and with this version of openvino."""

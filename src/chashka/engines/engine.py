@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -11,9 +11,6 @@ from chashka.errors import EngineError
 
 Array: TypeAlias = Any
 """numpy arrays; the torch engine takes and returns torch tensors as well."""
-
-Network: TypeAlias = Callable[[Array, Array, dict[str, Array]], Array]
-"""(x f32 (B, C, h, w), t f32 (B,), cond) → f32 (B, C', h, w): what ``diffusion.Denoiser`` is given."""
 
 
 class Graph(Protocol):
@@ -37,6 +34,9 @@ class Graph(Protocol):
 
     def prepare(self, **shapes: Sequence[int]) -> None:
         """Get ready for inputs of these shapes, so that the first call is quick. May run in another thread."""
+
+    def tiled(self, axes: str) -> Graph:
+        """The same with convolutions that see the opposite edge instead of zeros. axes: of 'x' (left and right) and 'y'."""
 
     def __call__(self, **inputs: Array) -> dict[str, Array]:
         """Run once; the arrays that come back are the caller's. Raises EngineError."""
@@ -84,18 +84,23 @@ class Engine(Protocol):
         """
 
 
-def as_network(graph: Graph) -> Network:
-    """A U-Net's graph as a ``Network``: the conditioning's entries go to the inputs of the same names.
+@dataclass(frozen=True, slots=True)
+class GraphNetwork:
+    """A U-Net's graph as what ``diffusion.Denoiser`` is given: (x f32 (B, C, h, w), t f32 (B,), cond) → f32 (B, C', h, w).
 
-    What the graph does not take (``mask``, ``pooled``, …) is left out; what it takes and the conditioning lacks raises
-    EngineError.
+    The conditioning's entries go to the inputs of the same names. What the graph does not take (``mask``, ``pooled``, …) is left
+    out; what it takes and the conditioning lacks raises EngineError.
     """
 
-    def network(x: Array, t: Array, cond: dict[str, Array]) -> Array:
-        given = {"x": x, "t": t} | {name: cond[name] for name in graph.inputs if name in cond}
-        return graph(**given)["out"]
+    graph: Graph
 
-    return network
+    def __call__(self, x: Array, t: Array, cond: dict[str, Array], /) -> Array:
+        given = {"x": x, "t": t} | {name: cond[name] for name in self.graph.inputs if name in cond}
+        return self.graph(**given)["out"]
+
+    def tiled(self, axes: str) -> GraphNetwork:
+        """See ``Graph.tiled``."""
+        return GraphNetwork(self.graph.tiled(axes))
 
 
 def check_names(graph: Graph, given: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from chashka.engines.compiled_cache import CompiledCache
 from chashka.engines.components import ports
 from chashka.engines.engine import Blueprint, check_names
 from chashka.engines.runtime import openvino
+from chashka.engines.wrapping import wrap_convolutions
 from chashka.errors import EngineError, MissingExtraError, WeightsError
 from chashka.nets.configs import to_json
 
@@ -147,6 +148,7 @@ class OpenVINOGraph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     cache: CompiledCache | None
+    axes: str = ""
     _requests: OrderedDict[Shapes, Any] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -155,6 +157,10 @@ class OpenVINOGraph:
         check_names(self, shapes)
         with self._lock:
             self._request({name: tuple(shape) for name, shape in shapes.items()})
+
+    def tiled(self, axes: str) -> OpenVINOGraph:
+        cache = self.cache and self.cache.apart(f"tiled {axes}")
+        return replace(self, axes=axes, cache=cache, _requests=OrderedDict(), _lock=threading.RLock())
 
     def __call__(self, **inputs: Any) -> dict[str, NumpyArray]:
         check_names(self, inputs)
@@ -187,6 +193,8 @@ class OpenVINOGraph:
             return cached
         try:
             model = core.read_model(str(self.path), str(self.weights))
+            if self.axes:
+                wrap_convolutions(model, self.axes)
             model.reshape({name: list(shape) for name, shape in shapes})
             stored = {"CACHE_MODE": "OPTIMIZE_SIZE"} if self.cache else {}
             compiled = core.compile_model(model, self.engine.device, settings | stored)

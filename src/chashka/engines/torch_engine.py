@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from chashka.engines.components import configuration, imported, network_class, p
 from chashka.engines.engine import Blueprint, check_names
 from chashka.errors import EngineError
 from chashka.nets.configs import to_json
+from chashka.nets.wrapping import wrapped
 
 PRECISIONS: dict[str, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -109,6 +110,9 @@ class TorchGraph:
     def prepare(self, **shapes: Sequence[int]) -> None:
         """Nothing to do: torch runs any shape."""
         check_names(self, shapes)
+
+    def tiled(self, axes: str) -> TorchGraph:
+        return replace(self, module=wrapped(self.module, axes))
 
     def __call__(self, **inputs: Any) -> dict[str, Any]:
         check_names(self, inputs)

@@ -8,11 +8,12 @@ and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from chashka.diffusion import Array, Conditioning, Denoise, Denoiser, Noise, Sampler
+from chashka.errors import InputError
 from chashka.families.conventions import USUAL, Conventions
 from chashka.request import Request
 
@@ -38,6 +39,9 @@ class Codec(Protocol):
 
     def decode(self, x: Array) -> Array:
         """x (B, C, h, w) → float32 (B, 4, h·factor, w·factor), premultiplied, about [-1, 1]."""
+
+    def tiled(self, axes: str) -> Codec:
+        """The same whose pictures continue at their opposite edges. axes: of 'x' and 'y'."""
 
     def preview(self, x: Array) -> Array:
         """x (B, C, h, w) → float32 (B, 4, h, w), premultiplied in [-1, 1]: small, and cheap enough for every step."""
@@ -216,6 +220,13 @@ class Bundle:
     def model(self) -> str:
         """The name that people use, for example ``kandinsky-teacup``."""
         return f"{self.family.name}-{self.preset.name}"
+
+    def tiled(self, axes: str) -> Bundle:
+        """The same whose pictures continue at their opposite edges. axes: of 'x' and 'y'. Raises InputError where it cannot."""
+        network = getattr(self.denoiser.network, "tiled", None)
+        if network is None:
+            raise InputError(f"tiling: {self.model} cannot; leave it out")
+        return replace(self, denoiser=replace(self.denoiser, network=network(axes)), codec=self.codec.tiled(axes))
 
     def request(self, **fields: Any) -> Request:
         """This family's options, checked, with what is absent filled in from the model's defaults."""

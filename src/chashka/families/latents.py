@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -16,6 +17,9 @@ Graph: TypeAlias = Callable[[Mapping[str, Float]], Mapping[str, Float]]
 """Named arrays in, named arrays out; names and shapes are those of docs/networks.md."""
 
 
+LARGEST_AREA = 768 * 768
+"""Pixels that are decoded at once; of larger pictures TILE × TILE at a time, which overlap by OVERLAP."""
+TILE, OVERLAP = 512, 128
 LOGVAR = (-30.0, 20.0)
 """Bounds of the encoder's log-variance (CompVis ``DiagonalGaussianDistribution``)."""
 
@@ -35,8 +39,8 @@ class LatentCodec:
 
     def __init__(
         self,
-        encoder: Graph,
-        decoder: Graph,
+        encoder: engines.Graph,
+        decoder: engines.Graph,
         scale: float,
         channels: int = 16,
         preview: Float | None = None,
@@ -45,6 +49,7 @@ class LatentCodec:
     ) -> None:
         self._encoder, self._decoder, self._scale = encoder, decoder, np.float32(scale)
         self._map, self._alpha = preview, alpha
+        self._plain, self._axes = decoder, ""
         self.channels, self.factor = channels, factor
 
     def encode(self, pixels: Float, noise: Float | None = None) -> Float:
@@ -53,7 +58,7 @@ class LatentCodec:
         The mean: same picture, same x. With unit noise of that shape: a sample of what the encoder thinks possible.
         """
         given = pixels if self._alpha else on_white(pixels)
-        moments = self._encoder({"pixels": np.ascontiguousarray(given, dtype=np.float32)})["moments"]
+        moments: Float = self._encoder(pixels=np.ascontiguousarray(given, dtype=np.float32))["moments"]
         mean = moments[:, : self.channels]
         if noise is not None and moments.shape[1] > self.channels:
             mean = mean + np.exp(0.5 * np.clip(moments[:, self.channels :], *LOGVAR)) * noise
@@ -61,8 +66,41 @@ class LatentCodec:
 
     def decode(self, x: Float) -> Float:
         """(B, C, h, w) → float32 (B, 4, factor·h, factor·w), premultiplied."""
-        pixels = self._decoder({"latents": np.ascontiguousarray(x / self._scale, dtype=np.float32)})["pixels"]
+        x = np.ascontiguousarray(x / self._scale, dtype=np.float32)
+        whole = x.shape[2] * x.shape[3] * self.factor**2 <= LARGEST_AREA
+        pixels: Float = self._decoder(latents=x)["pixels"] if whole else self._in_tiles(x)
         return pixels if self._alpha else np.concatenate([pixels, np.ones_like(pixels[:, :1])], axis=1)
+
+    def tiled(self, axes: str) -> LatentCodec:
+        """The same whose pictures continue at their opposite edges. axes: of 'x' and 'y'."""
+        made = copy.copy(self)
+        made._encoder, made._decoder = self._encoder.tiled(axes), self._decoder.tiled(axes)
+        made._plain, made._axes = self._plain, axes
+        return made
+
+    def _in_tiles(self, x: Float) -> Float:
+        """Decode squares that overlap, and fade each into the next one."""
+        side, overlap = TILE // self.factor, OVERLAP // self.factor
+        around = [(0, 0), (0, 0), *((overlap, overlap) if axis in self._axes else (0, 0) for axis in "yx")]
+        wide = np.pad(x, around, mode="wrap")
+        rows, columns = (_starts(length, side, overlap) for length in wide.shape[2:])
+        total: Float | None = None
+        weights = np.zeros((1, 1, wide.shape[2] * self.factor, wide.shape[3] * self.factor), np.float32)
+        for top in rows:
+            for left in columns:
+                part = np.ascontiguousarray(wide[:, :, top : top + side, left : left + side])
+                pixels = self._plain(latents=part)["pixels"]
+                if total is None:
+                    total = np.zeros((*pixels.shape[:2], *weights.shape[2:]), np.float32)
+                high, across = pixels.shape[2:]
+                fade = _fade(high, overlap * self.factor)[:, None] * _fade(across, overlap * self.factor)
+                y, z = top * self.factor, left * self.factor
+                total[:, :, y : y + high, z : z + across] += pixels * fade
+                weights[:, :, y : y + high, z : z + across] += fade
+        assert total is not None
+        whole: Float = (total / weights).astype(np.float32)
+        below, right = (pad[0] * self.factor for pad in around[2:])
+        return whole[:, :, below : whole.shape[2] - below, right : whole.shape[3] - right]
 
     def preview(self, x: Float) -> Float:
         """(B, C, h, w) → float32 (B, 4, h, w) in [-1, 1]: one pixel per latent."""
@@ -80,6 +118,20 @@ class LatentCodec:
         # a little ridge: a blank picture must not make the map explode
         square = known.T @ known + 1e-3 * len(known) * np.eye(known.shape[1])
         return np.linalg.solve(square, known.T @ cells.reshape(4, -1).T).T.astype(np.float32)
+
+
+def _starts(length: int, side: int, overlap: int) -> list[int]:
+    """Where tiles of ``side`` begin, so that they cover ``length`` and overlap by ``overlap`` or more."""
+    last = max(length - side, 0)
+    count = -(-last // (side - overlap))
+    return [0] if not count else [round(i * last / count) for i in range(count + 1)]
+
+
+def _fade(length: int, overlap: int) -> Float:
+    """Weights of a tile's pixels along one axis: rising over the overlap, and falling likewise; never 0."""
+    ramp = (np.arange(length, dtype=np.float32) + 1) / (overlap + 1)
+    fade: Float = np.minimum(1, np.minimum(ramp, ramp[::-1])).astype(np.float32)
+    return fade
 
 
 def on_white(pixels: Float) -> Float:

@@ -3,7 +3,7 @@
 from chashka.images.canvas import extend
 from chashka.images.metadata import Label, a1111_parameters, describe, enlarged_label, read_metadata, xmp_packet
 from chashka.images.pixels import flatten, from_network, grid, on_colour, resize, to_network
-from chashka.images.reading import MAX_PIXELS, fit_mask, read, read_mask
+from chashka.images.reading import MAX_PIXELS, blurred, fit_mask, read, read_mask
 from chashka.images.tracing import require_tracer
 from chashka.images.writing import SUFFIXES, Labelled, save, save_new, slug
 
@@ -13,6 +13,7 @@ __all__ = [
     "Label",
     "Labelled",
     "a1111_parameters",
+    "blurred",
     "describe",
     "enlarged_label",
     "extend",

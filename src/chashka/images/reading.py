@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFilter, ImageOps, UnidentifiedImageError
 
 from chashka.errors import FileError, InputError
 from chashka.images.pixels import resize_plane
@@ -53,6 +53,15 @@ def fit_mask(mask: NDArray[np.float32], width: int, height: int) -> tuple[NDArra
         return mask, None
     fitted = resize_plane(mask, width, height, Image.Resampling.BILINEAR)
     return fitted, f"the mask was {mask.shape[1]}x{mask.shape[0]} and was resized to the picture's {width}x{height}"
+
+
+def blurred(mask: NDArray[np.float32], pixels: float) -> NDArray[np.float32]:
+    """A mask with a soft edge: Gaussian, its standard deviation in pixels."""
+    if not pixels:
+        return mask
+    levels = Image.fromarray(np.round(mask * 255).astype(np.uint8))
+    soft = levels.filter(ImageFilter.GaussianBlur(pixels))
+    return np.asarray(soft, np.float32) / np.float32(255)
 
 
 def _upright(path: Path) -> Image.Image:

@@ -56,11 +56,11 @@ class Downsample(nn.Module):
 
     def __init__(self, cin: int, cout: int, cfg: AutoencoderConfig) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(cin, cout, 3, stride=2)
+        self.pad, self.conv = nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(cin, cout, 3, stride=2)
         self.cout, self.shortcut = cout, cfg.shortcuts
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        out: torch.Tensor = self.conv(self.pad(x))
         if not self.shortcut:
             return out
         folded = F.pixel_unshuffle(x, 2)

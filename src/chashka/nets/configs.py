@@ -18,6 +18,14 @@ from chashka.nets import checks
 Config = TypeVar("Config")
 
 
+LATER = "later"
+
+
+def later(default: Any) -> Any:
+    """A field that older files do not have: it is written only where it says something else than ``default``."""
+    return dataclasses.field(default=default, metadata={LATER: True})
+
+
 @dataclass(frozen=True, slots=True)
 class AutoencoderConfig:
     """AutoencoderKL of latent diffusion; the defaults are Stable Diffusion 1.x.
@@ -44,8 +52,8 @@ class AutoencoderConfig:
     shortcuts: bool = False
     mid_attention: bool = True
     norm_groups: int = 32
-    attention_levels: tuple[int, ...] = ()
-    variational: bool = True
+    attention_levels: tuple[int, ...] = later(())
+    variational: bool = later(True)
 
     def __post_init__(self) -> None:
         checks.positive(self, "in_channels", "out_channels", "z_channels", "stem", "norm_groups")
@@ -273,7 +281,7 @@ class CLIPTextConfig:
     activation: str = "quick_gelu"
     skip_last: int = 0
     final_norm: bool = True
-    added: int = 0
+    added: int = later(0)
 
     def __post_init__(self) -> None:
         _check_activation(self.activation)
@@ -361,7 +369,11 @@ TEACUP_UPSCALER = UpscalerConfig()
 
 def to_json(config: Any) -> str:
     """A config as compact JSON with sorted keys, for a weight file's metadata."""
-    return json.dumps(dataclasses.asdict(config), sort_keys=True, separators=(",", ":"))
+    fields = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if LATER in field.metadata and fields[field.name] == field.default:
+            del fields[field.name]
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
 def from_json(cls: type[Config], text: str) -> Config:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import chashka
 from chashka.diffusion import Denoiser, Flow, NoiseSchedule, Table
 from chashka.diffusion.samplers import ddpm
-from chashka.engines import Graph, as_network, open_engine
+from chashka.engines import Graph, GraphNetwork, open_engine
 from chashka.errors import WeightsError
 from chashka.families.kandinsky.options import OWN_SAMPLER
 from chashka.families.kandinsky.picture import PictureEncoder
@@ -58,10 +58,10 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(as_network(unet), schedule, prediction, data_std=float(unet.metadata.get("data_std", 1.0))),
+        denoiser=Denoiser(GraphNetwork(unet), schedule, prediction, data_std=float(unet.metadata.get("data_std", 1.0))),
         codec=LatentCodec(
-            by_mapping(encoder),
-            by_mapping(decoder),
+            encoder,
+            decoder,
             float(scales["encoder"]),
             channels,
             stored_preview(decoder.metadata, channels),

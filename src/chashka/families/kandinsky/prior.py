@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from chashka.diffusion import START, Denoiser, Noise, NoiseSchedule, cfg, static_threshold
 from chashka.diffusion.samplers import ddpm
-from chashka.engines import Graph, as_network
+from chashka.engines import Graph, GraphNetwork
 from chashka.families.latents import Float
 from chashka.nets.clip_presets import PIXEL_MEAN, PIXEL_STD
 from chashka.prompts import clip_words
@@ -64,7 +64,7 @@ class PicturePrior:
         said = self._said([*texts, negative])
         cond = {name: value[:rows] for name, value in said.items()}
         uncond = {name: value[rows:] for name, value in said.items()}
-        denoiser = Denoiser(as_network(self.network()), self.schedule, "x0")
+        denoiser = Denoiser(GraphNetwork(self.network()), self.schedule, "x0")
         denoise = static_threshold(cfg(denoiser, cond, uncond, guidance_scale), LIMIT)
         sigmas = self.schedule.spaced(steps, "even")
         x = self.schedule.start(noise(START, draw), sigmas[0])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
-from chashka.engines import Blueprint, Engine, Graph, as_network, open_engine
+from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
 from chashka.errors import WeightsError
 from chashka.families.kandinsky.encoders import WEIGHTS, require_transformers
 from chashka.families.latents import LatentCodec, by_mapping
@@ -87,10 +87,8 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, 
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(as_network(unet), Table.linear(), "eps"),
-        codec=LatentCodec(
-            by_mapping(encoder), by_mapping(decoder), SCALE_20, latents, factor=sizes.autoencoder.factor, alpha=False
-        ),
+        denoiser=Denoiser(GraphNetwork(unet), Table.linear(), "eps"),
+        codec=LatentCodec(encoder, decoder, SCALE_20, latents, factor=sizes.autoencoder.factor, alpha=False),
         text=text,
         denoise=denoise,
         defaults=DEFAULTS,

@@ -12,7 +12,7 @@ import numpy as np
 
 from chashka.checkpoints.torch_file import read_checkpoint, read_torch
 from chashka.diffusion import Denoiser, Table
-from chashka.engines import Blueprint, Engine, Graph, as_network, open_engine
+from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
 from chashka.errors import WeightsError
 from chashka.families.kandinsky.encoders import WEIGHTS, require_transformers
 from chashka.families.kandinsky.prior import Opened, PicturePrior
@@ -97,7 +97,7 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: Sequence[st
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(as_network(unet), Table.linear(0.00085, 0.012), "eps"),
+        denoiser=Denoiser(GraphNetwork(unet), Table.linear(0.00085, 0.012), "eps"),
         codec=LatentCodec(encoder, decoder, 1.0, sizes.movq.z_channels, factor=sizes.movq.factor, alpha=False),
         text=EncodedText(text),
         denoise=partial(denoise, unclip=unclip),
@@ -135,7 +135,7 @@ def movq(
     decoder = Blueprint("decoder", "nets.movq:DecoderMoVQ", cfg, latents, ("pixels",))
     first = {name: value for name, value in weights.items() if name.startswith(("encoder.", "quant_conv."))}
     rest = {name: value for name, value in weights.items() if name not in first}
-    return by_mapping(engine.build(encoder, first, source)), by_mapping(engine.build(decoder, rest, source))
+    return engine.build(encoder, first, source), engine.build(decoder, rest, source)
 
 
 def _prior(engine: Engine, folder: Path, sizes: Sizes) -> PicturePrior:

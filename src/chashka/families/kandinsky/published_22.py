@@ -16,7 +16,7 @@ from chashka.checkpoints import diffusers_names
 from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
-from chashka.engines import Blueprint, Engine, Graph, as_network, open_engine
+from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
 from chashka.errors import WeightsError
 from chashka.families.kandinsky.prior import PicturePrior
 from chashka.families.kandinsky.published import check_channels, found, unet_blueprint
@@ -79,7 +79,7 @@ def _open(preset: Preset, choice: EngineChoice, names: Sequence[str], channels: 
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(as_network(unet), schedule, "eps"),
+        denoiser=Denoiser(GraphNetwork(unet), schedule, "eps"),
         codec=LatentCodec(*halves, 1.0, cfg.z_channels, factor=cfg.factor, alpha=False),
         text=PriorText(prior),
         denoise=partial(denoise, unclip=Unclip(prior, by_mapping(head), threshold=threshold)),

@@ -15,10 +15,10 @@ from chashka.checkpoints import diffusers_names, embedding, layout, lora
 from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
-from chashka.engines import Blueprint, Engine, as_network, open_engine
+from chashka.engines import Blueprint, Engine, GraphNetwork, open_engine
 from chashka.errors import WeightsError
 from chashka.families.family import Bundle, Preset
-from chashka.families.latents import LatentCodec, by_mapping
+from chashka.families.latents import LatentCodec
 from chashka.families.stable_diffusion.layout import HEADS, UNET, Parts, assembled, parts
 from chashka.families.stable_diffusion.sampling import conventions, denoise
 from chashka.families.stable_diffusion.text import CLIPText, Words
@@ -135,10 +135,8 @@ def _bundle(preset: Preset, choice: EngineChoice, found: Parts, sources: Mapping
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(as_network(unet), Table.scaled_linear(), prediction),
-        codec=LatentCodec(
-            by_mapping(encoder), by_mapping(decoder), SCALE, cfg.z_channels, factor=cfg.factor, alpha=False
-        ),
+        denoiser=Denoiser(GraphNetwork(unet), Table.scaled_linear(), prediction),
+        codec=LatentCodec(encoder, decoder, SCALE, cfg.z_channels, factor=cfg.factor, alpha=False),
         text=CLIPText(tower, clip_words.END if found.version == "1" else 0, words),
         denoise=denoise,
         defaults=DEFAULTS,
