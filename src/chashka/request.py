@@ -7,6 +7,7 @@ before anything is drawn, so that what is stored with a picture is what was real
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -261,7 +262,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     raised = first.get("ctx", {}).get("error")
     if first["type"] == "extra_forbidden":
-        return f"{name}: there is no such field; allowed: {', '.join(model.model_fields)}{more}"
+        return f"{name}: there is no such field; allowed: {_allowed_fields(name, model)}{more}"
     if isinstance(raised, InputError):
         return f"{raised}{more}"
     info = model.model_fields.get(name)
@@ -271,6 +272,15 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{name}: missing; allowed: {allowed}{more}"
     why = f" ({raised})" if raised is not None and len(str(first["input"])) > 40 else ""
     return f"{name}: {shown(first['input'])} is not possible{why}; allowed: {allowed}{more}"
+
+
+def _allowed_fields(name: str, model: type[BaseModel]) -> str:
+    """The nearest names, those that this model has beyond every other's, and where the rest stands."""
+    near = difflib.get_close_matches(name, model.model_fields, 2)
+    own = [field for field in model.model_fields if field not in Request.model_fields]
+    common = [field for field in Request.model_fields if field not in near][: 4 if own else None]
+    names = list(dict.fromkeys([*near, *own, *common]))
+    return ", ".join(names) + (" and the other fields of chashka.Request" if own else "")
 
 
 def shown(value: Any) -> str:

@@ -169,7 +169,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["кот", "--seed", "-1"], 2, ["seed", "-1", "0 to 2**63"]),
     (["кот", "--size", "12"], 2, ["width", "12", "64 to 2048"]),
     (["кот", "--size", "big"], 2, ["size", "'big'", "256x256"]),
-    (["кот", "--strength", "2"], 2, ["strength", "2.0", "0 to 1"]),
+    (["кот", "--strength", "2"], 2, ["strength", "'2'", "0 to 1"]),
     (["кот", "--background", "plaid"], 2, ["background", "'plaid'", "#rrggbb"]),
     (["кот", "--set", "eta"], 2, ["set", "'eta'", "FIELD=VALUE"]),
     (["кот", "--set", "eta=lots"], 2, ["eta", "'lots'", "0 to 1"]),
@@ -339,3 +339,20 @@ def test_choices_are_drawn_in_turn_or_by_the_seed(call: Call, tmp_path: Path) ->
     assert "more than 1000 combinations" in call("draw", "{0|1|2|3|4|5|6|7|8|9}" * 4, *shared, "--choices", "all").error
     plain = json.loads(call("draw", "a {b|c}", *shared, "--out", str(tmp_path / "d")).out)
     assert plain["pictures"][0]["prompt"] == "a {b|c}", "braces are letters unless choices are asked for"
+
+
+def test_ways_of_drawing(call: Call, here: Path) -> None:
+    """What is left out is chosen and stored, so that a variation can be drawn again."""
+    done = json.loads(call("draw", "кот", "--seed", "1", "--subseed-strength", "0.4", "--json").out)
+    asked = done["request"]
+    assert asked["subseed_strength"] == 0.4 and 0 <= asked["subseed"] < 2**32
+    again = call(
+        "draw", "кот", "--seed", "1", "--subseed-strength", "0.4", "--subseed", str(asked["subseed"]), "--out", "b.png"
+    )
+    assert again.code == 0
+    assert images.read(Path(done["pictures"][0]["file"])).tobytes() == images.read(here / "b.png").tobytes()
+    call("draw", "кот", "--seed", "1", "--out", "cup.png", "--background", "white")
+    done = json.loads(call("draw", "кот", "--init", "cup.png", "--strength", "subtle", "--json").out)
+    assert done["request"]["strength"] == 0.5
+    assert "hires_scale: toy-plain draws at one size" in call("draw", "кот", "--hires", "2").error
+    assert "only_masked: there is no mask" in call("draw", "кот", "--init", "cup.png", "--only-masked").error
