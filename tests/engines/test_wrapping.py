@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from chashka.engines import Blueprint, open_engine
+from chashka.engines.torch_wrapping import wrapped
 from chashka.nets.configs import AutoencoderConfig, UNetConfig
 from chashka.nets.unet import UNet
-from chashka.nets.wrapping import wrapped
 
 pytestmark = pytest.mark.torch
 CFG = UNetConfig(4, 4, 32, (1, 2), 1, (0, 1), "transformer", 4, context=24)

@@ -24,8 +24,8 @@ from chashka.engines import selftest
 from chashka.engines.compiled_cache import CompiledCache
 from chashka.engines.components import ports
 from chashka.engines.engine import Blueprint, check_names
+from chashka.engines.openvino_wrapping import wrap_convolutions
 from chashka.engines.runtime import openvino
-from chashka.engines.wrapping import wrap_convolutions
 from chashka.errors import EngineError, MissingExtraError, WeightsError
 from chashka.nets.configs import to_json
 

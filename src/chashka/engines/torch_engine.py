@@ -15,9 +15,9 @@ from chashka.checkpoints.safetensors_file import read_metadata, read_tensors
 from chashka.checkpoints.strict import load_strict
 from chashka.engines.components import configuration, imported, network_class, ports
 from chashka.engines.engine import Blueprint, check_names
+from chashka.engines.torch_wrapping import wrapped
 from chashka.errors import EngineError
 from chashka.nets.configs import to_json
-from chashka.nets.wrapping import wrapped
 
 PRECISIONS: dict[str, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
