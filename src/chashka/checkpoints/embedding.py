@@ -23,6 +23,17 @@ def read(path: Path, width: int) -> tuple[list[str], NumpyArray]:
 
     Raises WeightsError for a file that holds no embedding, or one of another width: for another model.
     """
+    name, found = vectors(path)
+    if found.shape[1] != width:
+        raise WeightsError(
+            f"{path}: its vectors have {found.shape[1]} numbers, the text encoder {width}: it is an embedding for another model"
+        )
+    words = [path.stem, *([] if name in NAMELESS else [name])]
+    return list(dict.fromkeys(words)), found
+
+
+def vectors(path: Path) -> tuple[str, NumpyArray]:
+    """(what the file calls the word, float32 (n, width)). Raises WeightsError for a file that holds no embedding."""
     found = read_whole(path)
     if isinstance(found, dict) and isinstance(found.get("string_to_param"), dict):
         found = found["string_to_param"]
@@ -33,12 +44,7 @@ def read(path: Path, width: int) -> tuple[list[str], NumpyArray]:
     ((name, value),) = named.items()
     if value.ndim not in (1, 2) or not value.size:
         raise WeightsError(f"{path} is no embedding: {name} has the shape {list(value.shape)}")
-    vectors = np.atleast_2d(value).astype(np.float32)
-    if vectors.shape[1] != width:
-        raise WeightsError(
-            f"{path}: its vectors have {vectors.shape[1]} numbers, the text encoder {width}: it is an embedding for another model"
-        )
-    if not np.isfinite(vectors).all():
+    rows = np.atleast_2d(value).astype(np.float32)
+    if not np.isfinite(rows).all():
         raise WeightsError(f"{path}: its vectors hold numbers that are not finite")
-    words = [path.stem, *([] if name in NAMELESS else [str(name)])]
-    return list(dict.fromkeys(words)), vectors
+    return str(name), rows

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chashka.cli.places import cache_dir
+from chashka.cli.places import cache_dir, models_dir
 from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -145,20 +145,19 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
 
     started = time.perf_counter()
     fields = dict(given)
-    model, models, engine, device, precision = (
-        fields.pop(name) for name in ("model", "models", "engine", "device", "precision")
-    )
+    model, engine, device, precision = (fields.pop(name) for name in ("model", "engine", "device", "precision"))
+    models = models_dir(fields.pop("models"))
     out, svg, grid, as_json, settings = (fields.pop(name) for name in ("out", "svg", "grid", "as_json", "settings"))
     name = model or families.DEFAULT
     size = _size(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
     changes, words_given, strict = (fields.pop(name) for name in ("loras", "embeddings", "strict"))
-    request = _request(families.options(name), {**fields, **size, **_settings(settings)})
+    request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})
     requests = [request] if choices is None else chosen(request, choices == "all", wildcard_files(words))
     folder, file_name = target(out, svg)
     read = inputs()
     prompts = [text for one in requests for text in (one.prompt, one.negative_prompt)]
-    prompts = prompts if families.find(name)[1].adapters else []
+    prompts = prompts if families.find(name, models)[1].adapters else []
     loras, notes = adapters.loras(changes, prompts, models, strict)
     bundle = families.load(
         name,

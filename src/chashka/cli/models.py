@@ -1,16 +1,20 @@
-"""``chashka models``: which models there are, and what one of them expects."""
+"""``chashka models``: which models there are, what one of them expects, and the user's own."""
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chashka.errors import FileError
+from chashka.cli.places import models_dir, own_models
+from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
+    from chashka.collection import Collection, Kept
     from chashka.families import Preset
 
 
@@ -36,7 +40,9 @@ def list_models(models: Path | None = None, as_json: bool = False) -> None:
     """List the models: name, whether its files are here, size, what it draws."""
     from chashka import families
 
+    models = models_dir(models)
     rows = [{"name": name, **_facts(_looked_for(name, preset, models))} for name, _, preset in families.models()]
+    rows += [{"name": name, **_facts(families.find(name, models)[1])} for name in families.kept_names(models)]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
         return
@@ -57,7 +63,8 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
     from chashka.evaluation.card import weight_facts
 
     chosen = name or families.DEFAULT
-    declaration, preset = families.find(chosen)
+    models = models_dir(models)
+    declaration, preset = families.find(chosen, models)
     preset = _looked_for(chosen, preset, models)
     fields = [
         {
@@ -81,6 +88,58 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
     for row in fields:
         default = "" if row["default"] is None else f" [{row['default']}]"
         click.echo(f"  {row['name']}{default}: {row['about']}; {row['allowed']}")
+
+
+@models.command("add")
+@click.argument("source")
+@click.option("--name", help="What it is called from now on.  [default: the name of the file, folder or repository]")
+@MODELS
+@click.option("--copy", is_flag=True, help="Copy files that could be linked: for files that will be changed in place.")
+@click.option("--file", help="Of a repository with several checkpoints, this one.")
+@click.option("--variant", help="Of a repository in diffusers' layout, these weights, such as fp16.")
+def add(source: str, name: str | None, models: Path | None, copy: bool, file: str | None, variant: str | None) -> None:
+    """Keep SOURCE: a checkpoint's file or folder, a LoRA, an embedding, or hf:OWNER/NAME@REVISION, which is downloaded.
+
+    Nothing is copied that can be linked, and equal files are kept once.
+    """
+    from chashka.collection import Collection
+
+    collection = Collection(models or own_models())
+    if source.startswith("hf:"):
+        kept = _from_hub(collection, source, name, file, variant)
+    elif file or variant:
+        raise InputError("file, variant: only possible with hf:OWNER/NAME@REVISION; leave them out")
+    else:
+        kept = collection.add(Path(source).expanduser(), name, copy=copy)
+    uses = {"model": f"--model {kept.name}", "lora": f"--lora {kept.name} 1", "embedding": f"{kept.name} in the prompt"}
+    click.echo(f"{kept.name}: {kept.kind}, {kept.size / 1e6:.1f} MB in {kept.folder}; use it with {uses[kept.kind]}")
+    for path, digest in kept.files.items():
+        click.echo(f"  {digest}  {path}")
+
+
+def _from_hub(collection: Collection, source: str, name: str | None, file: str | None, variant: str | None) -> Kept:
+    """Download beside the collection, so that files can be linked, and add."""
+    from chashka.hub import fetch
+
+    try:
+        collection.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=collection.folder, prefix=".incoming-") as folder:
+            fetched = fetch(source, Path(folder), file=file, variant=variant, endpoint=os.environ.get("HF_ENDPOINT"))
+            name = name or source.partition("@")[0].rpartition("/")[2]
+            return collection.add(fetched.place, name, said=fetched.source)
+    except OSError as error:
+        raise FileError(f"cannot keep {source} in {collection.folder}: {error.strerror or error}") from error
+
+
+@models.command("remove")
+@click.argument("name")
+@MODELS
+def remove(name: str, models: Path | None) -> None:
+    """Forget what was added under NAME, and delete the files that nothing else has."""
+    from chashka.collection import Collection
+
+    free = Collection(models or own_models()).remove(name)
+    click.echo(f"{name} removed, {free / 1e6:.1f} MB set free")
 
 
 @models.command("card")

@@ -10,3 +10,16 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("chashka", appauthor=False)
+
+
+def own_models() -> Path:
+    """Where ``chashka models add`` keeps models, unless --models says another folder."""
+    from platformdirs import user_data_path
+
+    return user_data_path("chashka", appauthor=False) / "models"
+
+
+def models_dir(given: Path | None) -> Path | None:
+    """The folder of models to look in: the given one, or the user's own if it is there."""
+    own = own_models()
+    return given or (own if own.is_dir() else None)

@@ -62,18 +62,53 @@ def models() -> Iterator[tuple[str, Family, Preset]]:
             yield f"{name}-{preset.name}", declaration, preset
 
 
-def find(model: str) -> tuple[Family, Preset]:
+def find(model: str, folder: Path | None = None) -> tuple[Family, Preset]:
     """The family and the preset of a model's name, or of a file or folder that is one (``./my-model``, with a slash).
 
-    A preset that is not in the package has no folder before :func:`located` looked for it. Raises InputError that lists what
-    exists, WeightsError for a folder that holds no model.
+    folder: where models are kept; what lies there, a file or a folder with one in it, has its name. A preset that is not in the
+    package has no folder before :func:`located` looked for it. Raises InputError that lists what exists, WeightsError for a
+    folder that holds no model.
     """
     if "/" in model or "\\" in model or Path(model).suffix.lower() in CHECKPOINTS:
         return at(Path(model).expanduser())
     known = {name: (declaration, preset) for name, declaration, preset in models()}
-    if model not in known:
-        raise InputError(f"model {model[:60]!r} does not exist; use one of {', '.join(known)}")
-    return known[model]
+    if model in known:
+        return known[model]
+    kept = None if folder is None else _kept(model, folder)
+    if kept is None:
+        raise InputError(f"model {model[:60]!r} does not exist; use one of {', '.join([*known, *kept_names(folder)])}")
+    declaration, preset = at(kept)
+    return declaration, replace(preset, name=model)
+
+
+def kept_names(folder: Path | None) -> list[str]:
+    """Names of what lies in a folder of models, besides those that every folder may have."""
+    if folder is None or not folder.is_dir():
+        return []
+    known = {name for name, _, _ in models()}
+    names = {path.stem if path.is_file() else path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return sorted(name for name in names - known if _opens(_kept(name, folder)))
+
+
+def _opens(path: Path | None) -> bool:
+    """Whether it looks like a model."""
+    try:
+        return path is not None and at(path) is not None
+    except (WeightsError, InputError):
+        return False
+
+
+def _kept(name: str, folder: Path) -> Path | None:
+    """The file or folder of that name: of a folder with one checkpoint in it, that."""
+    for suffix in CHECKPOINTS:
+        if (folder / f"{name}{suffix}").is_file():
+            return folder / f"{name}{suffix}"
+    place = folder / name
+    if not name or not place.is_dir():
+        return None
+    files = [path for path in place.iterdir() if path.suffix.lower() in CHECKPOINTS]
+    whole = len(files) == 1 and not (place / "model_index.json").is_file() and _by_files(place) is None
+    return files[0] if whole else place
 
 
 def at(path: Path) -> tuple[Family, Preset]:
@@ -154,9 +189,9 @@ def _them(names: list[str]) -> str:
     return "it" if len(names) == 1 else "them"
 
 
-def options(model: str = DEFAULT) -> type[Request]:
+def options(model: str = DEFAULT, folder: Path | None = None) -> type[Request]:
     """The request class of a model, for checking a request before anything is loaded."""
-    return find(model)[0].options
+    return find(model, folder)[0].options
 
 
 def load(
@@ -179,7 +214,7 @@ def load(
 
     Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError.
     """
-    preset = located(model, find(model)[1], models)
+    preset = located(model, find(model, models)[1], models)
     missing = preset.missing(preset.place)
     if missing:
         raise WeightsError(
