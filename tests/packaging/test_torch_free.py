@@ -15,6 +15,7 @@ NEEDS_EXTRA = (
     "chashka.engines.conversion",
     "chashka.engines.export",
     "chashka.engines.torch_engine",
+    "chashka.engines.torch_wrapping",
     "chashka.nets",
     "chashka.training",
 )
