@@ -59,7 +59,7 @@ def table(*rows: tuple[list[int], int], **columns: list[int]) -> SceneTable:
     parts = {"ground": blank, "ground_colour": blank, "style": blank} | given
     return SceneTable(
         noun, wide, torch.full((len(rows), 5), -1), torch.tensor([r for _, r in rows]), **parts,
-        ids=none, offsets=none, scene=none, locale=none, emoji=EMOJI, styles=["flat", "3d"],
+        ids=none, offsets=none, scene=none, locale=none, emoji=EMOJI, styles=["flat", "3d"], locales=["en"],
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def table(*rows: tuple[list[int], int]) -> SceneTable:
         noun[i, : len(nouns)] = torch.tensor(nouns)
     blank, none, wide = torch.full((len(rows),), -1), torch.zeros(0, dtype=torch.int64), torch.full((len(rows), 5), -1)
     relation = torch.tensor([r for _, r in rows])
-    return SceneTable(noun, wide, wide, relation, blank, blank, blank, none, none, none, none, EMOJI, ["flat"])
+    return SceneTable(noun, wide, wide, relation, blank, blank, blank, none, none, none, none, EMOJI, ["flat"], ["en"])
 
 
 SCENES = table(([0], -1), ([1], -1), ([0, 1], LEFT), ([1, 1, 1], -1), ([0, 0], -1))

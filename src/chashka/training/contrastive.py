@@ -3,12 +3,14 @@
 Every concept has one prototype: half what its pictures look like, half learned. A name in any language is pulled to its
 concept's prototype and pushed from all others: multi-positive InfoNCE with every concept as a
 negative and the texts' common prototype in place of pairwise terms (compare Reimers and Gurevych, arXiv 2004.09813). A
-keyword of several concepts spreads over them.
+keyword of several concepts spreads over them. Sentences, if the recipe has them, are pulled to what says the same in other
+languages (``sentences.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from chashka.training.appearance import Appearance
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, balanced
 from chashka.training.pictures import Pictures
 from chashka.training.recipes import ContrastiveRecipe
+from chashka.training.sentences import Sentences
 
 KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.25, VARIANT: 0.35, STYLED: 0.35}
 
@@ -53,9 +56,10 @@ class ContrastiveTask:
         captions: Captions,
         device: str,
         looks: Appearance | None = None,
+        sentences: Sentences | None = None,
     ) -> None:
-        """``looks`` of the captions' concepts, ``recipe.appearance`` numbers each; None where that is 0."""
-        self.recipe, self.device = recipe, device
+        """``looks`` of the captions' concepts, ``recipe.appearance`` numbers each; ``sentences``: None if it has none."""
+        self.recipe, self.device, self.sentences = recipe, device, sentences
         torch.manual_seed(recipe.run.seed)
         self.text = ContrastiveTextEncoder(recipe.text).to(device)
         shape = len(captions.concepts), len(pictures.styles)
@@ -77,8 +81,7 @@ class ContrastiveTask:
         recipe = self.recipe
         parts, pooled = self.captions.by_length(self.draw_caption(recipe.run.batch, generator)), []
         for part in parts:
-            ids, mask = self.captions.batch(part)
-            pooled.append(self.text(noisy(ids, mask, recipe.token_noise, recipe.text.vocab, generator), mask)[1])
+            pooled.append(self._noisily(*self.captions.batch(part), generator))
         rows = torch.cat(parts)
         style = self.captions.style[rows]
         concept, said = self.captions.concept[rows], torch.cat(pooled)
@@ -87,7 +90,17 @@ class ContrastiveTask:
         if recipe.appearance:
             figures["looks"] = self._looks(said, concept, style)
             loss = loss + recipe.looks * figures["looks"]
+        if self.sentences is not None:
+            encode = partial(self._noisily, generator=generator)
+            figures["sentences"] = self.sentences.loss(encode, recipe.sentence_scenes, recipe.temperature, generator)
+            loss = loss + recipe.sentences * figures["sentences"]
         return loss, figures
+
+    def _noisily(self, ids: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Pooled texts with slips of the pen in them."""
+        recipe = self.recipe
+        said: torch.Tensor = self.text(noisy(ids, mask, recipe.token_noise, recipe.text.vocab, generator), mask)[1]
+        return said
 
     @torch.no_grad()
     def prototypes_from_names(self) -> None:
@@ -113,6 +126,8 @@ class ContrastiveTask:
                 continue
             rows = rows[torch.randint(len(rows), (2048,), generator=chance)].to(self.device)
             figures[label] = float(self._right(rows).float().mean())
+        if self.sentences is not None:
+            figures["sentence"] = self.sentences.found(lambda ids, mask: self.text(ids, mask)[1], chance)
         return figures
 
     def _right(self, rows: torch.Tensor) -> torch.Tensor:

@@ -65,6 +65,7 @@ class ContrastiveRecipe:
     ``temperature`` multiplies cosines. ``appearance`` of the pooled numbers say what the concept looks like
     (training/appearance.py; needs the frozen autoencoder; 0: none do), ``looks`` is the weight of their own loss. The main
     languages come ``main_boost`` times as often as others; ``often`` names more languages and how often they come.
+    ``sentences`` is the weight of captions of composed scenes (0: none), those of ``sentence_scenes`` scenes a step.
     """
 
     stage: str = "clip"
@@ -80,6 +81,8 @@ class ContrastiveRecipe:
     token_noise: float = 0.03
     main_boost: float = 8.0
     often: tuple[tuple[str, float], ...] = ()
+    sentences: float = 0.0
+    sentence_scenes: int = 128
 
 
 @dataclass(frozen=True, slots=True)

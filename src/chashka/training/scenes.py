@@ -59,6 +59,7 @@ class SceneTable:
     locale: torch.Tensor
     emoji: list[str]
     styles: list[str]
+    locales: list[str]
 
     def __len__(self) -> int:
         return len(self.relation)
@@ -71,7 +72,8 @@ def load_scenes(path: Path) -> SceneTable:
         metadata = file.metadata()
         names = {f.name for f in fields(SceneTable)} & set(file.keys())
         columns = {name: file.get_tensor(name).long() for name in names}
-    return SceneTable(**columns, emoji=json.loads(metadata["emoji"]), styles=json.loads(metadata["styles"]))
+    lists = {name: json.loads(metadata[name]) for name in ("emoji", "styles", "locales")}
+    return SceneTable(**columns, **lists)
 
 
 class Composer:

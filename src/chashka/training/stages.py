@@ -53,6 +53,7 @@ from chashka.training.recipes import (
     UpscaleRecipe,
 )
 from chashka.training.scenes import Composer, load_scenes
+from chashka.training.sentences import Sentences
 from chashka.training.t5 import T5Task
 from chashka.training.unet import UNetTask
 from chashka.training.upscale import UpscaleTask, decoded_halves
@@ -232,7 +233,11 @@ def _contrastive_task(
             raise TrainingError(f"{shards}: captions and pictures are not of one build; make the captions again")
         shape = len(captions.concepts), len(pictures.styles)
         looks = appearance(seen.latents[0], seen.concept, seen.style, seen.weight, shape, recipe.appearance)
-    return ContrastiveTask(recipe, pictures, captions, device, looks)
+    sentences = None
+    if recipe.sentences:
+        table = load_scenes(shards / "scenes.safetensors")
+        sentences = Sentences(table, table.locales.index("en"), device)
+    return ContrastiveTask(recipe, pictures, captions, device, looks, sentences)
 
 
 def _picture_task(recipe: PictureRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> PictureTask:
