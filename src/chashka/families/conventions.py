@@ -23,12 +23,14 @@ class Levels:
     """The noise levels of a run. sigmas: the whole schedule's; ``first``: how many steps are left out at its beginning.
 
     entry: the level of the noise that a given picture gets, where it is not that of the first step: x is then what the
-    network would see at ``entry``, taken for what it sees at the first step.
+    network would see at ``entry``, taken for what it sees at the first step. start: kind of x that begins as noise alone, see
+    ``NoiseSchedule.start``.
     """
 
     sigmas: tuple[float, ...]
     first: int = 0
     entry: float | None = None
+    start: str | None = None
 
     @property
     def run(self) -> tuple[float, ...]:

@@ -85,7 +85,7 @@ def start_x(bundle: Bundle, noise: PictureNoise, levels: Levels, start: Start | 
     """x to begin with: pure noise, or the given picture with noise of the first level that is run."""
     unit, schedule = noise.start(), bundle.denoiser.schedule
     if start is None or levels.first == 0:
-        return schedule.start(unit, levels.sigmas[0])
+        return schedule.start(unit, levels.sigmas[0], levels.start)
     begin = levels.run[0] if len(levels.run) > 1 else 0.0
     entry = begin if levels.entry is None else levels.entry
     x = np.repeat(start.x, len(unit), axis=0) + np.float32(entry) * unit

@@ -31,7 +31,9 @@ class Options(Request):
     syntax: Literal["a1111", "plain"] | None = bounded(
         None, "a1111 or plain", "whether prompts have weights, schedules and AND, or are taken as they are typed"
     )
-    compat: Literal["original"] | None = bounded(None, "original", "sample like the original code, mistakes included")
+    compat: Literal["original", "diffusers"] | None = bounded(
+        None, "original or diffusers", "sample like the original code, mistakes included, or like diffusers"
+    )
 
     @field_validator("sampler")
     @classmethod

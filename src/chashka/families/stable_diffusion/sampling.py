@@ -16,6 +16,8 @@ from chashka.families.stable_diffusion.options import Options
 from chashka.prompts import composition, schedules, tags
 from chashka.request import Request
 
+ROUNDED = ("dpmpp_2m", "unipc")
+"""diffusers gives the network whole timesteps with these, wherever their levels lie."""
 TABLE = Table.scaled_linear(single=True)
 """The original's buffers are float32, and its samplers compute from the rounded numbers."""
 
@@ -27,6 +29,8 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     denoiser = bundle.denoiser
     if request.prediction is not None:
         denoiser = replace(denoiser, prediction=request.prediction)
+    if request.compat == "diffusers" and request.sampler in ROUNDED:
+        denoiser = replace(denoiser, round_t=True)
     first, stop = math.ceil(request.guidance_start * steps), math.ceil(request.guidance_stop * steps)
     scale = 1.0 if request.guidance_scale is None or first >= stop else request.guidance_scale
     interval = (plan.sigmas[stop], plan.sigmas[first]) if first < stop else None
@@ -90,6 +94,8 @@ def conventions(request: Options) -> Conventions:
     """Those of a request."""
     if request.compat is None:
         return USUAL
+    if request.compat == "diffusers":
+        return Conventions(levels_of_diffusers)
     return Conventions(_levels_of_the_original, any_pixel, posterior=True, paste=False)
 
 
@@ -112,3 +118,33 @@ def _levels_of_the_original(schedule: NoiseSchedule, request: Request, edited: b
             f"fails; allowed: from {1 / request.steps:.3g} to less than 1"
         )
     return Levels(sigmas, steps - run, sigmas[steps - run - 1])
+
+
+def levels_of_diffusers(schedule: NoiseSchedule, request: Request, edited: bool) -> Levels:
+    """Those of its schedulers with Stable Diffusion's configuration (``steps_offset`` 1, ``set_alpha_to_one`` false).
+
+    DDIM and PNDM lead and end at σ of t = 0. Euler's and Heun's timesteps are spread evenly, σ between two of the table's is
+    linear, and noise alone begins as σ·ε. DPM++ 2M and UniPC leave out the lowest of one timestep more, and round. A picture runs
+    int(strength · steps) of them.
+    """
+    assert request.steps is not None and request.sampler is not None
+    steps, name, table = request.steps, request.spacing, TABLE.sigmas
+    start = "sigma" if request.sampler in ("euler", "euler_a", "heun") and name != "leading" else None
+    if name is not None:
+        sigmas = TABLE.spaced(steps, name)
+    elif request.sampler in ROUNDED:
+        sigmas = TABLE.at([round(t) for t in np.linspace(0, len(table) - 1, steps + 1)[1:]])
+    elif start is not None:
+        times = np.linspace(0, len(table) - 1, steps)[::-1]
+        sigmas = (*np.interp(times, np.arange(len(table)), table).tolist(), 0.0)
+    else:
+        sigmas = TABLE.spaced(steps, "leading", TABLE.min_sigma)
+    if not edited or request.strength is None:
+        return Levels(sigmas, start=start)
+    run = min(int(request.strength * steps), steps)
+    if run < 1:
+        raise InputError(
+            f"strength: {request.strength:g} of {steps} steps is not possible with compat=diffusers, where nothing would be left; "
+            f"allowed: from {1 / steps:.3g} to 1"
+        )
+    return Levels(sigmas, len(sigmas) - 1 - run, start=start)
