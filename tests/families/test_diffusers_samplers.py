@@ -122,7 +122,7 @@ def test_runs_of_diffusers(name: str, karras: bool, steps: int, monkeypatch: pyt
     assert np.abs(seen - end).max() / np.abs(end).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m"])
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m"])
 def test_own_levels_are_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the test above can fail."""
     end = theirs(name, 10, False, monkeypatch)[2]
