@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import tempfile
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,7 +70,7 @@ class OpenVINOEngine:
             raise EngineError("f16 is slow or wrong on CPUs; use precision bf16, f32 or auto")
         self.device, self.threads, self.cache_dir = device, threads, cache_dir
         self._core: Any = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: Path | None = None
         self._lock = threading.Lock()
         if precision == "auto":
             precision = selftest.best_precision(cache_dir) if device == "CPU" else "f32"
@@ -125,8 +127,10 @@ class OpenVINOEngine:
         from chashka.engines.conversion import converted
 
         if self.cache_dir is None and self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="chashka-")
-        folder = self.cache_dir or Path(str(self._temporary and self._temporary.name))
+            self._temporary = Path(tempfile.mkdtemp(prefix="chashka-"))
+            weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+        folder = self.cache_dir or self._temporary
+        assert folder is not None
         graph = converted(blueprint, tensors, source, folder)
         cache = CompiledCache(folder, graph, graph.parent.name) if self.device == "CPU" else None
         metadata = {"config": to_json(blueprint.config)}

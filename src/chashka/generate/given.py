@@ -59,16 +59,16 @@ def prepare(
     return replace(start, blanked=bundle.codec.encode(blank.astype(np.float32), noise))
 
 
-def whole_mask(inputs: Inputs, blur: float) -> NDArray[np.float32]:
-    """The mask at the picture's own size. blur: how soft its edge is made, in pixels."""
+def whole_mask(inputs: Inputs, blur: float) -> tuple[NDArray[np.float32], str | None]:
+    """The mask at the picture's own size, and a note if it had another. blur: how soft its edge is made, in pixels."""
     height, width = inputs.init.shape[:2]
-    return images.blurred(images.fit_mask(inputs.mask, width, height)[0], blur)
+    fitted, note = images.fit_mask(inputs.mask, width, height)
+    return images.blurred(fitted, blur), note
 
 
 def _mask_for(inputs: Inputs, frame: Frame, blur: float) -> tuple[NDArray[np.float32], str | None]:
     """The mask at the final size, and a note if its shape was not the picture's."""
-    height, width = inputs.init.shape[:2]
-    fitted, note = images.fit_mask(inputs.mask, width, height)
+    fitted, note = whole_mask(inputs, 0.0)
     return images.blurred(images.fit_mask(fitted, *frame.final)[0], blur), note
 
 

@@ -64,14 +64,15 @@ def _part(bundle: Bundle, request: Request, given: Inputs) -> Run:
     """The masked part of a picture, as large as the model draws, put back into it."""
     if given.mask is None:
         raise InputError("only_masked: there is no mask; give one, or leave only_masked out")
-    mask = whole_mask(given, request.mask_blur)
+    mask, note = whole_mask(given, request.mask_blur)
     size = (request.width, request.height) if request.width and request.height else None
     part = regions.part_of(mask, request.mask_padding, bundle.preset, size)
     inner = request.with_fields(
         only_masked=False, mask_blur=0.0, width=part.drawn[0], height=part.drawn[1], background="transparent"
     )
     drawn = yield from one_pass(bundle, inner, part.cut(given, mask))
-    return [regions.put_back(picture, part, request, given, mask) for picture in drawn]
+    notes = () if note is None else (note,)
+    return [replace(regions.put_back(p, part, request, given, mask), notes=(*notes, *p.notes)) for p in drawn]
 
 
 def _twice(bundle: Bundle, request: Request, given: Inputs) -> Run:

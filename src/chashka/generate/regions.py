@@ -35,7 +35,7 @@ class Part:
         """The picture and the mask of this part alone, at the size that it is drawn at."""
         place = self.rows_and_columns
         pixels = images.resize(np.ascontiguousarray(given.init[place]), *self.drawn)
-        return replace(given, init=pixels, mask=np.ascontiguousarray(mask[place]))
+        return replace(given, init=pixels, mask=images.fit_mask(np.ascontiguousarray(mask[place]), *self.drawn)[0])
 
 
 def part_of(mask: Mask, padding: int, preset: Preset, size: tuple[int, int] | None) -> Part:
