@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from chashka.training.scenes import SceneTable
 from chashka.training.sentences import Sentences
+
+pytestmark = pytest.mark.torch
 
 THINGS, COLOURS = 8, 5
 
