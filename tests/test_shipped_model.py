@@ -83,7 +83,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "Моя папка" / "модель один"
     shutil.copytree(TEACUP.folder, folder)
     shutil.copy(TEACUP.folder.parent / "vocabulary.tsv", folder.parent)
-    monkeypatch.setattr(families, "find", lambda _: (FAMILY, replace(TEACUP, folder=folder)))
+    monkeypatch.setattr(families, "find", lambda *_: (FAMILY, replace(TEACUP, folder=folder)))
     return folder
 
 

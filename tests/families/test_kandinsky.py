@@ -241,7 +241,7 @@ def test_missing_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folder = tmp_path / "пустая папка"
     folder.mkdir()
     preset = replace(TEACUP, folder=folder)
-    monkeypatch.setattr(families, "find", lambda _: (FAMILY, preset))
+    monkeypatch.setattr(families, "find", lambda *_: (FAMILY, preset))
     with pytest.raises(WeightsError, match=r"unet\.safetensors.*пустая папка.*install"):
         families.load()
 
