@@ -21,7 +21,7 @@ from chashka.families.kandinsky import INPAINTING_20, PUBLISHED, encoders
 from chashka.families.kandinsky.compat import spread
 from chashka.families.kandinsky.published import open_inpainting, open_text
 from chashka.families.kandinsky.published_text import PublishedText
-from chashka.generate import loop
+from chashka.generate import given, loop
 from chashka.request import Inputs
 from golden_files import golden
 
@@ -97,7 +97,7 @@ class Replayed:
 
         def __call__(self, step: int, draw: int = 0) -> Any:
             if step < 0:
-                assert draw == generate.POSTERIOR
+                assert draw == given.POSTERIOR
                 return self.owner.draws[0]
             return self.owner.draws[self.owner.before + 1 + step][: self.owner.rows]
 
@@ -114,7 +114,8 @@ def replayed(
     draws = [runs[k] for k in sorted(k for k in runs if k.startswith(f"{run}.draw"))]
     rows = runs[f"{run}.trace_x"].shape[1]
     noise = Replayed(draws, rows, inputs is not None)
-    monkeypatch.setattr(loop, "PictureNoise", noise)
+    for module in (loop, given):
+        monkeypatch.setattr(module, "PictureNoise", noise)
     request = bundle.request(prompt="космос внутри чайной чашки", seed=1, n=rows, width=64, height=64, **fields)
     schedule = bundle.denoiser.schedule
     states = []

@@ -45,7 +45,7 @@ def with_scenes(shards: Path) -> None:
         "ids": [1, 270, 280, 2] * 4,
     }
     columns |= {name: torch.tensor(values) for name, values in captions.items()}
-    metadata = {"emoji": json.dumps(EMOJI), "styles": '["flat", "3d"]'}
+    metadata = {"emoji": json.dumps(EMOJI), "styles": '["flat", "3d"]', "locales": '["en", "ru"]'}
     save_file(columns, shards / "scenes.safetensors", metadata)
 
 
