@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def test_cut_and_padded() -> None:
 @pytest.mark.extra
 def test_the_same_as_transformers(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    merges = gzip.decompress(clip_words.MERGES.read_bytes()).decode()
+    merges = clip_words.MERGES.read_text(encoding="utf-8")
     _, pieces = clip_words._table()
     vocabulary = pieces | clip_words.MARKS
     (tmp_path / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")

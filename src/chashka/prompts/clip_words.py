@@ -1,12 +1,11 @@
 """CLIP's byte-pair vocabulary: text → ids, in pure Python. Original: openai/CLIP ``simple_tokenizer.py``.
 
-The 49,408 ids are the 256 bytes, the same at a word's end, the merges of ``clip_merges.txt.gz`` in their order, and two marks.
+The 49,408 ids are the 256 bytes, the same at a word's end, the merges of ``clip_merges.txt`` in their order, and two marks.
 Of the original's ``ftfy`` there is what changes well-formed text: NFC, and straight quotes. It does not mend mojibake.
 """
 
 from __future__ import annotations
 
-import gzip
 import html
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ MARKS = {"<|startoftext|>": START, "<|endoftext|>": END}
 SHORTENED = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 """What English leaves of a word after an apostrophe is a word of its own."""
 STRAIGHT = {**dict.fromkeys(map(ord, "ʼ‘’‚‛"), "'"), **dict.fromkeys(map(ord, "“”„‟"), '"')}
-MERGES = Path(__file__).with_name("clip_merges.txt.gz")
+MERGES = Path(__file__).with_name("clip_merges.txt")
 
 
 def encode(text: str) -> list[int]:
@@ -110,7 +109,7 @@ def _alphabet() -> dict[int, str]:
 @cache
 def _table() -> tuple[dict[tuple[str, str], int], dict[str, int]]:
     """Ranks of the merges, and ids of the pieces."""
-    lines = gzip.decompress(MERGES.read_bytes()).decode().splitlines()
+    lines = MERGES.read_text(encoding="utf-8").splitlines()
     merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines)]
     letters = list(_alphabet().values())
     pieces = [*letters, *(letter + "</w>" for letter in letters), *(first + second for first, second in merges)]
