@@ -190,7 +190,9 @@ def test_masks_of_any_number(dtype: Any, drawn: list[tuple[Any, Any]]) -> None:
         assert inputs.mask.shape == (32, 48) and inputs.mask[:16].min() == 1 and inputs.mask[16:].max() == 0
 
 
-@pytest.mark.parametrize("mask", [np.ones((2, 2, 3)), np.full((2, 2), np.nan), np.full((2, 2), "x"), np.ones((0, 4))])
+@pytest.mark.parametrize(
+    "mask", [None, np.ones((2, 2, 3)), np.full((2, 2), np.nan), np.full((2, 2), "x"), np.ones((0, 4))]
+)
 def test_a_mask_that_is_none_is_refused(mask: Any) -> None:
     with pytest.raises(InputError, match="1 = keep, 0 = repaint"):
         get_kandinsky2("cpu").generate_inpainting("кот", Image.new("RGB", (8, 8)), mask)
@@ -245,6 +247,32 @@ def test_unknown_words_are_refused() -> None:
         model.generate_text2img("кот", number_of_steps=3)
     with pytest.raises(InputError, match=r"sampler: 'euler' .* p_sampler, ddim_sampler"):
         model.generate_text2img("кот", sampler="euler")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: 0 "),
+        ({"num_steps": 0}, "num_steps: 0 "),
+        ({"ddim_eta": -1}, "ddim_eta: -1 "),
+        ({"h": 0}, "height: 0 "),
+    ],
+)
+def test_messages_name_the_words_of_the_original(words: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        get_kandinsky2("cpu").generate_text2img("кот", **words)
+
+
+@pytest.mark.parametrize("value", [np.zeros((8, 8, 3), np.uint8), "cat.png", None])
+def test_what_is_no_picture_is_refused(value: Any) -> None:
+    model, newer = get_kandinsky2("cpu", task_type="img2img"), get_kandinsky2("cpu", model_version="2.1")
+    with pytest.raises(InputError, match=r"^pil_img: \w+ is not possible; allowed: a PIL image"):
+        model.generate_img2img("кот", value)
+    with pytest.raises(InputError, match=r"^pil_img: "):
+        model.generate_inpainting("кот", value, np.ones((8, 8)))
+    if not isinstance(value, str):
+        with pytest.raises(InputError, match=r"^images_texts: "):
+            newer.mix_images([value], [1])
 
 
 def test_cuda_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

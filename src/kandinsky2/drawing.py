@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chashka.errors import InputError
@@ -42,6 +43,8 @@ KNOWN = frozenset(
     ]
 )
 """Every keyword of some version; one that is given to another version is said to have no effect there."""
+CALLED = {"n": "batch_size", "steps": "num_steps", "eta": "ddim_eta"}
+"""chashka's fields by the names that they have here, for messages."""
 
 
 class Drawer:
@@ -65,7 +68,12 @@ class Drawer:
         wide, high = (-(-int(side) // 64) * 64 for side in size)
         numbers = {"compat": "original"} if self.published else {}
         chosen = secrets.randbelow(2**32) if seed is None else seed
-        request = self.bundle.request(**fields, **numbers, width=wide, height=high, seed=chosen, background="white")
+        fields = {**fields, **numbers, "width": wide, "height": high, "seed": chosen, "background": "white"}
+        try:
+            request = self.bundle.request(**fields)
+        except InputError as error:
+            name, colon, rest = str(error).partition(":")
+            raise InputError(f"{CALLED.get(name, name)}{colon}{rest}") from error
         bar = None
         if progress and sys.stderr.isatty():
             from tqdm import tqdm
@@ -115,22 +123,37 @@ def prepared(pil_img: Image, width: int, height: int) -> Image:
     """The originals' ``prepare_image``: squeezed to the size, bicubic, aspect ignored."""
     from PIL.Image import Resampling
 
-    resized: Image = pil_img.resize((width, height), resample=Resampling.BICUBIC, reducing_gap=1)
+    resized: Image = picture(pil_img, "pil_img").resize((width, height), resample=Resampling.BICUBIC, reducing_gap=1)
     return resized.convert("RGB")
 
 
-def given(pil_img: Image, size: tuple[int, int], img_mask: Any = None, *, keep: int = 1, cell: int = 1) -> Inputs:
-    """The picture at ``size`` (width, height), and chashka's mask, 1 = repaint. keep: what stands for keeping in ``img_mask``.
+def picture(value: Any, name: str) -> Image:
+    """``value`` if it is a picture of PIL. Raises InputError with the argument's name otherwise."""
+    from PIL import Image
+
+    if not isinstance(value, Image.Image):
+        raise InputError(
+            f"{name}: {type(value).__name__} is not possible; allowed: a PIL image, such as Image.open(path) gives"
+        )
+    return value
+
+
+def given(pil_img: Image, size: tuple[int, int]) -> Inputs:
+    """The picture at ``size`` (width, height)."""
+    import numpy as np
+
+    from chashka.request import Inputs
+
+    return Inputs(np.asarray(prepared(pil_img, *size).convert("RGBA")))
+
+
+def masked(pil_img: Image, size: tuple[int, int], img_mask: Any, *, keep: int = 1, cell: int = 1) -> Inputs:
+    """The picture, and chashka's mask, 1 = repaint. keep: what stands for keeping in ``img_mask``.
 
     cell: the mask is brought to one number for so many pixels first, by the nearest one, as the originals do.
     """
     import numpy as np
 
-    from chashka.request import Inputs
-
-    picture = np.asarray(prepared(pil_img, *size).convert("RGBA"))
-    if img_mask is None:
-        return Inputs(picture)
     array = np.asarray(img_mask)
     numbers = array.astype(np.float32) if array.dtype.kind in "biuf" else np.full((0, 0), np.nan, np.float32)
     if array.dtype == np.uint8 and numbers.size and numbers.max() > 1:
@@ -142,7 +165,7 @@ def given(pil_img: Image, size: tuple[int, int], img_mask: Any = None, *, keep: 
         counts = size[1] // cell, size[0] // cell
         rows, columns = (np.arange(n) * side // n for n, side in zip(counts, numbers.shape, strict=True))
         numbers = numbers[rows][:, columns].repeat(cell, axis=0).repeat(cell, axis=1)
-    return Inputs(picture, np.clip(1 - numbers if keep else numbers, 0, 1))
+    return replace(given(pil_img, size), mask=np.clip(1 - numbers if keep else numbers, 0, 1))
 
 
 def mixed(images_texts: Sequence[Any], weights: Sequence[float]) -> tuple[list[dict[str, Any]], tuple[Any, ...]]:
@@ -161,5 +184,5 @@ def mixed(images_texts: Sequence[Any], weights: Sequence[float]) -> tuple[list[d
             parts.append({"text": value, "weight": weight})
         else:
             parts.append({"picture": len(pictures), "weight": weight})
-            pictures.append(np.asarray(value.convert("RGBA")))
+            pictures.append(np.asarray(picture(value, "images_texts").convert("RGBA")))
     return parts, tuple(pictures)

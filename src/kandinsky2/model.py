@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kandinsky2.drawing import CELL, Drawer, given, ignored, sampler_name, share_replaced
+from kandinsky2.drawing import CELL, Drawer, given, ignored, masked, sampler_name, share_replaced
 from kandinsky2.opening import NAMES, load
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Kandinsky2(Drawer):
             prompt, num_steps, guidance_scale, dynamic_threshold_v, denoised_type, sampler, ddim_eta, others
         )
         size = (SIDE, SIDE)
-        inputs = given(pil_img, size, img_mask, cell=CELL if self.published else 1)
+        inputs = masked(pil_img, size, img_mask, cell=CELL if self.published else 1)
         return self._draw(fields, inputs, size, progress, seed)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kandinsky2.drawing import CELL, Drawer, given, ignored, mixed, sampler_name, share_replaced
+from kandinsky2.drawing import CELL, Drawer, given, ignored, masked, mixed, sampler_name, share_replaced
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -113,7 +113,7 @@ class Kandinsky2_1(Drawer):  # noqa: N801  # the name that the original has
         """Pictures in which ``img_mask`` (numbers (H, W)) is 0 where they are drawn anew, 1 where they are kept."""
         fields = self._fields(num_steps, guidance_scale, sampler, prior_cf_scale, prior_steps, others)
         negative = self._negative(negative_prior_prompt, negative_decoder_prompt)
-        inputs = given(pil_img, (w, h), img_mask, cell=CELL if self.published else 1)
+        inputs = masked(pil_img, (w, h), img_mask, cell=CELL if self.published else 1)
         return self._draw({**fields, **negative, "prompt": prompt, "n": batch_size}, inputs, (w, h), True, seed)
 
     def _fields(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kandinsky2.drawing import CELL, Drawer, given, ignored, mixed
+from kandinsky2.drawing import CELL, Drawer, given, ignored, masked, mixed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,7 +111,7 @@ class Kandinsky2_2(Drawer):  # noqa: N801  # the name that the original has
         """Pictures in which ``img_mask`` (numbers (H, W)) is 1 where they are drawn anew, 0 where they are kept."""
         fields = self._fields(decoder_steps, prior_steps, decoder_guidance_scale, prior_guidance_scale, others)
         negative = self._negative(negative_prior_prompt, negative_decoder_prompt)
-        inputs = given(pil_img, (w, h), img_mask, keep=0, cell=CELL if self.published else 1)
+        inputs = masked(pil_img, (w, h), img_mask, keep=0, cell=CELL if self.published else 1)
         return self._draw({**fields, **negative, "prompt": prompt, "n": batch_size}, inputs, (w, h), True, seed)
 
     def _fields(
