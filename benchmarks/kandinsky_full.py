@@ -2,19 +2,20 @@
 
     .venv/bin/python benchmarks/kandinsky_full.py FOLDER [SIDE]
 
-SIDE is 512 unless told. FOLDER gets 5 GB of random weights in the published layout (float16; kept, so that a second run begins at once). Every line is a
-process of its own, because memory is measured by the most that it ever held (VmHWM: with the mapped pages of weight files, which
-the system may take back). A step is guided: two rows through the U-Net. diffusers' U-Net is the same body, at its own random
-weights, called with two rows of the same shapes in the same run.
+SIDE is 512 unless told. FOLDER gets 5 GB of random weights in the published layout (float16; kept, so that a second run begins at
+once). Every line is a process of its own, because memory is measured by the most that it ever held (VmHWM: with the mapped pages of
+weight files, which the system may take back). A step is guided: two rows through the U-Net. diffusers' U-Net is the same body, at
+its own random weights, called with two rows of the same shapes in the same run.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+from measuring import child, computes_bf16, filled, peak
 
 STEPS = 2
 EMULATED = 128
@@ -33,39 +34,21 @@ def main() -> None:
     if len(sys.argv) < 4:
         folder, side = Path(sys.argv[1]).expanduser() / "kandinsky-2.0", int((sys.argv[2:] or ["512"])[0])
         if not (folder / "done").exists():
-            child(folder, "write", "all")
+            child(__file__, str(folder), "write", "all")
             (folder / "done").touch()
         print(f"kandinsky_full: {side}x{side}, {STEPS} guided steps, random weights in {folder}")
-        from chashka.engines import selftest
-
-        bf16 = selftest.best_precision(None) == "bf16"
+        bf16 = computes_bf16()
         for kind, engine, precision in ROWS:
             if precision == "bf16" and not bf16 and side > EMULATED:
                 print(f"  {kind:9} {engine:8} bf16  left out: this processor does not compute it, and takes hours")
                 continue
-            row = child(folder, kind, engine, precision, str(side))
+            row = child(__file__, str(folder), kind, engine, precision, str(side))
             shown = "  ".join(f"{key} {value}" for key, value in row.items())
             print(f"  {kind:9} {engine:8} {precision:4}  {shown}", flush=True)
         return
     folder, kind, *rest = Path(sys.argv[1]), *sys.argv[2:]
     result = {"write": write, "ours": ours, "diffusers": diffusers}[kind](folder, *rest)
     print(json.dumps(result))
-
-
-def child(folder: Path, *words: str) -> dict[str, str]:
-    """What a process of its own measured."""
-    done = subprocess.run(
-        [sys.executable, __file__, str(folder), *words], stdout=subprocess.PIPE, check=True, text=True
-    )
-    row: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return row
-
-
-def peak() -> str:
-    """The most memory that this process ever held."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    (most,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-    return f"{int(most) / 2**20:.1f} GiB"
 
 
 def ours(folder: Path, engine: str, precision: str, side: str) -> dict[str, str]:
@@ -175,20 +158,6 @@ def write(folder: Path, _: str) -> dict[str, str]:
         (folder / name / "config.json").write_text(json.dumps(sizes), encoding="utf-8")
         vocabulary(folder / name, words, marks)
     return {}
-
-
-def filled(shapes: dict[str, object]) -> dict[str, object]:
-    """float16: small numbers in matrices, ones in norms, zeros in biases."""
-    import torch
-
-    made: dict[str, object] = {}
-    for name, value in shapes.items():
-        assert isinstance(value, torch.Tensor)
-        if value.ndim > 1:
-            made[name] = (torch.randn(value.shape) * value[0].numel() ** -0.5).half()
-        else:
-            made[name] = (torch.ones if name.endswith("weight") else torch.zeros)(value.shape, dtype=torch.float16)
-    return made
 
 
 def vocabulary(folder: Path, name: str, marks: dict[str, int]) -> None:
