@@ -14,7 +14,7 @@ from chashka.diffusion import SAMPLERS
 from chashka.errors import EngineError, InputError
 from chashka.generate import draw, frame_for, generate
 from chashka.request import Inputs, Request
-from toy_model import SPREAD, ToyNetwork, colour, toy_bundle
+from toy_model import SPREAD, ToyCodec, ToyNetwork, colour, toy_bundle
 
 
 def rgba(text: str) -> Any:
@@ -326,9 +326,30 @@ def test_numbers_that_are_not_finite_are_never_saved() -> None:
         def __call__(self, x: Any, t: Any, cond: Any) -> Any:
             return np.full_like(x, np.nan)
 
-    object.__setattr__(bundle.denoiser, "network", Broken())
+    broken = replace(bundle, denoiser=replace(bundle.denoiser, network=Broken()))
+    request = bundle.request(prompt="кот", seed=1)
+    with pytest.raises(
+        EngineError, match=r"step 1 of 8 gave numbers that are not finite, with numpy; its weights are sound"
+    ):
+        draw(broken, request)
+    (again,) = draw(replace(broken, exact=lambda: bundle), request)
+    (plain,) = draw(bundle, request)
+    assert np.array_equal(again.pixels, plain.pixels), "once more in float32"
+    assert again.notes == (
+        "step 1 of 8 gave numbers that are not finite with numpy: drawn again in float32, as --precision f32 does at once",
+    )
     with pytest.raises(EngineError, match="not finite"):
-        draw(bundle, bundle.request(prompt="кот", seed=1))
+        draw(replace(broken, exact=lambda: broken), request)
+
+
+def test_a_decoder_that_fails_is_no_black_picture() -> None:
+    class Dark(ToyCodec):
+        def decode(self, x: Any) -> Any:
+            return np.full_like(super().decode(x), np.inf)
+
+    bundle = toy_bundle()
+    with pytest.raises(EngineError, match="decoding gave numbers that are not finite"):
+        draw(replace(bundle, codec=Dark()), bundle.request(prompt="кот", seed=1))
 
 
 def test_a_family_checks_fields_of_a_plain_request() -> None:

@@ -6,6 +6,7 @@
     ├─ WeightsError             a weight file is missing, damaged or of another layout       exit 4
     ├─ FileError                a file or folder cannot be read or written                   exit 5
     ├─ EngineError              an inference engine failed or cannot run here                exit 6
+    │  └─ NotFiniteError        what it computed is infinite or not a number
     └─ TrainingError            a recipe, a shard or a checkpoint does not fit               exit 7
 
 Anything else that escapes is a bug of ours and exits with 1 and a traceback. Ctrl-C exits with 130.
@@ -52,6 +53,10 @@ class EngineError(ChashkaError, RuntimeError):
     """An inference engine failed or cannot run on this machine."""
 
     exit_code = 6
+
+
+class NotFiniteError(EngineError):
+    """A network gave numbers that are infinite or none at all; in float32 it may not."""
 
 
 class TrainingError(ChashkaError):

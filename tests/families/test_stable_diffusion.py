@@ -389,6 +389,16 @@ def test_real_inventories_are_recognised(tmp_path: Path) -> None:
         assert have == {key: list(shape) for key, shape in keys.items()}
 
 
+def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    state = single_file("compvis")
+    name = "model.diffusion_model.out.2.bias"
+    state[name] = np.full_like(state[name], np.nan)
+    write(tmp_path / "x.safetensors", state, {})
+    bundle = opened(tmp_path, "x.safetensors")
+    with pytest.raises(WeightsError, match=rf"x\.safetensors: {name} holds numbers that are not finite"):
+        generate.draw(bundle, bundle.request(prompt="a cup", seed=1, steps=1, width=64, height=64))
+
+
 def test_chunks() -> None:
     """75 words, cut behind a comma that is not too far back; BREAK begins a new one."""
     assert [len(c.ids) for c in chunks("cup " * 75)] == [75]

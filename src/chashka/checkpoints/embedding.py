@@ -13,7 +13,6 @@ from chashka.checkpoints.safetensors_file import NumpyArray
 from chashka.checkpoints.torch_file import read_whole
 from chashka.errors import WeightsError
 
-SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
 NAMELESS = ("*", "emb_params")
 """What stands for the word where the file's own name says it."""
 

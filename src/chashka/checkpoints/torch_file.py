@@ -42,6 +42,8 @@ TYPES: dict[str, str] = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
 }
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+"""Of files that may be checkpoints."""
 Blocks = Callable[[str, int], NumpyArray]
 """(key, bytes) → the block as uint8. Raises WeightsError where it is not there or has another size."""
 
@@ -61,6 +63,12 @@ def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
         some = ", ".join(map(str, list(state)[:5])) or "nothing"
         raise WeightsError(f"{path}: no weights by name in it; it holds {some}")
     return weights
+
+
+def not_finite(path: Path) -> list[str]:
+    """Names of a checkpoint's tensors that hold infinities or what is no number. Reads all of it. Raises WeightsError."""
+    floats = (item for item in read_checkpoint(path).items() if item[1].dtype.kind == "f")
+    return [name for name, value in floats if not np.isfinite(value).all()]
 
 
 def read_whole(path: Path) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chashka.checkpoints.embedding import SUFFIXES
+from chashka.checkpoints.torch_file import SUFFIXES
 from chashka.errors import InputError
 from chashka.prompts.tags import taken_out
 

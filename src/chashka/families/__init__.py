@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -224,4 +225,7 @@ def load(
         what = "loras" if loras else "embeddings"
         raise InputError(f"{what}: {model!r} takes none; checkpoints of Stable Diffusion do")
     choice = EngineChoice(engine, device, precision, threads, cache_dir, tuple(loras), tuple(embeddings))
-    return preset.open(preset, choice)
+    bundle = preset.open(preset, choice)
+    if bundle.engine.endswith(" f32"):
+        return bundle
+    return replace(bundle, exact=partial(preset.open, preset, replace(choice, precision="f32")))

@@ -195,7 +195,7 @@ class Bundle:
     is kept as channels (an inpainting network). picture, upscaler: None where the model has none. weakened: the network can be
     asked without some of its blocks (``keep``). samplers: the model's own, beyond ``SAMPLERS`` or in place of some.
     conventions: what is done another implementation's way, for a request. blanks: a masked network is given the latents of the
-    picture whose masked part is grey.
+    picture whose masked part is grey. exact: opens the same model in float32; None where it is in float32.
     """
 
     family: Family
@@ -215,6 +215,7 @@ class Bundle:
     samplers: Mapping[str, Sampler] = field(default_factory=dict)
     conventions: Callable[[Any], Conventions] = lambda _: USUAL
     blanks: bool = False
+    exact: Callable[[], Bundle] | None = None
 
     @property
     def model(self) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from chashka import images
 from chashka.diffusion import SAMPLERS, Array, PictureNoise, Sampler, Step, VariedNoise, sampler_name
-from chashka.errors import EngineError, InputError
+from chashka.errors import InputError, NotFiniteError
 from chashka.families.conventions import Conventions
 from chashka.families.family import Bundle, Plan
 from chashka.generate.frames import Frame, cover, frame_for
@@ -66,6 +66,7 @@ def one_pass(bundle: Bundle, request: Request, given: Inputs) -> Generator[Progr
             denoise = bundle.denoise(bundle, request, replace(plan, rows=count, noise=noises))
             for step in sampler(denoise, x, levels.run, noise=noise, **options):
                 done += 1
+                _check(step.x, f"step {step.index + 1} of {steps}")
                 yield Progress(step, done, total, first)
                 x = step.x
         x = x * np.float32(bundle.denoiser.schedule.scale(levels.sigmas[-1]))  # what a run that ends above 0 hands over
@@ -145,13 +146,19 @@ def _sampler_options(request: Request, sampler: Sampler, notes: list[str]) -> di
     return {name: value for name, value in options.items() if name in known}
 
 
+def _check(values: Array, where: str) -> None:
+    """Raises NotFiniteError: such numbers would become a black picture."""
+    if not np.isfinite(values).all():
+        raise NotFiniteError(f"{where} gave numbers that are not finite")
+
+
 def _finish(
     bundle: Bundle, x: Array, frame: Frame, start: Start | None, request: Request, conventions: Conventions
 ) -> list[NDArray[np.uint8]]:
     """Decode, bring to the final size, paste what is kept, put on the background."""
-    if not np.isfinite(x).all():
-        raise EngineError("the model produced numbers that are not finite; try a lower guidance scale or precision f32")
-    decoded = images.from_network(bundle.codec.decode(x))
+    values = bundle.codec.decode(x)
+    _check(values, "decoding")
+    decoded = images.from_network(values)
     finished = []
     for pixels in decoded:
         if frame.cut:

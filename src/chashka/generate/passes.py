@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
-from chashka.errors import InputError
-from chashka.families.family import Bundle
+from chashka.checkpoints.torch_file import SUFFIXES, not_finite
+from chashka.errors import ChashkaError, InputError, NotFiniteError, WeightsError
+from chashka.families.family import Bundle, Preset
 from chashka.generate import regions
 from chashka.generate.frames import LONGEST_SIDE, frame_for
 from chashka.generate.given import whole_mask, with_strength
@@ -49,6 +51,40 @@ def generate(bundle: Bundle, request: Request, inputs: Inputs | None = None) -> 
     given = inputs or Inputs()
     if given.mask is not None and given.init is None:
         raise InputError("mask: there is no picture to repaint; give the picture (init) too")
+    try:
+        return (yield from _run(bundle, request, given))
+    except NotFiniteError as error:
+        if bundle.exact is None:
+            raise explained(error, bundle) from error
+        note = f"{error} with {bundle.engine}: drawn again in float32, as --precision f32 does at once"
+    exact = bundle.exact()
+    try:
+        pictures = yield from _run(exact, request, given)
+    except NotFiniteError as error:
+        raise explained(error, exact) from error
+    return [replace(picture, notes=(note, *picture.notes)) for picture in pictures]
+
+
+def explained(error: NotFiniteError, bundle: Bundle) -> ChashkaError:
+    """The error of a run in float32, with what is known about its reason: weights that hold such numbers themselves."""
+    for file in weight_files(bundle.preset):
+        spoiled = not_finite(file)
+        if spoiled:
+            more = f" and {len(spoiled) - 1} more of its tensors hold" if spoiled[1:] else " holds"
+            return WeightsError(f"{file}: {spoiled[0]}{more} numbers that are not finite")
+    return NotFiniteError(f"{error}, with {bundle.engine}; its weights are sound: try a lower guidance_scale")
+
+
+def weight_files(preset: Preset) -> list[Path]:
+    """A preset's files that hold weights; all of its folder where it names none (a folder of diffusers has an index)."""
+    if preset.folder is None or not preset.files:
+        return []
+    names = [name for entry in preset.files for name in ((entry,) if isinstance(entry, str) else entry)]
+    named = [preset.folder / name for name in (*names, *preset.optional) if Path(name).suffix in SUFFIXES]
+    return sorted(file for file in named or preset.folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+
+
+def _run(bundle: Bundle, request: Request, given: Inputs) -> Run:
     if request.tiling is not None:
         bundle = bundle.tiled(request.tiling)
     if request.hires_scale is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from chashka.checkpoints import diffusers_names, embedding, layout, lora
 from chashka.checkpoints.configurations import checked, read_json
-from chashka.checkpoints.torch_file import read_checkpoint
+from chashka.checkpoints.torch_file import SUFFIXES, read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, GraphNetwork, open_engine
 from chashka.errors import WeightsError
@@ -28,7 +28,6 @@ from chashka.prompts import clip_words
 if TYPE_CHECKING:
     from chashka.families.family import EngineChoice
 
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 SCALE = 0.18215
 """Latents are the autoencoder's times this number."""
 DEFAULTS = {"steps": 20, "guidance_scale": 7.5, "sampler": "dpmpp_2m"}
