@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SCALE = 0.18215
 """Latents are the autoencoder's times this number."""
 DEFAULTS = {"steps": 20, "guidance_scale": 7.5, "sampler": "dpmpp_2m"}
+FAST = {"steps": 10, "sampler": "dpmpp_2m", "spacing": "ays", "guidance_scale": 7.5, "guidance_stop": 0.7}
+"""A fitted schedule (arXiv 2404.14507), guidance in the first steps alone (arXiv 2404.07724): 17 rows through the U-Net, not 40."""
 INDEX = "model_index.json"
 TABLE = "token_embedding.weight"
 KINDS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
@@ -139,6 +141,7 @@ def _bundle(preset: Preset, choice: EngineChoice, found: Parts, sources: Mapping
         text=CLIPText(tower, clip_words.END if found.version == "1" else 0, words),
         denoise=denoise,
         defaults=DEFAULTS,
+        fast=FAST,
         engine=engine.name,
         masked=found.inpainting,
         blanks=found.inpainting,

@@ -24,7 +24,13 @@ class Options(Request):
         0.0, "a number from 0 to 1", "how far guidance keeps the contrast of the unguided picture", ge=0, le=1
     )
     guidance_start: Number = bounded(0.0, "a number from 0 to 1", "share of steps before guidance begins", ge=0, le=1)
-    guidance_stop: Number = bounded(1.0, "a number from 0 to 1", "share of steps at which guidance ends", ge=0, le=1)
+    guidance_stop: Number | None = bounded(
+        None,
+        "a number from 0 to 1",
+        "share of steps at which guidance ends; all of them unless it is a draft",
+        ge=0,
+        le=1,
+    )
     prediction: Literal["eps", "v"] | None = bounded(
         None, "eps or v", "what a network of 2.x says, where its file does not tell: the noise, or v"
     )
@@ -49,7 +55,7 @@ class Options(Request):
 
     @model_validator(mode="after")
     def _interval(self) -> Self:
-        if self.guidance_start >= self.guidance_stop:
+        if self.guidance_stop is not None and self.guidance_start >= self.guidance_stop:
             raise InputError(
                 f"guidance_stop: {self.guidance_stop:g} is not possible; allowed: more than guidance_start, "
                 f"which is {self.guidance_start:g}"

@@ -31,7 +31,8 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
         denoiser = replace(denoiser, prediction=request.prediction)
     if request.compat == "diffusers" and request.sampler in ROUNDED:
         denoiser = replace(denoiser, round_t=True)
-    first, stop = math.ceil(request.guidance_start * steps), math.ceil(request.guidance_stop * steps)
+    ends = 1.0 if request.guidance_stop is None else request.guidance_stop
+    first, stop = math.ceil(request.guidance_start * steps), math.ceil(ends * steps)
     scale = 1.0 if request.guidance_scale is None or first >= stop else request.guidance_scale
     interval = (plan.sigmas[stop], plan.sigmas[first]) if first < stop else None
     told = [

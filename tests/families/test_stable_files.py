@@ -1,0 +1,147 @@
+"""Files of Stable Diffusion: what kind they are, diffusers' folders, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_file import opened, relative, single_file
+from stable_folder import tiny_folder
+
+from chashka import families, generate
+from chashka.checkpoints import write
+from chashka.errors import WeightsError
+from chashka.families.stable_diffusion.layout import parts
+from chashka.nets.autoencoder import DecoderKL, EncoderKL
+from chashka.nets.clip import TextTower
+from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig
+from chashka.nets.unet import UNet
+from golden_files import golden
+
+pytestmark = pytest.mark.torch
+
+
+def test_kinds_are_told_by_keys(checkpoints: Path) -> None:
+    compvis, runway, stability = (
+        opened(checkpoints, n) for n in ("compvis.safetensors", "runway.safetensors", "stability.ckpt")
+    )
+    assert (compvis.masked, runway.masked, stability.masked) == (False, True, False)
+    assert (compvis.denoiser.prediction, stability.denoiser.prediction) == ("eps", "v")
+    assert compvis.model == "stable_diffusion-compvis" and compvis.codec.factor == 8
+    rows = compvis.text.encode(["a cup", ""])["tokens"]
+    assert rows.shape == (2, 77, 24)
+    # 1.x pads with the end mark, which says something; 2.x takes the layer before the last, and pads with 0
+    assert not np.allclose(rows, stability.text.encode(["a cup", ""])["tokens"])
+
+
+def test_a_folder_of_diffusers(tmp_path: Path) -> None:
+    """The same modules in both layouts draw the same."""
+    folder = tmp_path / "tiny-sd"
+    unet, vae, text = tiny_folder(folder)
+    bundle = families.load(str(folder), engine="torch")
+    assert bundle.model == "stable_diffusion-tiny-sd"
+    x, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([10.0, 10.0])
+    tokens = bundle.text.encode(["a cup", ""])
+    ours = bundle.denoiser.network(x.numpy(), t.numpy(), tokens)
+    with torch.no_grad():
+        from chashka.prompts import clip_words
+
+        ids = torch.from_numpy(clip_words.encode_batch(["a cup", ""], clip_words.END)[0])
+        said = text(ids).last_hidden_state
+        assert relative(tokens["tokens"], said.numpy()) < 1e-5
+        assert relative(ours, unet(x, t, said).sample.numpy()) < 1e-5
+        pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+        rgba = np.concatenate([pixels.numpy(), np.ones((1, 1, 64, 64), np.float32)], axis=1)
+        assert relative(bundle.codec.encode(rgba), 0.18215 * vae.encode(pixels).latent_dist.mean.numpy()) < 1e-5
+    generate.draw(bundle, bundle.request(prompt="cup", seed=1, steps=2, width=64, height=64))
+    index = folder / "model_index.json"
+    index.write_text('{"_class_name": "StableDiffusionXLPipeline"}', encoding="utf-8")
+    with pytest.raises(WeightsError, match="StableDiffusionXLPipeline of diffusers"):
+        families.load(str(folder))
+    index.write_text('{"_class_name": "StableDiffusionPipeline"}', encoding="utf-8")
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(WeightsError, match=r"scheduler_config\.json: cannot be read"):
+        families.load(str(folder), engine="torch")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("first_stage_model.decoder.conv_in.weight"), r"conv_in\.weight"),
+        (lambda s: s.update({"surprise.weight": np.zeros(3, np.float32)}), r"surprise\.weight: no part"),
+        (lambda s: s.update({"conditioner.embedders.0.x": np.zeros(3, np.float32)}), "Stable Diffusion XL"),
+        (lambda s: [s.pop(k) for k in list(s) if k.startswith("cond_stage_model")], "no text encoder"),
+        (lambda s: [s.pop(k) for k in list(s) if k.startswith("first_stage_model")], "no autoencoder"),
+        (lambda s: s.pop("model.diffusion_model.out.2.weight"), "its U-Net is not one"),
+        (lambda s: s.update({"model.diffusion_model.extra": np.zeros(3, np.float32)}), "1 unexpected: extra"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: Any, message: str, tmp_path: Path) -> None:
+    state = single_file("compvis")
+    change(state)
+    write(tmp_path / "model.safetensors", state, {})
+    with pytest.raises(WeightsError, match=message):
+        opened(tmp_path, "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["lora_unet_down.weight"], "is a LoRA"),
+        (["input_blocks.0.0.weight"], "a U-Net alone"),
+        (["encoder.down.0.x"], "an autoencoder alone"),
+        (["some.weight"], r"no Stable Diffusion checkpoint: no model\.diffusion_model"),
+    ],
+)
+def test_other_files_are_told(names: list[str], message: str, tmp_path: Path) -> None:
+    write(tmp_path / "x.safetensors", {name: np.zeros(2, np.float32) for name in names}, {})
+    with pytest.raises(WeightsError, match=message):
+        families.find(str(tmp_path / "x.safetensors"))
+
+
+def test_real_inventories_are_recognised(tmp_path: Path) -> None:
+    """Sizes by keys and shapes alone, of all four published kinds."""
+    import gzip
+
+    class Shape:
+        def __init__(self, shape: list[int]) -> None:
+            self.shape, self.ndim = tuple(shape), len(shape)
+
+    vae = AutoencoderConfig()
+    with torch.device("meta"):
+        halves = EncoderKL(vae).state_dict() | DecoderKL(vae).state_dict()
+    stored = json.loads(gzip.decompress(golden("nets/real_state_dict_keys_sd.json.gz").read_bytes()))
+    for name, keys in stored.items():
+        second = name.startswith("sd2")
+        text = CLIPTextConfig(width=1024, heads=16, layers=24, embed=1024, activation="gelu", skip_last=1)
+        with torch.device("meta"):
+            tower = TextTower(text if second else CLIPTextConfig(width=768, heads=12, embed=768)).state_dict()
+        state: dict[str, Any] = {key: Shape(shape) for key, shape in keys.items()}
+        state |= {f"first_stage_model.{key}": value for key, value in halves.items()}
+        if second:
+            state |= {f"cond_stage_model.model.{key}": value for key, value in tower.items()}
+            found = parts(state, tmp_path)
+            assert found.text == text
+        else:
+            state["cond_stage_model.model.token_embedding.weight"] = tower["token_embedding.weight"]
+            state |= {f"cond_stage_model.model.{key}": value for key, value in tower.items()}
+            found = parts(state, tmp_path)
+        assert found.version == ("2" if second else "1") and found.autoencoder == vae
+        assert found.inpainting == name.endswith("inpaint")
+        with torch.device("meta"):
+            have = {f"model.diffusion_model.{k}": list(v.shape) for k, v in UNet(found.unet).state_dict().items()}
+        assert have == {key: list(shape) for key, shape in keys.items()}
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    state = single_file("compvis")
+    name = "model.diffusion_model.out.2.bias"
+    state[name] = np.full_like(state[name], np.nan)
+    write(tmp_path / "x.safetensors", state, {})
+    bundle = opened(tmp_path, "x.safetensors")
+    with pytest.raises(WeightsError, match=rf"x\.safetensors: {name} holds numbers that are not finite"):
+        generate.draw(bundle, bundle.request(prompt="a cup", seed=1, steps=1, width=64, height=64))
