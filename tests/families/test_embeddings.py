@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from chashka import families, generate
 from chashka.checkpoints import write
 from chashka.cli import adapters
 from chashka.errors import InputError, WeightsError
-from chashka.families.stable_diffusion.text import chunks
+from chashka.families.stable_diffusion.text import CLIP
 from chashka.prompts import clip_words
 
 pytestmark = pytest.mark.torch
@@ -88,13 +89,14 @@ def hidden(tower: Any, table: torch.nn.Embedding, ids: torch.Tensor) -> np.ndarr
 
 def test_chunks_keep_a_word_together() -> None:
     words = {tuple(clip_words.encode("blob")): tuple(range(FIRST, FIRST + 8))}
-    first, second = chunks("cat " * 70 + "blob", words=words)
+    reader = replace(CLIP, words=words)
+    first, second = reader.chunks("cat " * 70 + "blob")
     assert (len(first.ids), second.ids) == (70, list(range(FIRST, FIRST + 8)))
-    (weighted,) = chunks("(blob:1.5) cat", words=words)
+    (weighted,) = reader.chunks("(blob:1.5) cat")
     assert weighted.weights == [1.5] * 8 + [1.0]
     words |= {tuple(clip_words.encode("blob cat")): (FIRST + 8,)}
-    assert chunks("a blob cat, blob", words=words)[0].ids[1:2] == [FIRST + 8]
-    assert chunks("a blobby cat", words=words)[0].ids == clip_words.encode("a blobby cat")
+    assert reader.chunks("a blob cat, blob")[0].ids[1:2] == [FIRST + 8]
+    assert reader.chunks("a blobby cat")[0].ids == clip_words.encode("a blobby cat")
 
 
 def test_a_picture_with_a_new_word(tiny: tuple[Path, Any], tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from chashka.diffusion import Flow, Table
 from chashka.errors import InputError, WeightsError
 from chashka.families import EngineChoice
 from chashka.families.kandinsky import FAMILY, TEACUP, opening
-from chashka.families.kandinsky.opening import open_teacup, stored_schedule
+from chashka.families.kandinsky.opening import open_teacup
 from chashka.families.latents import LatentCodec, stored_preview
+from chashka.families.teacups import VOCABULARY, stored_schedule
 from chashka.generate import draw
 from chashka.prompts import Vocabulary
 from chashka.request import Inputs
@@ -278,9 +279,9 @@ def test_a_folder_of_exported_components_is_a_model(tmp_path: Path, engine: Fake
 
 
 def test_exported_components_may_bring_their_own_words(tmp_path: Path, engine: FakeEngine) -> None:
-    lines = opening.VOCABULARY.read_text("utf-8").splitlines(keepends=True)
+    lines = VOCABULARY.read_text("utf-8").splitlines(keepends=True)
     for name in TEACUP.files:
         (tmp_path / name).touch()
-    (tmp_path / opening.VOCABULARY.name).write_text("".join(lines[:3]), "utf-8")
+    (tmp_path / VOCABULARY.name).write_text("".join(lines[:3]), "utf-8")
     few, all_words = families.load(f"{tmp_path}/"), families.load()
     assert few.text.meter("чашка").used > all_words.text.meter("чашка").used

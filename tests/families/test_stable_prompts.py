@@ -14,7 +14,7 @@ from chashka import generate
 from chashka.errors import InputError
 from chashka.families.stable_diffusion import sampling
 from chashka.families.stable_diffusion.options import Options
-from chashka.families.stable_diffusion.text import chunks
+from chashka.families.stable_diffusion.text import CLIP
 
 pytestmark = pytest.mark.torch
 
@@ -48,14 +48,14 @@ def test_a_draft_calls_the_network_less(checkpoints: Path, monkeypatch: pytest.M
 
 def test_chunks() -> None:
     """75 words, cut behind a comma that is not too far back; BREAK begins a new one."""
-    assert [len(c.ids) for c in chunks("cup " * 75)] == [75]
-    assert [len(c.ids) for c in chunks("cup " * 80)] == [75, 5]
-    assert [len(c.ids) for c in chunks("cup " * 64 + ", " + "tea " * 20)] == [65, 20]
-    assert [len(c.ids) for c in chunks("cup " * 40 + ", " + "tea " * 40)] == [75, 6]
-    assert [len(c.ids) for c in chunks("a cup BREAK tea")] == [2, 1]
-    assert [len(c.ids) for c in chunks("a cup BREAK tea", grammar=False)] == [4]
-    assert [c.ids for c in chunks("")] == [[]]
-    (chunk,) = chunks("a (red:1.5) cup")
+    assert [len(c.ids) for c in CLIP.chunks("cup " * 75)] == [75]
+    assert [len(c.ids) for c in CLIP.chunks("cup " * 80)] == [75, 5]
+    assert [len(c.ids) for c in CLIP.chunks("cup " * 64 + ", " + "tea " * 20)] == [65, 20]
+    assert [len(c.ids) for c in CLIP.chunks("cup " * 40 + ", " + "tea " * 40)] == [75, 6]
+    assert [len(c.ids) for c in CLIP.chunks("a cup BREAK tea")] == [2, 1]
+    assert [len(c.ids) for c in CLIP.chunks("a cup BREAK tea", grammar=False)] == [4]
+    assert [c.ids for c in CLIP.chunks("")] == [[]]
+    (chunk,) = CLIP.chunks("a (red:1.5) cup")
     assert chunk.weights == [1.0, 1.5, 1.0]
 
 

@@ -17,7 +17,7 @@ WEIGHTS = click.Path(path_type=Path)
 @click.command()
 @click.option("--autoencoder", type=WEIGHTS, required=True, help="Weights of the autoencoder's run.")
 @click.option("--clip", type=WEIGHTS, required=True, help="Weights of the contrastive encoder's run.")
-@click.option("--t5", type=WEIGHTS, required=True, help="Weights of the T5-style encoder's run.")
+@click.option("--t5", type=WEIGHTS, help="Weights of the T5-style encoder's run, for a Kandinsky teacup.")
 @click.option("--unet", type=WEIGHTS, required=True, help="Weights of the U-Net's run.")
 @click.option("--picture", type=WEIGHTS, help="Weights of the picture encoder's run, for chashka vary and mix.")
 @click.option("--upscaler", type=WEIGHTS, help="Weights of the upscaler's run, for chashka upscale.")
@@ -46,7 +46,7 @@ WEIGHTS = click.Path(path_type=Path)
 def export(
     autoencoder: Path,
     clip: Path,
-    t5: Path,
+    t5: Path | None,
     unet: Path,
     picture: Path | None,
     upscaler: Path | None,
@@ -55,7 +55,9 @@ def export(
     out: Path,
     precisions: tuple[str, ...],
 ) -> None:
-    """Write the Kandinsky teacup's components: one safetensors file and one graph each, every weight once.
+    """Write a teacup's components: one safetensors file and one graph each, every weight once.
+
+    Which family's it is, the U-Net's recipe says: Stable Diffusion's reads the contrastive encoder alone.
 
     Weights are a run's average.safetensors, or a folder of exported components: what was not trained anew goes through as it is.
     int8 halves the files: one byte a weight and a scale for each output channel, first and last layers in fp16. Whether

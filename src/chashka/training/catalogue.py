@@ -40,6 +40,7 @@ STAGES: dict[str, type[Recipe]] = {
 RETIRED = {"clip": ("image", "images")}
 """Fields that recipes of a stage once had; older files have them still, and they say nothing any more."""
 MASKED = replace(TEACUP_UNET, in_channels=2 * TEACUP_UNET.out_channels + 1)
+STABLE = replace(MASKED, attention="transformer", linear_proj=True)
 WHOLE: dict[str, Any] = {
     "text_block": 32,
     "captions_per_concept": 64,
@@ -83,6 +84,15 @@ RECIPES: dict[str, Recipe] = {
         scene_pool=200_000,
         compile=True,
         run=Run(batch=1024, minutes=27.0, save_minutes=4.0, optimiser=Optimiser(lr=1.2e-3)),
+    ),
+    # Stable Diffusion's: transformers that read the contrastive encoder's tokens, along the table of its schedule.
+    "stable-diffusion": UNetRecipe(
+        network=STABLE,
+        head=None,
+        schedule="scaled_linear",
+        **{**WHOLE, "picture_share": 0.0},
+        draw_guidance=5.0,
+        run=Run(batch=64, minutes=180.0, optimiser=MUON),
     ),
     "distil": DistilRecipe(network=MASKED, **WHOLE),
     "judge": JudgeRecipe(),

@@ -32,7 +32,7 @@ class DistilTask(UNetTask):
         """The student begins as the ``teacher``."""
         super().__init__(recipe, features, decoder, device)
         self.unet.load_state_dict(teacher[0].state_dict())
-        self.head.load_state_dict(teacher[1].state_dict())
+        self.modules["text_head"].load_state_dict(teacher[1].state_dict())
         self.teacher = Conditioned(*teacher).to(device).eval().requires_grad_(False)
         schedule = Flow(shift=recipe.shift)
         times = [min(schedule.shifted(i / recipe.segments), LAST) for i in range(recipe.segments + 1)]

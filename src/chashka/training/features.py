@@ -127,7 +127,7 @@ def write_embeddings(path: Path, tower: nn.Module, pictures: Pictures, recipe: U
 
 @torch.no_grad()
 def write_text(
-    path: Path, contrastive: nn.Module, t5: nn.Module, captions: Captions, recipe: UNetRecipe, device: str
+    path: Path, contrastive: nn.Module, t5: nn.Module | None, captions: Captions, recipe: UNetRecipe, device: str
 ) -> None:
     """Encode up to ``captions_per_concept`` rows of every concept (drawn by language), and the empty text as row 0.
 
@@ -158,9 +158,13 @@ def write_text(
 
 @torch.no_grad()
 def write_scenes(
-    path: Path, networks: tuple[nn.Module, nn.Module, nn.Module], composer: Composer, scale: float, recipe: UNetRecipe
+    path: Path,
+    networks: tuple[nn.Module, nn.Module, nn.Module | None],
+    composer: Composer,
+    scale: float,
+    recipe: UNetRecipe,
 ) -> None:
-    """Compose and encode the first ``recipe.scene_pool`` scenes. ``networks``: encoder, contrastive encoder, T5 encoder."""
+    """Compose and encode the first ``recipe.scene_pool`` scenes. ``networks``: encoder, contrastive encoder, T5 encoder if any."""
     encoder, contrastive, t5 = networks
     table, device = composer.scenes, composer.device
     count = min(recipe.scene_pool, len(table))
@@ -304,13 +308,18 @@ def _load(path: Path, device: str) -> dict[str, torch.Tensor]:
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
-def _encode_all(contrastive: nn.Module, t5: nn.Module, batches: Batches, device: str) -> tuple[torch.Tensor, ...]:
-    """Batches of ids and masks → tokens of both encoders and pooled texts, half precision, and the rows' offsets."""
+def _encode_all(
+    contrastive: nn.Module, t5: nn.Module | None, batches: Batches, device: str
+) -> tuple[torch.Tensor, ...]:
+    """Batches of ids and masks → tokens of both encoders and pooled texts, half precision, and the rows' offsets.
+
+    Without ``t5`` its tokens have no width.
+    """
     parts, lengths = [], [0]
     for ids, mask in batches:
         lengths += mask.sum(1).long().tolist()
         tokens1, pooled = contrastive(ids.to(device), mask.to(device))
         inside = mask.bool()
-        tokens2 = t5(ids.to(device), mask.to(device))
+        tokens2 = tokens1[..., :0] if t5 is None else t5(ids.to(device), mask.to(device))
         parts.append((tokens1.cpu()[inside].half(), tokens2.cpu()[inside].half(), pooled.half().cpu()))
     return *(torch.cat(column) for column in zip(*parts, strict=True)), torch.tensor(lengths).cumsum(0)

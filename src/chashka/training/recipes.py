@@ -151,10 +151,15 @@ class UpscaleRecipe:
                 raise TrainingError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
 
 
+SCHEDULES = ("flow", "scaled_linear")
+
+
 @dataclass(frozen=True, slots=True)
 class UNetRecipe:
     """Denoising of frozen latents with frozen text features, in the straight path's times (logit-normal: arXiv 2403.03206).
 
+    head                  None: the network reads the contrastive encoder's tokens as they are, as Stable Diffusion reads CLIP's
+    schedule              "flow", or "scaled_linear", Stable Diffusion's table: how x is scaled and what the network is told of t
     time_mean, time_std   of logit(t), which is ln σ
     prediction, data_std  the Denoiser's. Latents deviate by about 0.37, so that a network that predicts the velocity ε - x0 spends
                           itself on repeating the noise (the first runs did, and hardly learned the words); v of the data
@@ -189,7 +194,8 @@ class UNetRecipe:
     stage: str = "unet"
     run: Run = field(default_factory=lambda: Run(batch=64, minutes=180.0, optimiser=Optimiser(lr=8e-4)))
     network: UNetConfig = TEACUP_UNET
-    head: TextHeadConfig = TEACUP_TEXT_HEAD
+    head: TextHeadConfig | None = TEACUP_TEXT_HEAD
+    schedule: str = "flow"
     time_mean: float = -0.4
     time_std: float = 1.3
     prediction: str = "v"
@@ -236,6 +242,12 @@ class UNetRecipe:
 
     def __post_init__(self) -> None:
         channels = self.network.out_channels
+        if self.schedule not in SCHEDULES:
+            raise TrainingError(f"schedule is {self.schedule!r}; allowed: {', '.join(SCHEDULES)}")
+        if self.head is None and self.picture_share:
+            raise TrainingError(
+                "picture_share needs a text head: a network that reads tokens alone takes no picture's embedding"
+            )
         if self.network.in_channels not in (channels, 2 * channels + 1):
             raise TrainingError(
                 f"network.in_channels is {self.network.in_channels}; allowed: {channels}, or {2 * channels + 1} with a mask"
@@ -289,6 +301,13 @@ class DistilRecipe(UNetRecipe):
     fast_steps: int = 4
     fast_guidance: float = 1.0
     fast_sampler: str = "euler"
+
+    def __post_init__(self) -> None:
+        UNetRecipe.__post_init__(self)
+        if self.schedule != "flow" or self.head is None:
+            raise TrainingError(
+                "few steps are learned along the straight path, by networks with a text head: schedule 'flow'"
+            )
 
 
 REPORTING = ("twemoji", "emojione", "fxemoji", "streamline-emojis")

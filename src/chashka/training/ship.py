@@ -21,6 +21,7 @@ from chashka.engines.components import OWN, configuration
 from chashka.engines.export import Exported, export_component
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
+from chashka.nets.configs import TextHeadConfig
 from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
@@ -46,13 +47,14 @@ SAME = 0.99
 class Finished:
     """The weights of the stages: an ``average.safetensors`` or a folder of exported components each.
 
-    ``latents``: those of the U-Net's run, for their scale; an exported autoencoder brings its own scale. ``picture``,
-    ``upscaler``: of what a model may have or not. ``guide_without``: blocks in place of those that the U-Net's recipe names.
+    ``t5``: None for a U-Net that reads the contrastive encoder's tokens. ``latents``: those of the U-Net's run, for their scale; an
+    exported autoencoder brings its own scale. ``picture``, ``upscaler``: of what a model may have or not. ``guide_without``:
+    blocks in place of those that the U-Net's recipe names.
     """
 
     autoencoder: Path
     clip: Path
-    t5: Path
+    t5: Path | None
     unet: Path
     latents: Path | None = None
     picture: Path | None = None
@@ -73,7 +75,7 @@ class _Part:
 
 
 def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) -> list[Exported]:
-    """Write the components of the Kandinsky teacup into ``out``: six, and ``picture`` and ``upscaler`` if there are any.
+    """Write a teacup's components into ``out``: Kandinsky's six or Stable Diffusion's four, ``picture``, ``upscaler`` if given.
 
     The same runs give the same bytes. precision: "fp16" or "int8" by component; one that is not named keeps the precision of
     the exported file it comes from, and a run's weights become fp16.
@@ -96,63 +98,83 @@ def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) 
 
 
 def _parts(runs: Finished) -> list[_Part]:
-    autoencoder, clip = recipe_of(runs.autoencoder, "encoder"), recipe_of(runs.clip, "text_contrastive")
-    t5, unet = recipe_of(runs.t5, "text_t5"), recipe_of(runs.unet, "unet")
-    if not (
-        isinstance(autoencoder, AutoencoderRecipe)
-        and isinstance(clip, ContrastiveRecipe)
-        and isinstance(t5, T5Recipe)
-        and isinstance(unet, UNetRecipe)
-    ):
+    clip, unet = recipe_of(runs.clip, "text_contrastive"), recipe_of(runs.unet, "unet")
+    if not (isinstance(clip, ContrastiveRecipe) and isinstance(unet, UNetRecipe)):
         raise TrainingError("the files given are not of the stages autoencoder, clip, t5 and unet, in this order")
-    encoder = ready(Encoder, autoencoder.network, runs.autoencoder, "encoder")
-    decoder = ready(Decoder, autoencoder.network, runs.autoencoder, "decoder")
     text = ready(ContrastiveTextEncoder, clip.text, runs.clip, "text_contrastive")
-    other = ready(T5TextEncoder, t5.text, runs.t5, "text_t5")
-    head = ready(KandinskyTextHead, unet.head, runs.unet, "text_head")
-    body = ready(UNet, unet.network, runs.unet, "unet")
-    body = guided(body, runs.guide_without if runs.guide_without is not None else unet.guide_without)
     ids = {"ids": torch.ones(2, 16, dtype=torch.int64), "mask": torch.ones(2, 16)}
-    head_in = {
-        "tokens1": torch.zeros(2, 16, unet.head.tokens1),
-        "pooled1": torch.zeros(2, unet.head.pooled1),
-        "tokens2": torch.zeros(2, 16, unet.head.tokens2),
-    }
-    body_in = {
-        "x": torch.zeros(2, unet.network.in_channels, 16, 16),
-        "t": torch.full((2,), 500.0),
-        "tokens": torch.zeros(2, 32, unet.head.context),
-        "added": torch.zeros(2, unet.head.added),
-    }
-    if body.cfg.dropped:
-        body_in["keep"] = torch.ones(2)
-    sampling = {
-        "prediction": unet.prediction,
-        "data_std": repr(unet.data_std),
-        "schedule": json.dumps({"kind": "flow", "shift": unet.shift}),
-        "defaults": json.dumps(
-            {"steps": unet.draw_steps, "guidance_scale": unet.draw_guidance, "sampler": unet.draw_sampler}
-        ),
-        "fast": json.dumps(
-            {"steps": unet.fast_steps, "guidance_scale": unet.fast_guidance, "sampler": unet.fast_sampler}
-        ),
-    }
-    codec, preview = codec_metadata(runs, decoder)
-    latent = {"latents": torch.zeros(2, autoencoder.network.z_channels, 16, 16)}
-    pixels = {"pixels": torch.zeros(2, autoencoder.network.in_channels, 256, 256)}
-    parts = [
-        _Part(encoder, "encoder", pixels, ["moments"], codec, runs.autoencoder),
-        _Part(decoder, "decoder", latent, ["pixels"], codec | preview, runs.autoencoder),
-        _Part(text, "text_contrastive", ids, ["tokens", "pooled"], {}, runs.clip),
-        _Part(other, "text_t5", ids, ["tokens"], {}, runs.t5),
-        _Part(head, "text_head", head_in, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
-        _Part(body, "unet", body_in, ["out"], sampling, runs.unet),
-    ]
+    parts = [*_codec(runs), _Part(text, "text_contrastive", ids, ["tokens", "pooled"], {}, runs.clip)]
+    parts += _reading_tokens(runs, unet) if unet.head is None else _with_head(runs, unet, unet.head, ids)
     if runs.picture is not None:
+        if unet.head is None:
+            raise TrainingError("picture: a network without a text head takes no picture's embedding; leave it out")
         parts.append(picture_part(runs.picture, text))
     if runs.upscaler is not None:
         parts.append(upscaler_part(runs.upscaler))
     return parts
+
+
+def _codec(runs: Finished) -> list[_Part]:
+    """Encoder and decoder."""
+    recipe = recipe_of(runs.autoencoder, "encoder")
+    if not isinstance(recipe, AutoencoderRecipe):
+        raise TrainingError(f"{runs.autoencoder}: not of the stage autoencoder")
+    encoder = ready(Encoder, recipe.network, runs.autoencoder, "encoder")
+    decoder = ready(Decoder, recipe.network, runs.autoencoder, "decoder")
+    codec, preview = codec_metadata(runs, decoder)
+    latent = {"latents": torch.zeros(2, recipe.network.z_channels, 16, 16)}
+    pixels = {"pixels": torch.zeros(2, recipe.network.in_channels, 256, 256)}
+    return [
+        _Part(encoder, "encoder", pixels, ["moments"], codec, runs.autoencoder),
+        _Part(decoder, "decoder", latent, ["pixels"], codec | preview, runs.autoencoder),
+    ]
+
+
+def _with_head(runs: Finished, unet: UNetRecipe, cfg: TextHeadConfig, ids: dict[str, torch.Tensor]) -> list[_Part]:
+    """Kandinsky's: the second text encoder, the head, the U-Net."""
+    t5 = None if runs.t5 is None else recipe_of(runs.t5, "text_t5")
+    if runs.t5 is None or not isinstance(t5, T5Recipe):
+        raise TrainingError(f"{runs.t5}: not of the stage t5, whose encoder this U-Net's text head reads")
+    other = ready(T5TextEncoder, t5.text, runs.t5, "text_t5")
+    head = ready(KandinskyTextHead, cfg, runs.unet, "text_head")
+    said = {
+        "tokens1": torch.zeros(2, 16, cfg.tokens1),
+        "pooled1": torch.zeros(2, cfg.pooled1),
+        "tokens2": torch.zeros(2, 16, cfg.tokens2),
+    }
+    given = {"tokens": torch.zeros(2, 32, cfg.context), "added": torch.zeros(2, cfg.added)}
+    return [
+        _Part(other, "text_t5", ids, ["tokens"], {}, runs.t5),
+        _Part(head, "text_head", said, ["tokens", "added"], {"text_block": str(unet.text_block)}, runs.unet),
+        _unet(runs, unet, given, {"kind": "flow", "shift": unet.shift}, {}),
+    ]
+
+
+def _reading_tokens(runs: Finished, unet: UNetRecipe) -> list[_Part]:
+    """Stable Diffusion's: the U-Net alone."""
+    given = {"tokens": torch.zeros(2, unet.text_block, unet.network.context or 0)}
+    return [_unet(runs, unet, given, {"kind": unet.schedule}, {"text_block": str(unet.text_block)})]
+
+
+def _unet(
+    runs: Finished, recipe: UNetRecipe, given: dict[str, torch.Tensor], schedule: dict[str, Any], more: dict[str, str]
+) -> _Part:
+    body = ready(UNet, recipe.network, runs.unet, "unet")
+    body = guided(body, runs.guide_without if runs.guide_without is not None else recipe.guide_without)
+    inputs = {"x": torch.zeros(2, recipe.network.in_channels, 16, 16), "t": torch.full((2,), 500.0)} | given
+    if body.cfg.dropped:
+        inputs["keep"] = torch.ones(2)
+    usual = (recipe.draw_steps, recipe.draw_guidance, recipe.draw_sampler)
+    quick = (recipe.fast_steps, recipe.fast_guidance, recipe.fast_sampler)
+    names = ("steps", "guidance_scale", "sampler")
+    sampling = {
+        "prediction": recipe.prediction,
+        "data_std": repr(recipe.data_std),
+        "schedule": json.dumps(schedule),
+        "defaults": json.dumps(dict(zip(names, usual, strict=True))),
+        "fast": json.dumps(dict(zip(names, quick, strict=True))),
+    }
+    return _Part(body, "unet", inputs, ["out"], sampling | more, runs.unet)
 
 
 def precisions(sources: Mapping[str, Path], wanted: Mapping[str, str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
 from chashka.training.catalogue import from_json
 from chashka.training.contrastive import ContrastiveTask, concept_weights
+from chashka.training.crossing import with_transformers
 from chashka.training.distil import DistilTask
 from chashka.training.features import (
     canvas_file,
@@ -270,15 +271,18 @@ def _latents(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, 
 
 
 def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UNetTask:
-    needs = ["autoencoder", "clip", "t5"] + ["unet"] * isinstance(recipe, DistilRecipe)
+    needs = ["autoencoder", "clip"] + ["t5"] * (recipe.head is not None) + ["unet"] * isinstance(recipe, DistilRecipe)
     missing = [stage for stage in needs if stage not in frozen]
     if missing:
         raise TrainingError(f"the U-Net needs the weights of: {', '.join(missing)} (--frozen STAGE=WEIGHTS)")
     autoencoder = recipe_of(frozen["autoencoder"], "encoder")
-    clip, t5 = recipe_of(frozen["clip"], "text_contrastive"), recipe_of(frozen["t5"], "text_t5")
+    clip = recipe_of(frozen["clip"], "text_contrastive")
     assert isinstance(autoencoder, AutoencoderRecipe)
     assert isinstance(clip, ContrastiveRecipe)
-    assert isinstance(t5, T5Recipe)
+    if recipe.head is None and recipe.network.context != clip.text.width:
+        raise TrainingError(
+            f"network.context is {recipe.network.context}; the text encoder's tokens have {clip.text.width}"
+        )
     folder = run / "features"
     _latents(folder, frozen["autoencoder"], shards, recipe, device)
     if recipe.picture_share:
@@ -286,7 +290,7 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     needed = ["text"] + ["scenes"] * (recipe.scenes > 0)
     if not all((folder / f"{name}.safetensors").exists() for name in needed):
         text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
-        other = load_component(T5TextEncoder(t5.text), frozen["t5"], "text_t5").to(device).eval()
+        other = None if recipe.head is None else _t5(frozen["t5"], device)
         write_text(folder / "part", text, other, load_captions(shards / "captions.safetensors"), recipe, device)
         (folder / "part").replace(folder / "text.safetensors")
         if recipe.scenes:
@@ -301,10 +305,17 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     features = load_features(folder, device, recipe.canvases)
     if not isinstance(recipe, DistilRecipe):
         return UNetTask(recipe, features, decoder, device)
+    assert recipe.head is not None
     unet, head = UNet(recipe.network), KandinskyTextHead(recipe.head)
     load_component(unet, frozen["unet"], "unet")
     load_component(head, frozen["unet"], "text_head")
     return DistilTask(recipe, features, decoder, device, (unet, head))
+
+
+def _t5(path: Path, device: str) -> nn.Module:
+    found = recipe_of(path, "text_t5")
+    assert isinstance(found, T5Recipe)
+    return load_component(T5TextEncoder(found.text), path, "text_t5").to(device).eval()
 
 
 def _canvases(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
@@ -340,6 +351,8 @@ def _begin_with(task: Task, start: Path) -> None:
         raise TrainingError(f"{start}: holds none of {', '.join(task.modules)}; give weights of this stage")
     if isinstance(task, UNetTask) and task.recipe.masked and "unet" in parts:
         parts["unet"] = with_mask_channels(parts["unet"], task.recipe.network)
+    if isinstance(task, UNetTask) and "unet" in parts:
+        parts["unet"] = with_transformers(parts["unet"], task.unet)
     if isinstance(task, PictureTask):
         parts.pop("prototypes", None)  # what the old text encoder said; this run's own is frozen beside it
     for name, module in task.modules.items():

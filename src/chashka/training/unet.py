@@ -13,7 +13,7 @@ from torch import nn
 from chashka.diffusion.denoiser import Conditioning, Denoiser
 from chashka.diffusion.guidance import cfg, mask_channels
 from chashka.diffusion.samplers import SAMPLERS
-from chashka.diffusion.schedule import Flow
+from chashka.diffusion.schedule import Flow, NoiseSchedule, Table
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training.arithmetic import autocast
@@ -60,16 +60,16 @@ LOOK_CONCEPTS = [
 
 
 class Conditioned(nn.Module):
-    """U-Net after its text head, so that one call goes from text features to a prediction."""
+    """U-Net after its text head, if it has one, so that one call goes from text features to a prediction."""
 
-    def __init__(self, unet: UNet, head: KandinskyTextHead) -> None:
+    def __init__(self, unet: UNet, head: KandinskyTextHead | None) -> None:
         super().__init__()
         self.unet, self.text_head = unet, head
 
     def forward(
         self, x: torch.Tensor, t: torch.Tensor, tokens1: torch.Tensor, pooled1: torch.Tensor, tokens2: torch.Tensor
     ) -> torch.Tensor:
-        tokens, added = self.text_head(tokens1, pooled1, tokens2)
+        tokens, added = (tokens1, None) if self.text_head is None else self.text_head(tokens1, pooled1, tokens2)
         out: torch.Tensor = self.unet(x, t, tokens, added)
         return out
 
@@ -81,12 +81,12 @@ class UNetTask:
         self.recipe, self.features, self.device = recipe, features, device
         torch.manual_seed(recipe.run.seed)
         self.unet = UNet(recipe.network).to(device)
-        self.head = KandinskyTextHead(recipe.head).to(device)
-        self.modules = {"unet": self.unet, "text_head": self.head}
+        self.head = None if recipe.head is None else KandinskyTextHead(recipe.head).to(device)
+        self.modules = {"unet": self.unet} | ({} if self.head is None else {"text_head": self.head})
         self.decoder = decoder.to(device).eval().requires_grad_(False)
         both = Conditioned(self.unet, self.head)
         self.network = torch.compile(both, fullgraph=True) if recipe.compile else both
-        self.denoiser = self._denoiser(Flow())
+        self.denoiser = self._denoiser(schedule_of(recipe, 1.0))
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
         self.held = torch.nonzero(features.held_out == 1).squeeze(1)[:256]
         self.draw_picture = Draw(presence(recipe, features)[self.rows])
@@ -159,13 +159,13 @@ class UNetTask:
         self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, text: Conditioning
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Per picture: mean squared error of what the network says, and 1 - cosine of its direction."""
-        sigma = t / (1 - t)
+        sigma = (t / (1 - t)).clamp(self.denoiser.schedule.min_sigma, self.denoiser.schedule.max_sigma)
         out = self.denoiser.output(x0 + sigma.reshape(-1, 1, 1, 1) * noise, sigma, text)
         target = self.denoiser.target(x0, noise, sigma)
         value = (out - target).square().mean((1, 2, 3))
         return value, 1 - F.cosine_similarity(out.flatten(1), target.flatten(1), dim=1)
 
-    def _denoiser(self, schedule: Flow) -> Denoiser:
+    def _denoiser(self, schedule: NoiseSchedule) -> Denoiser:
         return Denoiser(self._predict, schedule, self.recipe.prediction, data_std=self.recipe.data_std)
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
@@ -258,7 +258,7 @@ class UNetTask:
     def _draw(self, rows: torch.Tensor, size: tuple[int, ...], chance: torch.Generator) -> torch.Tensor:
         """Captions as a user would draw them: at the recipe's own number of steps, guidance and sampler. ``size``: h, w."""
         recipe = self.recipe
-        schedule = Flow(shift=recipe.shift)
+        schedule = schedule_of(recipe, recipe.shift)
         shape = (len(rows), self.features.latents.shape[2], *size)
         nothing = self._known(torch.zeros(shape, device=rows.device))
         cond, uncond = self._text(rows) | nothing, self._text(torch.zeros_like(rows)) | nothing
@@ -270,6 +270,11 @@ class UNetTask:
         with autocast(self.device):
             parts = [self.decoder(part / self.features.latent_scale).float() for part in x.split(8)]
         return torch.cat(parts).clamp(-1, 1)
+
+
+def schedule_of(recipe: UNetRecipe, shift: float) -> NoiseSchedule:
+    """The recipe's schedule; ``shift`` is how the straight path's runs are spaced, and nothing to a table."""
+    return Flow(shift=shift) if recipe.schedule == "flow" else Table.scaled_linear()
 
 
 class Ranges:

@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from chashka.diffusion import Conditioning
 from chashka.families.family import Meter
 from chashka.families.latents import Graph
+from chashka.families.teacups import BLOCK
 from chashka.prompts.vocabulary import MAX_LENGTH, Vocabulary
-
-BLOCK = 16
-"""Texts are padded with zeros to a multiple of this many tokens, unless the weights name another number, as in training: the
-U-Net masks nothing, so that the number of padding rows is a part of what it sees."""
 
 
 class JoinedText:

@@ -19,9 +19,10 @@ from chashka.engines import Blueprint, Engine, GraphNetwork, open_engine
 from chashka.errors import WeightsError
 from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec
+from chashka.families.stable_diffusion import teacup
 from chashka.families.stable_diffusion.layout import HEADS, UNET, Parts, assembled, parts
 from chashka.families.stable_diffusion.sampling import conventions, denoise
-from chashka.families.stable_diffusion.text import CLIPText, Words
+from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Words, clip_tower
 from chashka.nets.configs import UNetConfig
 from chashka.prompts import clip_words
 
@@ -42,7 +43,7 @@ SOURCE = "the publisher's"
 def recognise(path: Path) -> Preset | None:
     """A checkpoint's file, or a folder with diffusers' index of a Stable Diffusion. Its parts are looked at when it is opened."""
     if path.is_dir():
-        return _recognised_folder(path)
+        return _recognised_folder(path) or teacup.recognise(path)
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return None
     if path.suffix.lower() == ".safetensors" and not any(name.startswith(UNET) for name in layout(path)[0]):
@@ -138,7 +139,7 @@ def _bundle(preset: Preset, choice: EngineChoice, found: Parts, sources: Mapping
         preset=preset,
         denoiser=Denoiser(GraphNetwork(unet), Table.scaled_linear(), prediction),
         codec=LatentCodec(encoder, decoder, SCALE, cfg.z_channels, factor=cfg.factor, alpha=False),
-        text=CLIPText(tower, clip_words.END if found.version == "1" else 0, words),
+        text=ChunkedText(clip_tower(tower, clip_words.END if found.version == "1" else 0), replace(CLIP, words=words)),
         denoise=denoise,
         defaults=DEFAULTS,
         fast=FAST,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from chashka.diffusion import Array, Conditioning, Denoise, NoiseSchedule, Table, composed, inpaint
+from chashka.diffusion import Array, Conditioning, Denoise, NoiseSchedule, Table, composed, inpaint, mask_channels
 from chashka.diffusion.arrays import concat
 from chashka.errors import InputError
 from chashka.families.conventions import USUAL, Conventions, Levels, any_pixel, usual_levels
@@ -84,7 +84,12 @@ def step_of(sigma: float, sigmas: tuple[float, ...]) -> int:
 
 
 def known_to_the_network(plan: Plan) -> Array:
-    """(1, 1 + C, h, w): the mask, and the latents of the picture whose masked part is grey. Without a mask all of it is unknown."""
+    """(1, 1 + C, h, w): the mask, and the latents of the picture whose masked part is grey, or of those that are kept.
+
+    Without a mask all of it is unknown.
+    """
+    if plan.mask is not None and plan.blanked is None:
+        return mask_channels(plan.known, plan.mask)
     if plan.mask is None:
         nothing = np.zeros((1, *plan.shape), np.float32) if plan.blanked is None else plan.blanked
         return concat([np.ones((1, 1, *plan.shape[1:]), np.float32), nothing], axis=1)
