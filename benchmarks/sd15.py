@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/sd15.py FOLDER [SIDE [STEPS]]
 
 SIDE is 512, STEPS of the finished picture are 4, unless told. FOLDER gets 2 GB of random weights in the original single file
-(float16; kept, so that a second run begins at once) and the same in diffusers' layout. Every line is a process of its own, because memory is
-measured by the most that it ever held (VmHWM). A step is guided: two rows through the U-Net.
+(float16; kept, so that a second run begins at once) and the same kind of weights in diffusers' layout. Every line is a process of its own,
+because memory is measured by the most that it ever held (VmHWM). A step is guided: two rows through the U-Net.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def plain(folder: Path, engine: str, precision: str, side: str, steps: str) -> d
     example = torch.zeros(2, 4, size, size), torch.tensor(500.0), torch.zeros(2, 77, 768)
     with torch.no_grad():
         graph = openvino.convert_model(Plain().eval(), example_input=example)
-    graph.reshape([list(value.shape) for value in example])
+    graph.reshape({i: openvino.PartialShape(list(value.shape)) for i, value in enumerate(example)})
     compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     given = [np.asarray(value.numpy()) for value in example]
     first = seconds(lambda: compiled(given))
