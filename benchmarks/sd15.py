@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/sd15.py FOLDER [SIDE [STEPS]]
 
 SIDE is 512, STEPS of the finished picture are 4, unless told. FOLDER gets 2 GB of random weights in the original single file
-(float16; kept, so that a second run begins at once) and the same kind of weights in diffusers' layout. Every line is a process of its own,
-because memory is measured by the most that it ever held (VmHWM). A step is guided: two rows through the U-Net.
+(float16; kept, so that a second run begins at once) and the same kind of weights in diffusers' layout. Every line is a
+process of its own, because memory is measured by the most that it ever held (VmHWM). A step is guided: two rows.
 """
 
 from __future__ import annotations
