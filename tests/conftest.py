@@ -8,6 +8,7 @@ environment); ``mark.extra`` does the same for the rest of the extras. Nothing i
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -67,6 +68,18 @@ def pytest_make_collect_report(
     report = yield
     _fail_skip(collector.config, report)
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Nothing is kept in the user's own folders, nor found there; pip alone goes on with what it has fetched."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    own = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR", str(cache / "pip")))
+        patch.setenv("XDG_CACHE_HOME", str(own / "cache"))
+        patch.setenv("XDG_DATA_HOME", str(own / "data"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,11 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     size = _size(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
     changes, words_given, strict = (fields.pop(name) for name in ("loras", "embeddings", "strict"))
+    if "mix" in fields and "mix" not in families.options(name, models).model_fields:
+        raise InputError(
+            f"model: {name} cannot take what a picture shows for words; give the picture to chashka draw, with --init FILE "
+            "--strength subtle or strong, or choose a model with a picture encoder, such as kandinsky-teacup"
+        )
     request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})
     requests = [request] if choices is None else chosen(request, choices == "all", wildcard_files(words))
     folder, file_name = target(out, svg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ LAYOUT = "1"
 FOLDER = "converted"
 KEPT = 8
 """Conversions that are kept; those used least recently go."""
+YOUNG = 3600.0
+"""Seconds during which one stays however many there are: its process, or another one, may not have read it yet."""
 
 
 class _Traced(nn.Module):
@@ -90,9 +93,10 @@ def _key(blueprint: Blueprint, source: Path) -> str:
 
 
 def _prune(folder: Path) -> None:
-    homes = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: -p.stat().st_mtime_ns)
-    for old in homes[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    homes = sorted((p.stat().st_mtime, p) for p in folder.iterdir() if p.is_dir())
+    for used, old in homes[:-KEPT]:
+        if used < time.time() - YOUNG:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def save_graph(
