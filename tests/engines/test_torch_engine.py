@@ -122,6 +122,10 @@ def test_an_absent_gpu_is_said() -> None:
 
 
 def test_unknown_names_are_said() -> None:
+    with pytest.raises(EngineError, match="device 'meta' computes nothing here; use cpu, cuda, mps, xpu or auto"):
+        TorchEngine("meta")
+    with pytest.raises(EngineError, match=r"torch cannot use device 'xpu' here \(.+\); use cpu or auto"):
+        TorchEngine("xpu")
     with pytest.raises(EngineError, match="knows no device 'abacus'"):
         TorchEngine("abacus")
     with pytest.raises(EngineError, match="precision 'f8' does not exist"):

@@ -19,15 +19,32 @@ from chashka.engines.torch_wrapping import wrapped
 from chashka.errors import EngineError
 from chashka.nets.configs import to_json
 
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 PRECISIONS: dict[str, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+def usable(device: str) -> torch.device:
+    """The device of that name. Raises EngineError for one that torch does not know or cannot use here."""
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise EngineError(f"torch knows no device {device!r}; use {', '.join(DEVICES)} or auto") from error
+    if found.type not in DEVICES:
+        raise EngineError(f"device {device!r} computes nothing here; use {', '.join(DEVICES)} or auto")
+    try:
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError) as error:  # builds without a device say so in both ways
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise EngineError(f"torch cannot use device {device!r} here ({reason}); use cpu or auto") from error
+    return found
 
 
 class TorchEngine:
     """torch on one device.
 
-    device: "cpu", "cuda", "cuda:1", …; "auto" takes a GPU if there is one. precision: "f32", "bf16", "f16"; "auto" is
-    f32 on a CPU and bf16 on a GPU. f16 on a CPU becomes bf16: the same size, and computed hundreds of times faster.
-    Products are computed in that precision, norms and everything else in float32. Raises EngineError.
+    device: "cpu", "cuda", "cuda:1", "mps", …; "auto" takes an NVIDIA GPU if there is one. precision: "f32", "bf16", "f16";
+    "auto" is bf16 on a GPU, f32 on a CPU and on Apple's, where nobody has tried others. f16 on a CPU becomes bf16: the same size,
+    and computed hundreds of times faster. Products are computed in that precision, norms and everything else in float32. Raises EngineError.
     """
 
     def __init__(self, device: str = "cpu", precision: str = "auto") -> None:
@@ -36,13 +53,10 @@ class TorchEngine:
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
         if wanted.startswith("cuda") and not torch.cuda.is_available():
             raise EngineError(f"torch has no CUDA device here ({device!r} was asked for); use device cpu or auto")
-        try:
-            self.device = torch.device(wanted)
-        except RuntimeError as error:
-            raise EngineError(f"torch knows no device {device!r}; use cpu, cuda or auto") from error
+        self.device = usable(wanted)
         on_cpu = self.device.type == "cpu"
         if precision == "auto":
-            precision = "f32" if on_cpu else "bf16"
+            precision = "f32" if on_cpu or self.device.type == "mps" else "bf16"
         if precision not in PRECISIONS:
             raise EngineError(f"precision {precision!r} does not exist; use one of auto, {', '.join(PRECISIONS)}")
         self.precision = "bf16" if on_cpu and precision == "f16" else precision
