@@ -43,8 +43,9 @@ class TorchEngine:
     """torch on one device.
 
     device: "cpu", "cuda", "cuda:1", "mps", …; "auto" takes an NVIDIA GPU if there is one. precision: "f32", "bf16", "f16";
-    "auto" is bf16 on a GPU, f32 on a CPU and on Apple's, where nobody has tried others. f16 on a CPU becomes bf16: the same size,
-    and computed hundreds of times faster. Products are computed in that precision, norms and everything else in float32. Raises EngineError.
+    "auto" is bf16 on a GPU, f32 on a CPU and on Apple's, where nobody has tried others. f16 on a CPU becomes bf16: the same
+    size, and computed hundreds of times faster. Products are computed in that precision, norms and everything else in
+    float32. Raises EngineError.
     """
 
     def __init__(self, device: str = "cpu", precision: str = "auto") -> None:
