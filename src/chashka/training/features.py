@@ -1,8 +1,11 @@
-"""What the frozen networks say, computed once: latents of pictures and text features of captions, in two flat files.
+"""What the frozen networks say, computed once: latents of pictures and text features of captions, in flat files.
+
+Latents are the autoencoder's alone: beside another text encoder they may be taken along into a new run's folder.
 
 features/latents.safetensors   latents f16 (V, N, C, h, w), already times ``latent_scale``; labels of the N pictures
-features/scenes.safetensors    latents f16 (K, C, h, w) of composed scenes and the text features of their captions: ``offsets``
-                               as below, ``first`` i64 (K + 1,) where each scene's captions begin
+features/scenes.safetensors    latents f16 (K, C, h, w) of composed scenes
+features/said.safetensors      the text features of their captions: tokens, pooled texts and ``offsets`` as below, ``first``
+                               i64 (K + 1,) where each scene's captions begin
 features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1 f16 (R, D1), offsets i64 (R + 1,); labels.
                                Row 0 is the empty text.
 features/canvas-HxW.safetensors  of pictures and scenes on canvases that are not square: latents f16 (P, C, h, w) and which of the N
@@ -31,7 +34,7 @@ from chashka.training.contrastive import name_centres
 from chashka.training.loop import generator
 from chashka.training.pictures import Pictures, jitter, on_canvas, to_network
 from chashka.training.recipes import UNetRecipe
-from chashka.training.scenes import Composer
+from chashka.training.scenes import Composer, SceneTable
 
 EMPTY_TEXT = (1, 2)
 """bos, eos: the unconditional text (docs/networks.md)."""
@@ -157,26 +160,26 @@ def write_text(
 
 
 @torch.no_grad()
-def write_scenes(
-    path: Path,
-    networks: tuple[nn.Module, nn.Module, nn.Module | None],
-    composer: Composer,
-    scale: float,
-    recipe: UNetRecipe,
-) -> None:
-    """Compose and encode the first ``recipe.scene_pool`` scenes. ``networks``: encoder, contrastive encoder, T5 encoder if any."""
-    encoder, contrastive, t5 = networks
-    table, device = composer.scenes, composer.device
-    count = min(recipe.scene_pool, len(table))
+def write_scenes(path: Path, encoder: nn.Module, composer: Composer, scale: float, recipe: UNetRecipe) -> None:
+    """Compose and encode the first ``recipe.scene_pool`` scenes."""
+    count = min(recipe.scene_pool, len(composer.scenes))
     chance = generator(recipe.run.seed + 79, 0)
     scenes = (composer(rows, chance) for rows in torch.arange(count).split(64))
-    latents = _encoded(encoder, scenes, scale, device)
+    save_file({"latents": _encoded(encoder, scenes, scale, composer.device)}, path)
+
+
+@torch.no_grad()
+def write_said(
+    path: Path, contrastive: nn.Module, t5: nn.Module | None, table: SceneTable, recipe: UNetRecipe, device: str
+) -> None:
+    """Encode the captions of the first ``recipe.scene_pool`` scenes."""
+    count = min(recipe.scene_pool, len(table))
     first = torch.searchsorted(table.scene, torch.arange(count + 1))
     captions = torch.arange(int(first[-1]))
     batches = (ragged(table.ids, table.offsets, part) for part in captions.split(256))
     tokens1, tokens2, pooled, offsets = _encode_all(contrastive, t5, batches, device)
     tensors = {"tokens1": tokens1, "tokens2": tokens2, "pooled1": pooled, "offsets": offsets, "first": first}
-    save_file({"latents": latents, **tensors}, path)
+    save_file(tensors, path)
 
 
 @torch.no_grad()
@@ -277,7 +280,7 @@ def load_features(folder: Path, device: str, canvases: tuple[tuple[int, int, flo
     """
     seen = load_latents(folder, device)
     texts: dict[str, Any] = _load(folder / "text.safetensors", device)
-    scenes = _load(folder / "scenes.safetensors", device)
+    scenes = _load(folder / "scenes.safetensors", device) | _load(folder / "said.safetensors", device)
     first, latents = torch.zeros(1, dtype=torch.int64, device=device), seen.latents[0, :0]
     if scenes:
         rows, latents = len(texts["row_concept"]), scenes["latents"]

@@ -32,6 +32,7 @@ from chashka.training.features import (
     write_canvas,
     write_embeddings,
     write_latents,
+    write_said,
     write_scenes,
     write_text,
 )
@@ -287,20 +288,8 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     _latents(folder, frozen["autoencoder"], shards, recipe, device)
     if recipe.picture_share:
         _embeddings(folder, frozen, shards, recipe, device)
-    needed = ["text"] + ["scenes"] * (recipe.scenes > 0)
-    if not all((folder / f"{name}.safetensors").exists() for name in needed):
-        text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
-        other = None if recipe.head is None else _t5(frozen["t5"], device)
-        write_text(folder / "part", text, other, load_captions(shards / "captions.safetensors"), recipe, device)
-        (folder / "part").replace(folder / "text.safetensors")
-        if recipe.scenes:
-            encoder = _encoder(frozen["autoencoder"], device)
-            pictures = load_pictures(shards, keep=without(recipe.without))
-            composer = Composer(load_scenes(shards / "scenes.safetensors"), pictures, device)
-            scale = load_latents(folder, "cpu").latent_scale
-            write_scenes(folder / "part", (encoder, text, other), composer, scale, recipe)
-            (folder / "part").replace(folder / "scenes.safetensors")
-    _canvases(folder, frozen["autoencoder"], shards, recipe, device)
+    _texts(folder, frozen, clip, shards, recipe, device)
+    _scenes_and_canvases(folder, frozen["autoencoder"], shards, recipe, device)
     decoder = load_component(Decoder(autoencoder.network), frozen["autoencoder"], "decoder")
     features = load_features(folder, device, recipe.canvases)
     if not isinstance(recipe, DistilRecipe):
@@ -318,17 +307,41 @@ def _t5(path: Path, device: str) -> nn.Module:
     return load_component(T5TextEncoder(found.text), path, "text_t5").to(device).eval()
 
 
-def _canvases(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
-    """Write the latents of the recipe's canvases into ``folder`` unless they are there."""
-    wanted = [(h, w) for h, w, _ in recipe.canvases if not (folder / canvas_file((h, w))).exists()]
+def _texts(
+    folder: Path, frozen: dict[str, Path], clip: ContrastiveRecipe, shards: Path, recipe: UNetRecipe, device: str
+) -> None:
+    """Write the texts of pictures and of composed scenes into ``folder`` unless they are there."""
+    wanted = ["text"] + ["said"] * (recipe.scenes > 0)
+    wanted = [name for name in wanted if not (folder / f"{name}.safetensors").exists()]
+    if not wanted:
+        return
+    text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
+    other = None if recipe.head is None else _t5(frozen["t5"], device)
+    for name in wanted:
+        if name == "text":
+            write_text(folder / "part", text, other, load_captions(shards / "captions.safetensors"), recipe, device)
+        else:
+            write_said(folder / "part", text, other, load_scenes(shards / "scenes.safetensors"), recipe, device)
+        (folder / "part").replace(folder / f"{name}.safetensors")
+
+
+def _scenes_and_canvases(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
+    """Write the latents of composed scenes and of the recipe's canvases into ``folder`` unless they are there."""
+    files = {canvas_file((h, w)): (h, w) for h, w, _ in recipe.canvases}
+    squares = {"scenes.safetensors": None} if recipe.scenes else {}
+    wanted = {name: canvas for name, canvas in (squares | files).items() if not (folder / name).exists()}
     if not wanted:
         return
     encoder, scale = _encoder(autoencoder, device), load_latents(folder, "cpu").latent_scale
     pictures = load_pictures(shards, keep=without(recipe.without))
-    scenes = Composer(load_scenes(shards / "scenes.safetensors"), pictures, device) if recipe.scenes else None
-    for canvas in wanted:
-        write_canvas(folder / "part", encoder, pictures, scenes, scale, recipe, canvas)
-        (folder / "part").replace(folder / canvas_file(canvas))
+    composer = Composer(load_scenes(shards / "scenes.safetensors"), pictures, device) if recipe.scenes else None
+    for name, canvas in wanted.items():
+        if canvas is not None:
+            write_canvas(folder / "part", encoder, pictures, composer, scale, recipe, canvas)
+        else:
+            assert composer is not None
+            write_scenes(folder / "part", encoder, composer, scale, recipe)
+        (folder / "part").replace(folder / name)
 
 
 def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNetRecipe, device: str) -> None:
