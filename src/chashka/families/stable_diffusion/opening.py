@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SCALE = 0.18215
 """Latents are the autoencoder's times this number."""
 DEFAULTS = {"steps": 20, "guidance_scale": 7.5, "sampler": "dpmpp_2m"}
-FAST = {"steps": 10, "sampler": "dpmpp_2m", "spacing": "ays", "guidance_scale": 7.5, "guidance_stop": 0.7}
+FAST = {"steps": 10, "spacing": "ays", "guidance_stop": 0.7}
 """A fitted schedule (arXiv 2404.14507), guidance in the first steps alone (arXiv 2404.07724): 17 rows through the U-Net, not 40."""
 INDEX = "model_index.json"
 TABLE = "token_embedding.weight"
