@@ -1,0 +1,1 @@
+"""The application: durable jobs, a gallery and an HTTP server over the library (docs/server.md)."""

@@ -1,0 +1,1 @@
+"""What lasts: jobs, pictures and keys in one database (docs/server.md)."""
