@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -15,10 +17,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.types import BigInteger
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
+WORD = String(64).with_variant(String(64, collation="C"), "postgresql")
+"""Compared sign by sign in both databases: a search for the beginning of a word is a range of this order."""
+HERE: dict[str, Any] = {"sqlite_where": text("deleted IS NULL"), "postgresql_where": text("deleted IS NULL")}
+GONE: dict[str, Any] = {"sqlite_where": text("deleted IS NOT NULL"), "postgresql_where": text("deleted IS NOT NULL")}
 TABLES = MetaData()
 
 jobs = Table(
@@ -51,8 +58,12 @@ jobs = Table(
     Column("body", String(64)),
     UniqueConstraint("owner", "key", name="jobs_key"),
     Index("jobs_queue", "state", "place"),
-    Index("jobs_owner", "owner", "created"),
     Index("jobs_lease", "state", "lease_until"),
+    Index("jobs_turn", "owner", "started"),  # whose last claim is longest ago
+    Index("jobs_owner", "owner", "created", "id"),
+    Index("jobs_created", "created", "id"),
+    Index("jobs_state", "state", "created", "id"),
+    Index("jobs_finished", "finished"),
 )
 
 pictures = Table(
@@ -81,22 +92,25 @@ pictures = Table(
     Column("favourite", Boolean, nullable=False, default=False),
     Column("deleted", Float),
     UniqueConstraint("job", "index", name="pictures_once"),
-    Index("pictures_owner", "owner", "number"),
-    Index("pictures_model", "model", "number"),
-    Index("pictures_favourite", "favourite", "number"),
-    Index("pictures_created", "created"),
+    # what lists walk, newest first: partial, so that deleted pictures cost nothing
+    Index("pictures_here", "number", **HERE),
+    Index("pictures_owner", "owner", "number", **HERE),
+    Index("pictures_model", "model", "number", **HERE),
+    Index("pictures_favourite", "favourite", "number", **HERE),
+    Index("pictures_source", "source", "number", **HERE),
+    Index("pictures_created", "created", "number"),
     Index("pictures_sha256", "sha256"),
     Index("pictures_thumbnail", "thumbnail"),
-    Index("pictures_deleted", "deleted"),
+    Index("pictures_deleted", "number", **GONE),
     sqlite_autoincrement=True,
 )
 
 words = Table(
     "words",
     TABLES,
-    Column("word", String(64), primary_key=True),
+    Column("word", WORD, primary_key=True),
     Column("picture", BIG, ForeignKey("pictures.number", ondelete="CASCADE"), primary_key=True),
-    Index("words_picture", "picture"),
+    Index("words_picture", "picture", "word"),
     sqlite_with_rowid=False,
 )
 
