@@ -1,0 +1,91 @@
+"""The models of this server as A1111's clients name them: ``name [hash]``."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from chashka.app.dialects.calls import NoModelError
+from chashka.app.settings import Settings
+from chashka.errors import InputError, WeightsError
+
+_HASHED = 1_000_000_000
+"""Bytes: larger files are not read for their sum; one that was added with ``chashka models add`` has it written beside it."""
+
+
+def models(settings: Settings) -> list[dict[str, Any]]:
+    """What GET /sd-models says: every model whose files are here."""
+    from chashka import families
+
+    names = [name for name, _, _ in families.models()] + families.kept_names(settings.models)
+    return [row for row in (one(name, settings) for name in names) if row is not None]
+
+
+def one(name: str, settings: Settings) -> dict[str, Any] | None:
+    """A model as A1111 tells of it; None if its files are not here. hash: of its largest file; no paths are told."""
+    from chashka import families
+
+    try:
+        preset = families.located(name, families.find(name, settings.models)[1], settings.models)
+    except (WeightsError, InputError):
+        return None
+    if preset.missing(preset.place):
+        return None
+    sum_ = _sum(name, preset.place, settings)
+    short = None if sum_ is None else sum_[:10]
+    title = name if short is None else f"{name} [{short}]"
+    return {"title": title, "model_name": name, "hash": short, "sha256": sum_, "filename": name, "config": None}
+
+
+def named(said: str, settings: Settings) -> str:
+    """The name of the model that a title, a name or a hash means. Raises NoModelError."""
+    for row in models(settings):
+        if (
+            said in (row["title"], row["model_name"], row["hash"], row["sha256"])
+            or said.split(" [")[0] == row["model_name"]
+        ):
+            return str(row["model_name"])
+    raise NoModelError(f"model {said[:60]!r} is not on this server; GET /sdapi/v1/sd-models lists those that are")
+
+
+def enlarging(settings: Settings) -> list[str]:
+    """Names of models that have an upscaler."""
+    from chashka import families
+
+    found = []
+    for row in models(settings):
+        name = row["model_name"]
+        place = families.located(name, families.find(name, settings.models)[1], settings.models).place
+        if any((place / f"upscaler{suffix}").is_file() for suffix in (".safetensors", ".xml")):
+            found.append(name)
+    return found
+
+
+def _sum(name: str, place: Path, settings: Settings) -> str | None:
+    """The sha256 of a model's largest file, as 64 digits; None for one that would take long to read."""
+    from chashka.collection import Collection
+
+    if settings.models is not None:
+        for kept in Collection(settings.models).all():
+            sizes = {
+                sum_: (kept.folder / file).stat().st_size
+                for file, sum_ in kept.files.items()
+                if (kept.folder / file).is_file()
+            }
+            if kept.name == name and sizes:
+                return max(sizes, key=lambda sum_: sizes[sum_])
+    files = [place] if place.is_file() else list(place.glob("*.safetensors"))
+    if not files:
+        return None
+    largest = max(files, key=lambda file: file.stat().st_size)
+    seen = largest.stat()
+    return None if seen.st_size > _HASHED else _of_file(largest, seen.st_mtime_ns, seen.st_size)
+
+
+@lru_cache(maxsize=256)
+def _of_file(file: Path, changed: int, size: int) -> str:
+    """The sum of a file that is as it was at ``changed``, ``size`` bytes long."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
