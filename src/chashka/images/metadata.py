@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import html
+import io
 import json
 import re
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.sax.saxutils import quoteattr
 
 from PIL import Image
@@ -32,6 +33,7 @@ TRAINED, COMPOSED, ALTERED = (
 )
 """IPTC's codes for a picture that a model made, that it made parts of, and that an algorithm altered."""
 NAMESPACE = "urn:chashka:1"
+TOOL = f"chashka {chashka.__version__}"
 CHUNK = "chashka"
 XMP_CHUNK = "XML:com.adobe.xmp"
 USER_COMMENT = 0x9286
@@ -40,6 +42,8 @@ SOFTWARE = 0x0131
 _LONGEST_XMP = 65_000  # a JPEG segment has 65,533 bytes
 _LONGEST_PARAMETERS = 16_000
 _OURS = re.compile(r'chashka:request=("[^"<>]*"|\'[^\'<>]*\')')
+_TYPE = re.compile(r"digitalsourcetype/([A-Za-z]{1,60})\b")
+_TOOL = re.compile(r"""xmp:CreatorTool(?:=["']|>)([^"'<>]{1,120})["'<]""")
 _MARK = re.compile(r"digitalsourcetype/(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)\b")
 _SIZE = re.compile(r"\bSize: \d+x\d+(?=, |$)(?!.*\n)")  # in the last line alone: prompts may say anything
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -48,21 +52,35 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 @dataclass(frozen=True, slots=True)
 class Label:
     """What is written into a file. kind: the last part of IPTC's digital source type. own: :func:`describe` as JSON, and
-    parameters, the A1111 text: None for a picture that was not drawn here."""
+    parameters, the A1111 text: None for a picture that was not drawn here. tool: what made the picture, "" if that is not known.
+    """
 
     kind: str
     prompt: str = ""
     own: str | None = None
     parameters: str | None = None
+    tool: str = TOOL
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class Told:
     """What a file says: our JSON in a text chunk, XMP (its beginning), the A1111 text."""
 
     text: str | None
     packet: str
     parameters: str | None
+
+    @property
+    def source_type(self) -> str | None:
+        """The last part of IPTC's digital source type, whoever wrote it."""
+        found = _TYPE.search(self.packet)
+        return found.group(1) if found else None
+
+    @property
+    def tool(self) -> str:
+        """The program that says it made the picture."""
+        found = _TOOL.search(self.packet)
+        return html.unescape(found.group(1)) if found else ""
 
 
 def describe(picture: Picture) -> dict[str, Any]:
@@ -113,6 +131,7 @@ def xmp(label: Label, *, own: bool = True) -> bytes:
     if own and label.own is not None:
         ours = f"\n    xmlns:chashka={quoteattr(NAMESPACE)} chashka:request={_attribute(label.own)}"
     prompt = html.escape(printable(label.prompt), quote=False)
+    tool = f"    xmp:CreatorTool={_attribute(label.tool)}\n" if label.tool else ""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
@@ -121,7 +140,7 @@ def xmp(label: Label, *, own: bool = True) -> bytes:
         '    xmlns:xmp="http://ns.adobe.com/xap/1.0/"\n'
         '    xmlns:dc="http://purl.org/dc/elements/1.1/"\n'
         '    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"\n'
-        f'    xmp:CreatorTool="chashka {chashka.__version__}"\n'
+        f"{tool}"
         f'    Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}{label.kind}"{ours}>\n'
         f'   <dc:description><rdf:Alt><rdf:li xml:lang="x-default">{prompt}</rdf:li></rdf:Alt></dc:description>\n'
         "  </rdf:Description>\n"
@@ -139,24 +158,25 @@ def label_of(picture: Picture) -> Label:
 
 def own_json(picture: Picture) -> str:
     """:func:`describe` as JSON."""
-    return _compact(describe(picture))
+    return compact(describe(picture))
 
 
 def exif_block(label: Label) -> Image.Exif:
     """EXIF with the A1111 text as UserComment (``UNICODE`` and UTF-16, big endian) and our name as Software."""
     exif = Image.Exif()
-    exif[SOFTWARE] = f"chashka {chashka.__version__}"
+    if label.tool:
+        exif[SOFTWARE] = label.tool
     if label.parameters is not None:
         exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + label.parameters.encode("utf-16-be")
     return exif
 
 
-def read_metadata(path: str | Path) -> dict[str, Any] | None:
-    """Our metadata in a PNG, JPEG, WebP or SVG file, as :func:`describe` gives it; None if the file carries none.
+def read_metadata(path: str | Path | bytes) -> dict[str, Any] | None:
+    """Our metadata in a PNG, JPEG, WebP or SVG file, of its path or its bytes, as :func:`describe` gives it; None if it has none.
 
     Raises FileError if the file cannot be opened as a picture.
     """
-    return _own(_told(path))
+    return own_values(told(path))
 
 
 def enlarged_label(path: str | Path, by: int, model: str, size: tuple[int, int]) -> Label:
@@ -166,25 +186,25 @@ def enlarged_label(path: str | Path, by: int, model: str, size: tuple[int, int])
     model made it, or a part of it, stays whoever set it; any other picture is marked as altered by an algorithm. Raises
     FileError as :func:`read_metadata`.
     """
-    told = _told(path)
-    found = _MARK.search(told.packet)
-    own = _own(told)
+    said = told(path)
+    found = _MARK.search(said.packet)
+    own = own_values(said)
     if own is None:
         return Label(found.group(1) if found else ALTERED)
     before = own.get("upscaled")
     step = {"by": by, "model": model}
-    text = _compact(own | {"upscaled": [*(before if isinstance(before, list) else []), step]})
+    text = compact(own | {"upscaled": [*(before if isinstance(before, list) else []), step]})
     request = own.get("request")
     prompt = request.get("prompt") if isinstance(request, dict) else None
     kind = found.group(1) if found else COMPOSED if own.get("sources") else TRAINED
     parameters = None
-    if told.parameters is not None and len(told.parameters) <= _LONGEST_PARAMETERS:
-        parameters = _SIZE.sub(f"Size: {size[0]}x{size[1]}", told.parameters)
+    if said.parameters is not None and len(said.parameters) <= _LONGEST_PARAMETERS:
+        parameters = _SIZE.sub(f"Size: {size[0]}x{size[1]}", said.parameters)
     label = Label(kind, prompt if isinstance(prompt, str) else "", text, parameters)
-    return label if _can_be_written(label) else Label(kind)
+    return label if can_be_written(label) else Label(kind)
 
 
-def _can_be_written(label: Label) -> bool:
+def can_be_written(label: Label) -> bool:
     """Whether a label that a file brought fits into files again: anything can stand in a file."""
     try:
         sizes = [len(xmp(label)), *(len((text or "").encode()) for text in (label.own, label.parameters))]
@@ -193,24 +213,36 @@ def _can_be_written(label: Label) -> bool:
         return False
 
 
-def _compact(values: dict[str, Any]) -> str:
+def compact(values: dict[str, Any]) -> str:
     """JSON with sorted keys; letters stay letters."""
     return json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def _told(path: str | Path) -> _Told:
-    """What a file says, as it stands there."""
+def told(path: str | Path | bytes) -> Told:
+    """What a PNG, JPEG, WebP or SVG file says, as it stands there: of its path, or its bytes. Raises FileError."""
     try:
-        return _svg_told(Path(path)) if Path(path).suffix.lower() == ".svg" else _picture_told(path)
+        if isinstance(path, bytes):
+            return _svg_told(path) if svg_bytes(path) else _picture_told(io.BytesIO(path))
+        if Path(path).suffix.lower() == ".svg":
+            with Path(path).open("rb") as file:
+                return _svg_told(file.read(2 * _LONGEST_XMP))
+        return _picture_told(path)
     except Exception as error:  # see reading.py: Pillow raises nearly anything
+        name = "the picture" if isinstance(path, bytes) else repr(str(path))
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileError(f"cannot read {str(path)!r}: {reason}") from error
+        raise FileError(f"cannot read {name}: {reason}") from error
 
 
-def _own(told: _Told) -> dict[str, Any] | None:
-    text = told.text
+def svg_bytes(data: bytes) -> bool:
+    """Whether a file is SVG as it is written here."""
+    return data.startswith(b"<?xml") and b"<svg " in data[:200]
+
+
+def own_values(said: Told) -> dict[str, Any] | None:
+    """Our metadata among what a file says; None if there are none."""
+    text = said.text
     if text is None:
-        found = _OURS.search(told.packet)
+        found = _OURS.search(said.packet)
         text = html.unescape(found.group(1)[1:-1]) if found else None
     if text is None:
         return None
@@ -226,7 +258,7 @@ def printable(text: str) -> str:
     return _NOT_XML.sub("", text)
 
 
-def _picture_told(path: str | Path) -> _Told:
+def _picture_told(path: str | Path | BinaryIO) -> Told:
     """Of a PNG, JPEG or WebP file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -238,14 +270,13 @@ def _picture_told(path: str | Path) -> _Told:
                     comment = image.getexif().get_ifd(EXIF_IFD)[USER_COMMENT]
                     parameters = comment.removeprefix(b"UNICODE\0").decode("utf-16-be")
     xml = packet if isinstance(packet, str) else packet.decode("utf-8", "replace")
-    return _Told(text, xml[:_LONGEST_XMP], parameters if isinstance(parameters, str) else None)
+    return Told(text, xml[:_LONGEST_XMP], parameters if isinstance(parameters, str) else None)
 
 
-def _svg_told(path: Path) -> _Told:
+def _svg_told(data: bytes) -> Told:
     """Of an SVG file of ours; the title before its metadata cannot hold a tag, so none is mistaken for it."""
-    with path.open("rb") as file:
-        start = file.read(2 * _LONGEST_XMP)
-    return _Told(None, start.decode("utf-8", "replace").partition("<metadata>")[2][:_LONGEST_XMP], None)
+    start = data[: 2 * _LONGEST_XMP].decode("utf-8", "replace")
+    return Told(None, start.partition("<metadata>")[2][:_LONGEST_XMP], None)
 
 
 def _quoted(value: str) -> str:

@@ -19,12 +19,12 @@ MAX_PIXELS = 25_000_000
 """Larger pictures are refused before they are decoded."""
 
 
-def read(path: str | Path) -> NDArray[np.uint8]:
-    """The picture in ``path`` as uint8 (H, W, 4), straight alpha, in sRGB, upright; the first frame of an animation.
+def read(path: str | Path | bytes) -> NDArray[np.uint8]:
+    """The picture in ``path``, or a file's bytes, as uint8 (H, W, 4), straight alpha, in sRGB, upright; an animation's first frame.
 
     Reads PNG, JPEG and WebP of at most 25 megapixels. Raises FileError: not there, not readable, not such a picture.
     """
-    image = _upright(Path(path))
+    image = _decoded(io.BytesIO(path), Path("the picture")) if isinstance(path, bytes) else _upright(Path(path))
     alpha = image.convert("RGBA").getchannel("A")
     colour = _to_srgb(image)
     colour.putalpha(alpha)

@@ -42,8 +42,8 @@ def require_tracer() -> None:
         raise MissingExtraError("svg", "writing SVG files") from None
 
 
-def svg_document(pixels: NDArray[np.uint8], label: Label) -> bytes:
-    """uint8 (H, W, 3 or 4), straight alpha → an SVG file that says what ``label`` does; what is transparent stays empty.
+def svg_document(pixels: NDArray[np.uint8], label: Label | None) -> bytes:
+    """uint8 (H, W, 3 or 4), straight alpha → an SVG file; what is transparent stays empty. label: what it says, None: nothing.
 
     Its size in pixels is that of ``pixels``. Equal pictures give equal files. Raises MissingExtraError without vtracer.
     """
@@ -53,21 +53,29 @@ def svg_document(pixels: NDArray[np.uint8], label: Label) -> bytes:
     scale = min(2.0, LONGEST / max(height, width))
     columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
     paths = _trace(reduce_colours(resize(pixels, columns, rows), palette_of(pixels)), max(1.0, scale))
-    title = html.escape(printable(label.prompt), quote=False) or "Picture"
-    about = f"Traced from {width}x{height} pixels with chashka {chashka.__version__}."
+    about = [] if label is None else about_lines(label, width, height)
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<svg xmlns="http://www.w3.org/2000/svg" version="1.1" width="{width}" height="{height}"'
         f' viewBox="0 0 {columns} {rows}" preserveAspectRatio="none">',
+        *about,
+        *paths,
+        "</svg>\n",
+    ]
+    return "\n".join(lines).encode()
+
+
+def about_lines(label: Label, width: int, height: int) -> list[str]:
+    """What an SVG file says, as its elements ``title``, ``desc`` and ``metadata``. width, height: of the traced picture."""
+    title = html.escape(printable(label.prompt), quote=False) or "Picture"
+    about = f"Traced from {width}x{height} pixels with chashka {chashka.__version__}."
+    return [
         f"<title>{title}</title>",
         f"<desc>{html.escape(printable(about), quote=False)}</desc>",
         "<metadata>",
         xmp(label).decode(),
         "</metadata>",
-        *paths,
-        "</svg>\n",
     ]
-    return "\n".join(lines).encode()
 
 
 def palette_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ class Labelled:
     """Pixels, uint8 (H, W, 3 or 4), and what the file shall say of them: for pictures that are no answer to a request."""
 
     pixels: NDArray[np.uint8]
-    label: Label
+    label: Label | None
 
 
 def save(picture: Picture | Labelled, path: str | Path) -> Path:
@@ -53,12 +53,17 @@ def save(picture: Picture | Labelled, path: str | Path) -> Path:
 
 def save_new(picture: Picture | Labelled, folder: str | Path, name: str, suffix: str = ".png") -> Path:
     """Write a picture as ``name`` in ``folder`` (made if it is not there), or as ``name-2``, ``name-3`` … if that exists."""
+    data = encode(picture.pixels, _label(picture), Path(name + suffix))
+    return write_new(data, folder, name, suffix)
+
+
+def write_new(data: bytes, folder: str | Path, name: str, suffix: str) -> Path:
+    """Write a file's bytes as :func:`save_new` does a picture. Raises FileError."""
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder {str(place)!r}: {error.strerror or error}") from error
-    data = encode(picture.pixels, _label(picture), place / (name + suffix))
     chosen: list[Path] = []
 
     def publish(part: str) -> None:
@@ -74,12 +79,12 @@ def save_new(picture: Picture | Labelled, folder: str | Path, name: str, suffix:
     return chosen[0]
 
 
-def _label(picture: Picture | Labelled) -> Label:
+def _label(picture: Picture | Labelled) -> Label | None:
     return picture.label if isinstance(picture, Labelled) else label_of(picture)
 
 
-def encode(pixels: NDArray[np.uint8], label: Label, target: Path) -> bytes:
-    """The bytes of a file: ``pixels`` (H, W, 3 or 4) in the format of ``target``'s suffix with what ``label`` says."""
+def encode(pixels: NDArray[np.uint8], label: Label | None, target: Path) -> bytes:
+    """The bytes of a file: ``pixels`` (H, W, 3 or 4) in the format of ``target``'s suffix. label: what it says, or nothing."""
     file_format = SUFFIXES.get(target.suffix.lower())
     if file_format is None:
         raise InputError(f"out: {target.name!r} has no suffix that is known; allowed: {', '.join(SUFFIXES)}")
@@ -87,20 +92,26 @@ def encode(pixels: NDArray[np.uint8], label: Label, target: Path) -> bytes:
         return svg_document(pixels, label)
     out = io.BytesIO()
     if file_format == "PNG":
-        info = PngImagePlugin.PngInfo()
-        if label.parameters is not None:
-            info.add_text("parameters", label.parameters)
-        if label.own is not None:
-            info.add_text(CHUNK, label.own)
-        info.add_itxt(XMP_CHUNK, xmp(label, own=False).decode())
-        Image.fromarray(pixels).save(out, "PNG", pnginfo=info)
+        Image.fromarray(pixels).save(out, "PNG", pnginfo=_chunks(label))
         return out.getvalue()
-    options: dict[str, Any] = {"exif": exif_block(label), "xmp": xmp(label)}
+    options: dict[str, Any] = {} if label is None else {"exif": exif_block(label), "xmp": xmp(label)}
     if file_format == "JPEG":
         Image.fromarray(flatten(pixels)).save(out, "JPEG", quality=95, subsampling=0, **options)
     else:
         Image.fromarray(pixels).save(out, "WEBP", quality=95, method=4, **options)
     return out.getvalue()
+
+
+def _chunks(label: Label | None) -> PngImagePlugin.PngInfo:
+    """What a PNG file says, as its text chunks."""
+    info = PngImagePlugin.PngInfo()
+    if label is not None:
+        if label.parameters is not None:
+            info.add_text("parameters", label.parameters)
+        if label.own is not None:
+            info.add_text(CHUNK, label.own)
+        info.add_itxt(XMP_CHUNK, xmp(label, own=False).decode())
+    return info
 
 
 def slug(text: str) -> str:
