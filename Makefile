@@ -23,14 +23,17 @@ export PROMPT OUT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help draw test test-base test-torch check format promises browser bench ledger train-bundle clean
+.PHONY: help draw studio test test-base test-torch check format promises aims browser soak bench ledger train-bundle clean
 
 help:
 	@echo 'make draw PROMPT="космос внутри чайной чашки"   set up the base install and draw into $(OUT)/ (ARGS="-n 4 --seed 7")'
+	@echo 'make studio         set up the base install and open the studio in the browser (ARGS="--port 8188")'
 	@echo 'make test           set up and run the tests: first without torch, then those that need it'
 	@echo 'make check          format, lint, types, import contracts, tests'
 	@echo 'make promises       the slow promises: the clean wheel, offline, torch-free'
+	@echo 'make aims           the promises whose figures are not reached yet'
 	@echo 'make browser        the browser tests'
+	@echo 'make soak           twenty thousand requests that are made of the OpenAPI document'
 	@echo 'make bench          the figures: cold and warm drawing, import time, install size'
 	@echo 'make ledger         what the package weighs, file by file, into docs/models/ledger.md'
 	@echo 'make train-bundle   pack what training needs on a bare machine into $(BUNDLE)'
@@ -67,6 +70,9 @@ $(FULL)/.installed: pyproject.toml
 draw: $(BASE)/.installed
 	@$(BASE)/bin/chashka draw "$$PROMPT" --out "$$OUT" $(ARGS)
 
+studio: $(BASE)/.installed
+	@$(BASE)/bin/chashka studio $(ARGS)
+
 test: test-base test-torch
 
 test-base: $(BASE)/.tests
@@ -74,7 +80,7 @@ test-base: $(BASE)/.tests
 	$(BASE)/bin/python -m pytest -m 'not torch and not extra and not promise' $(PYTEST_ARGS)
 
 test-torch: $(FULL)/.installed
-	$(FULL)/bin/python -m pytest -m '(torch or extra) and not promise' $(PYTEST_ARGS)
+	$(FULL)/bin/python -m pytest -m '(torch or extra) and not promise' --ignore=tests/browser $(PYTEST_ARGS)
 
 # --- checks -------------------------------------------------------------------------------------------------------------
 
@@ -90,15 +96,16 @@ format: $(FULL)/.installed
 	$(FULL)/bin/ruff check --fix .
 
 promises: $(FULL)/.installed
-	$(FULL)/bin/python -m pytest -m promise $(PYTEST_ARGS)
+	$(FULL)/bin/python -m pytest -s -m 'promise and not aim' $(PYTEST_ARGS)
+
+aims: $(FULL)/.installed
+	$(FULL)/bin/python -m pytest -s -m aim $(PYTEST_ARGS)
 
 browser: $(FULL)/.installed
-	@if find tests/browser -name 'test_*.py' 2>/dev/null | grep -q .; then \
-		$(FULL)/bin/python -m pytest tests/browser $(PYTEST_ARGS); \
-	else \
-		echo 'no browser tests: the package has no page yet (the studio is in docs/roadmap.md)'; \
-		test ! -d src/chashka/app/web || { echo 'src/chashka/app/web exists but tests/browser has no test' >&2; exit 1; }; \
-	fi
+	$(FULL)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
+
+soak: $(FULL)/.installed
+	CHASHKA_SOAK_REQUESTS=20000 $(FULL)/bin/python -m pytest -s tests/promises/test_openapi_promise.py
 
 # Installed anew every time: what was measured is then what is in the tree.
 bench:

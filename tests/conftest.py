@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 # marker → the packages that must be importable for a module that carries it
 NEEDS = {
     "torch": ("torch",),
-    "extra": ("vtracer", "resvg_py", "tokenizers", "pymorphy3", "build", "hatchling", "importlinter"),
+    "extra": ("vtracer", "resvg_py", "tokenizers", "pymorphy3", "build", "hatchling", "importlinter", "nncf"),
 }
 
 

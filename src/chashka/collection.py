@@ -2,7 +2,7 @@
 
     FOLDER/.files/SHA256          every file's content, once
     FOLDER/NAME/…                 a model: its files by their own names, and ``chashka.json``, which says which content they are
-    FOLDER/loras/, embeddings/    adapters, which a model is given (``cli/adapters.py``)
+    FOLDER/loras/, embeddings/    adapters, which a model is given (``adapters.py``)
 
 A model's files and its contents are hard links to one another, and to the files they were added from where these lie in the same
 file system: nothing is copied that need not be.

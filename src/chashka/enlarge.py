@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,17 @@ def upscale(model: Bundle, pixels: NDArray[np.uint8], by: int = 2) -> NDArray[np
     4 is 2 twice. A picture that is opaque everywhere stays so. Raises InputError for another factor and for a result with
     a side above 4096 pixels, WeightsError where the model has no upscaler, EngineError.
     """
+    run = steps(model, pixels, by)
+    while True:
+        try:
+            next(run)
+        except StopIteration as finished:
+            larger: NDArray[np.uint8] = finished.value
+            return larger
+
+
+def steps(model: Bundle, pixels: NDArray[np.uint8], by: int = 2) -> Generator[tuple[int, int], None, NDArray[np.uint8]]:
+    """:func:`upscale` with (done, total) after every tile, so that progress and stopping are the caller's own loop."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] not in (3, 4) or not pixels.size:
         raise InputError(
             f"pixels: {pixels.dtype} {pixels.shape} is not possible; allowed: uint8 (H, W, 4) or (H, W, 3), not empty"
@@ -42,8 +54,12 @@ def upscale(model: Bundle, pixels: NDArray[np.uint8], by: int = 2) -> NDArray[np
         )
     opaque = channels == 3 or int(pixels[..., 3].min()) == 255
     values = images.to_network(pixels)
-    for _ in range(FACTORS[by]):
-        values = _doubled(model.upscaler, values)
+    tiles = [_tiles(model.upscaler, height << times, width << times) for times in range(FACTORS[by])]
+    done, total = 0, sum(map(len, tiles))
+    for places in tiles:
+        for values in _doubled(model.upscaler, values, places):  # noqa: B007, B020  (the last one is the whole)
+            done += 1
+            yield done, total
         if opaque:
             values[3] = 1.0
         np.minimum(values[:3], values[3:], out=values[:3])  # premultiplied: no colour is brighter than its alpha
@@ -64,24 +80,35 @@ def check(by: int, width: int | None = None, height: int | None = None) -> None:
         )
 
 
-def _doubled(upscaler: Upscaler, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(4, H, W) → (4, 2H, 2W) in [-1, 1]. Tiles overlap by what the network sees, so that they give what the whole gives."""
+Span: TypeAlias = tuple[int, int, int]
+
+
+def _tiles(upscaler: Upscaler, height: int, width: int) -> list[tuple[Span, Span]]:
+    """(rows, columns) of each tile of a picture of this size."""
+    tile = max(TILE, 4 * upscaler.reach)
+    rows, columns = (-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
+    return [(y, x) for y in _spans(rows, tile, upscaler.reach) for x in _spans(columns, tile, upscaler.reach)]
+
+
+def _doubled(
+    upscaler: Upscaler, values: NDArray[np.float32], places: list[tuple[Span, Span]]
+) -> Iterator[NDArray[np.float32]]:
+    """(4, H, W) → (4, 2H, 2W) in [-1, 1], whole after the last tile. Tiles overlap by what the network sees, so that they give
+    what the whole gives."""
     _, height, width = values.shape
     room = ((0, 0), (0, -height % MULTIPLE), (0, -width % MULTIPLE))
     padded = np.pad(values, room, mode="edge")
-    tile = max(TILE, 4 * upscaler.reach)
     out = np.empty((4, 2 * padded.shape[1], 2 * padded.shape[2]), np.float32)
-    for y, rows, skip_y in _spans(padded.shape[1], tile, upscaler.reach):
-        for x, columns, skip_x in _spans(padded.shape[2], tile, upscaler.reach):
-            part = upscaler.enlarge(padded[None, :, y : y + rows, x : x + columns])[0]
-            if not np.isfinite(part).all():
-                raise EngineError("the upscaler produced numbers that are not finite; try precision f32")
-            kept = part[:, 2 * skip_y :, 2 * skip_x :]
-            out[:, 2 * (y + skip_y) : 2 * (y + rows), 2 * (x + skip_x) : 2 * (x + columns)] = kept
-    return np.clip(out[:, : 2 * height, : 2 * width], -1, 1)
+    for number, ((y, rows, skip_y), (x, columns, skip_x)) in enumerate(places, 1):
+        part = upscaler.enlarge(padded[None, :, y : y + rows, x : x + columns])[0]
+        if not np.isfinite(part).all():
+            raise EngineError("the upscaler produced numbers that are not finite; try precision f32")
+        kept = part[:, 2 * skip_y :, 2 * skip_x :]
+        out[:, 2 * (y + skip_y) : 2 * (y + rows), 2 * (x + skip_x) : 2 * (x + columns)] = kept
+        yield out if number < len(places) else np.clip(out[:, : 2 * height, : 2 * width], -1, 1)
 
 
-def _spans(extent: int, tile: int, reach: int) -> Iterator[tuple[int, int, int]]:
+def _spans(extent: int, tile: int, reach: int) -> Iterator[Span]:
     """(first, pixels, pixels to skip) of each tile along one side.
 
     Where a tile begins inside of the picture its first ``reach`` pixels do not count; its last ones are written over by the

@@ -6,7 +6,8 @@
     ├─ WeightsError             a weight file is missing, damaged or of another layout       exit 4
     ├─ FileError                a file or folder cannot be read or written                   exit 5
     ├─ EngineError              an inference engine failed or cannot run here                exit 6
-    │  └─ NotFiniteError        what it computed is infinite or not a number
+    │  ├─ NotFiniteError        what it computed is infinite or not a number
+    │  └─ UncalibratedError     int8 activations are asked for, and nobody measured them here
     └─ TrainingError            a recipe, a shard or a checkpoint does not fit               exit 7
 
 Anything else that escapes is a bug of ours and exits with 1 and a traceback. Ctrl-C exits with 130.
@@ -57,6 +58,16 @@ class EngineError(ChashkaError, RuntimeError):
 
 class NotFiniteError(EngineError):
     """A network gave numbers that are infinite or none at all; in float32 it may not."""
+
+
+class UncalibratedError(EngineError):
+    """Precision w8a8 for weights whose drift was not measured on this machine; says what does it. reason: one clause."""
+
+    def __init__(self, reason: str, model: str | None = None) -> None:
+        super().__init__(
+            f"precision w8a8: {reason}; run this first: chashka export --int8 --calibrate --model {model or 'MODEL'}"
+        )
+        self.reason = reason
 
 
 class TrainingError(ChashkaError):

@@ -118,7 +118,7 @@ class Request(BaseModel):
         TRANSPARENT, "'transparent', a colour name such as white, or #rrggbb", "what stands behind the drawing"
     )
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:

@@ -277,3 +277,15 @@ def test_the_converter_can_be_imported_afterwards() -> None:
     code += "print([n for n in ('openvino.tools.ovc', 'openvino_telemetry') if n in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stdout.strip()) == (0, "[]"), result.stderr
+
+
+def test_products_in_float32_have_plain_float32_weights(engine: OpenVINOEngine, graph: Graph) -> None:
+    """OpenVINO computes products with weights that it knows to be float16 by a slower kernel."""
+    shapes = tuple((name, value.shape) for name, value in unet_inputs(1, 4, 3).items())
+    nodes = graph._compiled(shapes).get_runtime_model().get_ops()
+    kinds = {
+        str(node.input_value(1).get_element_type().get_type_name())
+        for node in nodes
+        if node.get_rt_info()["layerType"].value == "FullyConnected"
+    }
+    assert kinds == {"f32"}

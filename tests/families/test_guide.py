@@ -83,6 +83,7 @@ def test_with_a_stable_diffusion(tmp_path: Path, capsys: pytest.CaptureFixture[s
     mask = np.zeros((128, 64), np.uint8)
     mask[40:80, 20:50] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
+    (tmp_path / "prompts.txt").write_text("a harbour at night\na red boat\n", encoding="utf-8")
     found = blocks(STABLE, "executed")
     assert len(found) >= 7
     for block in found:

@@ -15,9 +15,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from stable_folder import tiny_folder
 
-from chashka import families
+from chashka import adapters, families
 from chashka.checkpoints import write
-from chashka.cli import adapters
 from chashka.errors import InputError, WeightsError
 from chashka.prompts import clip_words
 

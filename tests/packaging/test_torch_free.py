@@ -9,9 +9,20 @@ from pathlib import Path
 
 import pytest
 
-EXTRAS = ("torch", "vtracer", "tokenizers", "resvg_py", "pymorphy3", "transformers", "sentencepiece", "diffusers")
+EXTRAS = (
+    "torch",
+    "nncf",
+    "vtracer",
+    "tokenizers",
+    "resvg_py",
+    "pymorphy3",
+    "transformers",
+    "sentencepiece",
+    "diffusers",
+)
 # Modules that need an extra at import, by prefix. Everything else is the base list, and so is a new module.
 NEEDS_EXTRA = (
+    "chashka.app.training_process",
     "chashka.engines.conversion",
     "chashka.engines.export",
     "chashka.engines.torch_engine",

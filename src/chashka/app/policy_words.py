@@ -61,7 +61,11 @@ def rules() -> Rules:
     )
     young, grown = (_alternatives(other[name]) for name in ("first", "second"))
     return Rules(
-        *(_pattern(every(name)) for name in ("minors", "sexual", "bare", "innocent", "sacred")),
+        minors=_pattern(every("minors")),
+        sexual=_pattern(every("sexual")),
+        bare=_pattern(every("bare")),
+        innocent=_pattern(every("innocent")),
+        sacred=_pattern(every("sacred")),
         careful=careful,
         young=re.compile(rf"(?<= )(?:{young})(?P<between>(?: \w+){{0,3}}?) (?:{grown})(?= )"),
         stops=_pattern(other["stops"]),

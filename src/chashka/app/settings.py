@@ -14,9 +14,9 @@ PREFIX = "CHASHKA_"
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
-def setting(default: Any, help: str, *, limit: bool = False, hidden: bool = False) -> Any:
+def setting(default: Any, help: str, *, limit: bool = False) -> Any:
     """A field: what it means in one line, and whether it is a limit that ``/v1/limits`` tells."""
-    return field(default=default, metadata={"help": help, "limit": limit, "hidden": hidden})
+    return field(default=default, metadata={"help": help, "limit": limit})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,6 @@ class Settings:
     origins: tuple[str, ...] = setting((), "other sites whose pages may use the API, separated by commas")
     policy: str = setting("private", "private, or shared: uploads of people need a consent tick, refusals are logged")
     privacy: str = setting("full", "what pictures say when they are sent: full, provenance or none")
-    marks: bool = setting(
-        True, "mark pictures as made by a model (EU AI Act, article 50); false only if something else does"
-    )
     runner: str = setting("child", "child: compute in a supervised process; thread: in the server's own")
     model: str = setting("kandinsky-teacup", "the model that is used when a request names none")
     engine: str = setting("auto", "auto, openvino or torch")
@@ -47,7 +44,6 @@ class Settings:
     hang: float = setting(600.0, "seconds without a sign of life after which a task is ended")
     drain: float = setting(30.0, "seconds that running jobs have to finish when the server stops")
     retention: float = setting(7 * 86400.0, "seconds after which deleted pictures are gone for good")
-    remote_files: bool = setting(False, "fetch pictures that requests name by an https address; off: refused")
     unknown_models: str = setting("default", "default: OpenAI's model names mean the default model; error: 404")
     max_json: int = setting(1_000_000, "bytes of a JSON body", limit=True)
     max_upload: int = setting(32_000_000, "bytes of an upload", limit=True)

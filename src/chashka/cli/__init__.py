@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from chashka import __version__
+from chashka.cli.backup import backup, restore
 from chashka.cli.data import data
 from chashka.cli.doctor import doctor
 from chashka.cli.draw import draw
@@ -22,9 +23,14 @@ from chashka.cli.edit import extend, mix, vary
 from chashka.cli.evaluate import evaluate
 from chashka.cli.evaluate_quality import COMMANDS
 from chashka.cli.export import export
+from chashka.cli.gallery import gallery_commands
+from chashka.cli.jobs import jobs
+from chashka.cli.keys import keys
 from chashka.cli.models import models
+from chashka.cli.serve import serve, studio
 from chashka.cli.train import train
 from chashka.cli.upscale import upscale
+from chashka.cli.verify import verify
 from chashka.errors import ChashkaError
 
 STOPPED = 130
@@ -98,4 +104,6 @@ def main() -> None:
 for command in COMMANDS:
     evaluate.add_command(command)
 for command in (draw, vary, mix, extend, upscale, models, doctor, data, train, export, evaluate):
+    main.add_command(command)
+for command in (serve, studio, jobs, gallery_commands, keys, verify, backup, restore):
     main.add_command(command)

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,11 +19,10 @@ from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
     from chashka.families import Bundle
+    from chashka.images import Labelled
     from chashka.request import Inputs, Picture, Request
 
 DEFAULT_SUFFIX = ".png"
-MOST = 1000
-"""Combinations of a prompt's choices that are drawn at most."""
 TRACED = ".svg"
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -119,6 +117,13 @@ REST = [
     *OUT,
     click.option("--svg", is_flag=True, help="Write each picture as curves too, traced; needs the extra [svg]."),
     click.option("--grid", is_flag=True, help="Write all pictures on one sheet too."),
+    click.option(
+        "--privacy",
+        type=click.Choice(["full", "provenance", "none"]),
+        default="full",
+        show_default=True,
+        help="What files say: everything; that a model made them, with which program; or nothing, in their names neither.",
+    ),
     *REPORT,
 ]
 
@@ -139,26 +144,25 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
 
     given: the shared options' values, and fields of the request. about: what files are named after if not the prompt.
     """
-    from chashka import families
-    from chashka.cli import adapters
+    from chashka import adapters, families
     from chashka.generate import draw as run
+    from chashka.generate.modes import chosen, mixable
+    from chashka.prompts.wildcards import files_in
 
     started = time.perf_counter()
     fields = dict(given)
     model, engine, device, precision = (fields.pop(name) for name in ("model", "engine", "device", "precision"))
     models = models_dir(fields.pop("models"))
     out, svg, grid, as_json, settings = (fields.pop(name) for name in ("out", "svg", "grid", "as_json", "settings"))
+    privacy = fields.pop("privacy")
     name = model or families.DEFAULT
-    size = _size(fields.pop("size", None))
+    size = size_of(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
     changes, words_given, strict = (fields.pop(name) for name in ("loras", "embeddings", "strict"))
-    if "mix" in fields and "mix" not in families.options(name, models).model_fields:
-        raise InputError(
-            f"model: {name} cannot take what a picture shows for words; give the picture to chashka draw, with --init FILE "
-            "--strength subtle or strong, or choose a model with a picture encoder, such as kandinsky-teacup"
-        )
+    if "mix" in fields:
+        mixable(families.options(name, models), name)
     request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})
-    requests = [request] if choices is None else chosen(request, choices == "all", wildcard_files(words))
+    requests = [request] if choices is None else chosen(request, choices == "all", files_in(words))
     folder, file_name = target(out, svg)
     read = inputs()
     prompts = [text for one in requests for text in (one.prompt, one.negative_prompt)]
@@ -177,7 +181,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     loaded = time.perf_counter()
     with _Bar() as bar:
         pictures = [picture for one in requests for picture in run(bundle, one, read, bar.step)]
-    files = _write(pictures, folder, file_name, svg, grid, about)
+    files = _write(pictures, folder, file_name, svg, grid, about if privacy == "full" else "picture", privacy)
     report = _report(bundle, pictures, files, loaded - started, time.perf_counter() - loaded)
     report["notes"] = [*notes, *report["notes"]]
     if as_json:
@@ -212,40 +216,6 @@ class _Bar:
             self._bar.update(progress.done - self._bar.n)
 
 
-def chosen(request: Request, every: bool, files: dict[str, list[str]]) -> list[Request]:
-    """The requests that a prompt with choices stands for: one for each combination, or one for each picture, by its number."""
-    from chashka.prompts import wildcards
-
-    if every:
-        found = list(islice(wildcards.combinations(request.prompt, files), MOST + 1))
-        if len(found) > MOST:
-            raise InputError(
-                f"prompt: more than {MOST} combinations; take out some of its choices, or --choices random"
-            )
-        return [request.with_fields(prompt=prompt) for prompt in found]
-    assert request.seed is not None
-    numbers = range(request.first, request.first + request.n)
-    return [
-        request.with_fields(prompt=wildcards.resolved(request.prompt, request.seed + i, files), n=1, first=i)
-        for i in numbers
-    ]
-
-
-def wildcard_files(folder: Path | None) -> dict[str, list[str]]:
-    """Lines by name of the .txt files in ``folder``; empty lines and those that begin with # are left out."""
-    if folder is None:
-        return {}
-    found = {}
-    for file in sorted(folder.rglob("*.txt")):
-        try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(f"cannot read {str(file)!r}: {error}") from error
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        found[name] = [line for line in lines if line and not line.startswith("#")]
-    return found
-
-
 def _request(options: type[Request], fields: dict[str, Any]) -> Request:
     """The checked request; seeds are chosen here if none were given, so that they are known and kept."""
     said = {name: value for name, value in fields.items() if value is not None}
@@ -255,7 +225,7 @@ def _request(options: type[Request], fields: dict[str, Any]) -> Request:
     return options(**said)
 
 
-def _size(text: str | None) -> dict[str, int]:
+def size_of(text: str | None) -> dict[str, int]:
     """'512x768' (or with ×, or the Cyrillic х, which looks the same), or '512' for a square."""
     if text is None:
         return {}
@@ -310,13 +280,15 @@ def target(out: Path, svg: bool) -> tuple[Path, str | None]:
 
 
 def _write(
-    pictures: list[Picture], folder: Path, file_name: str | None, svg: bool, grid: bool, about: str | None
+    drawn: list[Picture], folder: Path, file_name: str | None, svg: bool, grid: bool, about: str | None, privacy: str
 ) -> _Files:
     """One file: the name that was given. Several, or a folder: names that do not exist yet. Traced twins: the same stems."""
     from chashka import images
 
+    pictures = [_said(picture, privacy) for picture in drawn]
     first = pictures[0]
-    stem, suffix = _stem(first, about, file_name), DEFAULT_SUFFIX if file_name is None else Path(file_name).suffix
+    names = [_stem(picture, about, file_name, privacy) for picture in drawn]
+    stem, suffix = names[0], DEFAULT_SUFFIX if file_name is None else Path(file_name).suffix
     traced_already = suffix.lower() == TRACED
     twins = svg and not traced_already
     traced: list[Path] = []
@@ -324,23 +296,35 @@ def _write(
         files = [images.save(first, folder / file_name)]
         traced = [images.save(first, folder / (stem + TRACED))] if twins else []
     else:
-        files = [images.save_new(p, folder, f"{_stem(p, about, file_name)}-{p.index}", suffix) for p in pictures]
+        numbered = [f"{name}-{p.index}" for name, p in zip(names, drawn, strict=True)]
+        files = [images.save_new(p, folder, name, suffix) for name, p in zip(numbered, pictures, strict=True)]
         if twins:
             traced = [images.save_new(p, folder, f.stem, TRACED) for p, f in zip(pictures, files, strict=True)]
     sheet = None
     if grid and len(pictures) > 1:
         # a sheet is never traced: its pictures would have to share the few colours of one tracing
-        whole = replace(first, pixels=images.grid([p.pixels for p in pictures]))
+        whole = replace(first, pixels=images.grid([p.pixels for p in drawn]))
         sheet = images.save_new(whole, folder, f"{stem}-grid", DEFAULT_SUFFIX if traced_already else suffix)
     return _Files(files, traced, sheet)
 
 
-def _stem(picture: Picture, about: str | None, file_name: str | None) -> str:
-    """What a picture's file is called, without its number and suffix."""
+def _said(picture: Picture, privacy: str) -> Picture | Labelled:
+    """The picture, saying as much as it may."""
+    from chashka.images.metadata import label_of
+    from chashka.images.privacy import limited
+    from chashka.images.writing import Labelled
+
+    return picture if privacy == "full" else Labelled(picture.pixels, limited(label_of(picture), privacy))
+
+
+def _stem(picture: Picture, about: str | None, file_name: str | None, privacy: str) -> str:
+    """What a picture's file is called, without its number and suffix; the seed is in the name of files that tell it."""
     from chashka import images
 
     if file_name is not None:
         return Path(file_name).stem
+    if privacy != "full":
+        return images.slug(about or "picture")
     return f"{images.slug(about or picture.request.prompt)}-{picture.seed}"
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from chashka.cli.drawing import FILE, HOW, REST, SIZE, WHICH, options, perform
-from chashka.errors import InputError
 
 PIXELS = [
     click.option(f"--{side}", type=int, default=0, show_default=True, help=f"Pixels to add {where}.")
@@ -36,14 +35,10 @@ def vary(picture: Path, strength: str, **given: Any) -> None:
     Needs a model with a picture encoder. The result is as large as the picture unless --size says otherwise.
     """
     from chashka import images
-    from chashka.request import Inputs
+    from chashka.generate import modes
 
-    def inputs() -> Inputs:
-        pixels = images.read(picture)
-        return Inputs(pixels, None, (pixels,))
-
-    whole = {"prompt": "", "strength": strength, "mix": [{"picture": 0, "weight": 1.0}]}
-    perform(given | whole, inputs, f"{picture.stem} variation")
+    whole = {**modes.PICTURE_ALONE, "strength": strength}
+    perform(given | whole, lambda: modes.varied(images.read(picture)), f"{picture.stem} variation")
 
 
 @click.command()
@@ -68,14 +63,11 @@ def mix(pictures: tuple[tuple[Path, float], ...], texts: tuple[tuple[str, float]
     Weights are relative: 3 and 2 are the same as 0.6 and 0.4. Needs a model with a picture encoder.
     """
     from chashka import images
+    from chashka.generate import modes
     from chashka.request import Inputs
 
-    if not pictures and not texts:
-        raise InputError("mix: there is nothing to mix; give at least one --picture FILE WEIGHT or --text TEXT WEIGHT")
-    parts: list[dict[str, Any]] = [{"picture": i, "weight": weight} for i, (_, weight) in enumerate(pictures)]
-    parts += [{"text": text, "weight": weight} for text, weight in texts]
+    whole = modes.mixture([weight for _, weight in pictures], texts)
     about = " ".join([*(file.stem for file, _ in pictures), *(text for text, _ in texts)])
-    whole = {"prompt": "", "mix": parts}
     perform(given | whole, lambda: Inputs(pictures=tuple(images.read(file) for file, _ in pictures)), about)
 
 
@@ -90,12 +82,11 @@ def extend(picture: Path, prompt: str | None, left: int, right: int, top: int, b
     picture encoder.
     """
     from chashka import images
-    from chashka.request import Inputs
+    from chashka.generate import modes
 
-    def inputs() -> Inputs:
-        pixels = images.read(picture)
-        canvas, mask = images.extend(pixels, left=left, right=right, top=top, bottom=bottom)
-        return Inputs(canvas, mask, () if prompt is not None else (pixels,))
-
-    said = {"prompt": prompt} if prompt is not None else {"prompt": "", "mix": [{"picture": 0, "weight": 1.0}]}
-    perform(given | said, inputs, f"{picture.stem} extended")
+    sides = {"left": left, "right": right, "top": top, "bottom": bottom}
+    perform(
+        given | modes.extending(prompt),
+        lambda: modes.extended(images.read(picture), sides, prompt),
+        f"{picture.stem} extended",
+    )

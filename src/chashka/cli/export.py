@@ -1,12 +1,15 @@
-"""``chashka export``: finished training runs as the components that the package ships."""
+"""``chashka export``: finished training runs as the components that the package ships, or a model's U-Net in int8, measured."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import click
 
+from chashka.cli.calibrate import CALIBRATE, OWN, check, check_runs, measure
+from chashka.cli.drawing import options
 from chashka.errors import InputError, MissingExtraError
 from chashka.families.kandinsky.opening import COMPONENTS, PICTURE, UPSCALER
 
@@ -14,36 +17,68 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 WEIGHTS = click.Path(path_type=Path)
 
 
+RUNS = [
+    click.option("--autoencoder", type=WEIGHTS, help="Weights of the autoencoder's run.  [required]"),
+    click.option("--clip", type=WEIGHTS, help="Weights of the contrastive encoder's run.  [required]"),
+    click.option("--t5", type=WEIGHTS, help="Weights of the T5-style encoder's run, for a Kandinsky teacup."),
+    click.option("--unet", type=WEIGHTS, help="Weights of the U-Net's run.  [required]"),
+    click.option("--picture", type=WEIGHTS, help="Weights of the picture encoder's run, for chashka vary and mix."),
+    click.option("--upscaler", type=WEIGHTS, help="Weights of the upscaler's run, for chashka upscale."),
+    click.option(
+        "--latents",
+        type=FILE,
+        help="features/latents.safetensors of the U-Net's run: the scale. Not needed for an exported autoencoder.",
+    ),
+    click.option(
+        "--guide-without",
+        "guide_without",
+        multiple=True,
+        metavar="BLOCK",
+        help="A block of the U-Net, such as output_blocks.3.0, that the guiding half of a guided call lacks; repeatable.",
+    ),
+    click.option(
+        "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the components.  [required]"
+    ),
+    click.option(
+        "--precision",
+        "precisions",
+        multiple=True,
+        metavar="[COMPONENT=]fp16|int8",
+        help="How weights are stored: of all components, or of one; repeatable.  "
+        "[default: fp16, or as they were exported]",
+    ),
+]
+NEEDED = ("autoencoder", "clip", "unet", "out")
+
+
 @click.command()
-@click.option("--autoencoder", type=WEIGHTS, required=True, help="Weights of the autoencoder's run.")
-@click.option("--clip", type=WEIGHTS, required=True, help="Weights of the contrastive encoder's run.")
-@click.option("--t5", type=WEIGHTS, help="Weights of the T5-style encoder's run, for a Kandinsky teacup.")
-@click.option("--unet", type=WEIGHTS, required=True, help="Weights of the U-Net's run.")
-@click.option("--picture", type=WEIGHTS, help="Weights of the picture encoder's run, for chashka vary and mix.")
-@click.option("--upscaler", type=WEIGHTS, help="Weights of the upscaler's run, for chashka upscale.")
-@click.option(
-    "--latents",
-    type=FILE,
-    help="features/latents.safetensors of the U-Net's run: the scale. Not needed for an exported autoencoder.",
-)
-@click.option(
-    "--guide-without",
-    "guide_without",
-    multiple=True,
-    metavar="BLOCK",
-    help="A block of the U-Net, such as output_blocks.3.0, that the guiding half of a guided call lacks; repeatable.",
-)
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the components."
-)
-@click.option(
-    "--precision",
-    "precisions",
-    multiple=True,
-    metavar="[COMPONENT=]fp16|int8",
-    help="How weights are stored: of all components, or of one; repeatable.  [default: fp16, or as they were exported]",
-)
-def export(
+@options(RUNS, CALIBRATE)
+def export(int8: bool, calibrate: bool, **given: Any) -> None:
+    """Write a teacup's components: one safetensors file and one graph each, every weight once.
+
+    Which family's it is, the U-Net's recipe says: Stable Diffusion's reads the contrastive encoder alone.
+
+    Weights are a run's average.safetensors, or a folder of exported components: what was not trained anew goes through as it is.
+    --precision int8 halves the files: one byte a weight and a scale for each output channel, first and last layers in fp16. Whether
+    the pictures bear it: chashka evaluate precision.
+
+    With --int8 --calibrate nothing of a run is exported: the U-Net of --model gets a second graph, for this machine, that
+    computes its convolutions with activations in int8 too, and a report of how far that is from the first one. If it holds,
+    --precision w8a8 draws with it. Needs the extra [quantise].
+    """
+    of_runs = {name: value for name, value in given.items() if name not in OWN}
+    if int8 or calibrate:
+        check(int8, calibrate, [name for name, value in of_runs.items() if value])
+        measure(**{name: given[name] for name in OWN})
+        return
+    check_runs([name for name in OWN if given[name] not in (None, False)])
+    lacking = next((name for name in NEEDED if given[name] is None), None)
+    if lacking is not None:
+        raise click.UsageError(f"Missing option '--{lacking}'.", click.get_current_context())
+    _export_runs(**of_runs)
+
+
+def _export_runs(
     autoencoder: Path,
     clip: Path,
     t5: Path | None,
@@ -55,14 +90,6 @@ def export(
     out: Path,
     precisions: tuple[str, ...],
 ) -> None:
-    """Write a teacup's components: one safetensors file and one graph each, every weight once.
-
-    Which family's it is, the U-Net's recipe says: Stable Diffusion's reads the contrastive encoder alone.
-
-    Weights are a run's average.safetensors, or a folder of exported components: what was not trained anew goes through as it is.
-    int8 halves the files: one byte a weight and a scale for each output channel, first and last layers in fp16. Whether
-    the pictures bear it: chashka evaluate precision.
-    """
     given = {PICTURE: picture, UPSCALER: upscaler}
     precision = chosen_precision(precisions, tuple(name for name, weights in given.items() if weights is not None))
     if importlib.util.find_spec("torch") is None:

@@ -23,3 +23,10 @@ def models_dir(given: Path | None) -> Path | None:
     """The folder of models to look in: the given one, or the user's own if it is there."""
     own = own_models()
     return given or (own if own.is_dir() else None)
+
+
+def data_dir() -> Path:
+    """Where the application keeps its database and pictures, unless --data says another folder."""
+    from platformdirs import user_data_path
+
+    return user_data_path("chashka", appauthor=False) / "app"

@@ -22,7 +22,7 @@ from chashka.engines.runtime import openvino
 from chashka.errors import FileError
 
 FOLDER = "graphs"
-LAYOUT = "1"  # part of the key: raise it when what is stored changes
+LAYOUT = "2"  # part of the key: raise it when what is stored changes
 MAX_BLOBS = 48
 MAX_BYTES = 256 * 2**20
 DIGEST = 32  # bytes of sha256 after the blob: OpenVINO does not survive a damaged one

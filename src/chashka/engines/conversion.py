@@ -20,11 +20,12 @@ from torch import nn
 from chashka.checkpoints.strict import load_strict
 from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, imported
 from chashka.engines.engine import Blueprint
+from chashka.engines.precise import keep_precise
 from chashka.engines.runtime import convert_model, openvino
 from chashka.errors import FileError, WeightsError
 from chashka.nets.configs import to_json
 
-LAYOUT = "1"
+LAYOUT = "2"
 """Part of the name under which a conversion is kept: raise it when what is written changes."""
 FOLDER = "converted"
 KEPT = 8
@@ -142,29 +143,3 @@ def _reshape_precise(model: Any) -> None:
             axis = int(node.input_value(1).get_node().get_data().ravel()[0])
             shape = ops.constant(np.array([1, -1] if axis == 0 else [-1, 1], np.int64))
             node.output(0).replace(ops.reshape(source, shape, False).output(0))
-
-
-def keep_precise(root: ET.Element) -> None:
-    """Mark the layers that OpenVINO shall leave in float32 whatever the precision: from PRECISE_INPUTS to the products.
-
-    The mark is OpenVINO's own DisableFP16Compression. Layers that it replaces by others while compiling lose it; tests
-    compare both engines over the range of t.
-    """
-    layers = {layer.get("id"): layer for layer in root.iterfind("layers/layer")}
-    following: dict[str | None, list[str | None]] = {}
-    for edge in root.iterfind("edges/edge"):
-        following.setdefault(edge.get("from-layer"), []).append(edge.get("to-layer"))
-    ports = {i: layer.find("output/port") for i, layer in layers.items() if layer.get("type") == "Parameter"}
-    todo = [i for i, port in ports.items() if port is not None and port.get("names") in PRECISE_INPUTS]
-    seen = set(todo)
-    while todo:
-        for i in following.get(todo.pop(), []):
-            if i in seen or layers[i].get("type") in ("MatMul", "Convolution", "Result", "ShapeOf"):
-                continue
-            seen.add(i)
-            todo.append(i)
-            info = layers[i].find("rt_info")
-            if info is None:
-                info = ET.Element("rt_info")
-                layers[i].insert(0 if layers[i].find("data") is None else 1, info)
-            ET.SubElement(info, "attribute", {"name": "precise", "version": "0"})

@@ -32,7 +32,8 @@ from chashka.checkpoints.safetensors_file import (
     write,
 )
 from chashka.engines.components import PRECISIONS, describe, kept_wide
-from chashka.engines.conversion import keep_precise, save_graph
+from chashka.engines.conversion import save_graph
+from chashka.engines.precise import keep_precise
 from chashka.errors import WeightsError
 
 GRAPH_LIMIT = 65536  # bytes of constants of the graph's own; more means that weights were rearranged

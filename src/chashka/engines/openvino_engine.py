@@ -22,16 +22,17 @@ from typing import Any
 import numpy as np
 
 from chashka.checkpoints.safetensors_file import NumpyArray, read_metadata, sha256
-from chashka.engines import selftest
+from chashka.engines import quantised, selftest
 from chashka.engines.compiled_cache import CompiledCache
 from chashka.engines.components import ports
 from chashka.engines.engine import Blueprint, check_names
+from chashka.engines.openvino_products import widen_products
 from chashka.engines.openvino_wrapping import wrap_convolutions
 from chashka.engines.runtime import openvino
 from chashka.errors import EngineError, MissingExtraError, WeightsError
 from chashka.nets.configs import to_json
 
-PRECISIONS = ("auto", "f32", "bf16", "f16")
+PRECISIONS = ("auto", "f32", "bf16", "f16", quantised.W8A8)
 SHAPES_KEPT = 4  # compiled shapes a graph holds in memory: each has its own packed weights
 
 OPEN_AXES: dict[str, tuple[int, ...]] = {
@@ -51,8 +52,9 @@ class OpenVINOEngine:
     """OpenVINO on one device.
 
     device: "CPU", or another of OpenVINO's names. precision: "f32"; "bf16"; "f16" (not on a CPU); "auto" takes bf16
-    where this machine computes it and computes it right (``selftest``), otherwise f32. threads: None for all cores.
-    cache_dir: a folder for compiled graphs and the self-test's result, None for none. Raises EngineError.
+    where this machine computes it and computes it right (``selftest``), otherwise f32; "w8a8" is auto, with the U-Net's
+    convolutions in int8 if that was measured for its weights and held (``quantised``). threads: None for all cores.
+    cache_dir: a folder for compiled graphs, the self-test's result and quantised graphs, None for none. Raises EngineError.
     """
 
     def __init__(
@@ -68,13 +70,15 @@ class OpenVINOEngine:
             raise EngineError(f"threads is {threads}; allowed are 1 and more")
         if device == "CPU" and precision == "f16":
             raise EngineError("f16 is slow or wrong on CPUs; use precision bf16, f32 or auto")
+        if device != "CPU" and precision == quantised.W8A8:
+            raise EngineError(f"precision w8a8 was measured on CPUs alone, not on {device}; use precision auto")
         self.device, self.threads, self.cache_dir = device, threads, cache_dir
         self._core: Any = None
         self._temporary: Path | None = None
         self._lock = threading.Lock()
-        if precision == "auto":
-            precision = selftest.best_precision(cache_dir) if device == "CPU" else "f32"
-        self.precision = precision
+        best = precision in ("auto", quantised.W8A8)
+        self.rest = (selftest.best_precision(cache_dir) if device == "CPU" else "f32") if best else precision
+        self.precision = self.rest if precision == "auto" else precision
 
     @property
     def name(self) -> str:
@@ -99,7 +103,7 @@ class OpenVINOEngine:
     @property
     def settings(self) -> dict[str, Any]:
         """What every compilation is told."""
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.rest, "PERFORMANCE_HINT": "LATENCY"}
         if self.device == "CPU":
             # Beside int8 weights it would round activations to int8 as well: 0.6 % off, and not what torch computes.
             settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
@@ -118,7 +122,7 @@ class OpenVINOEngine:
                 "one of them is damaged or from another version; fetch or export both again"
             )
         cache = CompiledCache(self.cache_dir, graph, actual) if self.cache_dir and self.device == "CPU" else None
-        return OpenVINOGraph(self, name, graph, weights, metadata, inputs, outputs, cache)
+        return self._chosen(OpenVINOGraph(self, name, graph, weights, metadata, inputs, outputs, cache))
 
     def build(self, blueprint: Blueprint, tensors: Mapping[str, Any], source: Path) -> OpenVINOGraph:
         """See ``engine.Engine``. The weights are kept as float16 in ``cache_dir`` (without one: for this process)."""
@@ -135,9 +139,19 @@ class OpenVINOEngine:
         cache = CompiledCache(folder, graph, graph.parent.name) if self.device == "CPU" else None
         metadata = {"config": to_json(blueprint.config)}
         inputs = tuple(blueprint.inputs)
-        return OpenVINOGraph(
-            self, blueprint.name, graph, graph.with_suffix(".bin"), metadata, inputs, blueprint.outputs, cache
+        weights = graph.with_suffix(".bin")
+        return self._chosen(
+            OpenVINOGraph(self, blueprint.name, graph, weights, metadata, inputs, blueprint.outputs, cache)
         )
+
+    def _chosen(self, graph: OpenVINOGraph) -> OpenVINOGraph:
+        """The graph, or with w8a8 the U-Net's quantised one. Raises UncalibratedError, EngineError where it is not offered."""
+        if self.precision != quantised.W8A8 or graph.name != quantised.COMPONENT:
+            return graph
+        report, path = quantised.found(self.cache_dir, graph.weights, graph.metadata["config"])
+        other = OpenVINOEngine(self.device, report.rest, self.threads, self.cache_dir)
+        assert self.cache_dir is not None
+        return graph.quantised(other, path, CompiledCache(self.cache_dir, path, report.graph_sha256))
 
 
 @dataclass(eq=False)
@@ -165,6 +179,14 @@ class OpenVINOGraph:
     def tiled(self, axes: str) -> OpenVINOGraph:
         cache = self.cache and self.cache.apart(f"tiled {axes}")
         return replace(self, axes=axes, cache=cache, _requests=OrderedDict(), _lock=threading.RLock())
+
+    def at(self, engine: OpenVINOEngine) -> OpenVINOGraph:
+        """The same computed by another engine, in its precision."""
+        return replace(self, engine=engine, _requests=OrderedDict(), _lock=threading.RLock())
+
+    def quantised(self, engine: OpenVINOEngine, path: Path, cache: CompiledCache | None) -> OpenVINOGraph:
+        """The graph that ``quantised.quantise`` made of this one and wrote to ``path``; its rest in the engine's precision."""
+        return replace(self.at(engine), path=path, weights=path.with_suffix(".bin"), cache=cache)
 
     def __call__(self, **inputs: Any) -> dict[str, NumpyArray]:
         check_names(self, inputs)
@@ -199,6 +221,8 @@ class OpenVINOGraph:
             model = core.read_model(str(self.path), str(self.weights))
             if self.axes:
                 wrap_convolutions(model, self.axes)
+            if self.engine.rest == "f32":
+                widen_products(model)
             model.reshape({name: list(shape) for name, shape in shapes})
             stored = {"CACHE_MODE": "OPTIMIZE_SIZE"} if self.cache else {}
             compiled = core.compile_model(model, self.engine.device, settings | stored)

@@ -1,4 +1,4 @@
-"""The one place where openvino is imported: quickly, and without anything that could talk to the network.
+"""The one place where openvino, and its quantiser nncf, are imported: quickly, and without anything that could talk to the network.
 
 ``openvino/__init__`` ends with ``try: from openvino.tools.ovc import convert_model / except ImportError: pass``. That
 converter costs half of the import's time and sends usage events through ``openvino_telemetry``. A None in
@@ -9,13 +9,14 @@ imported later, by its name.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from chashka.errors import EngineError
+from chashka.errors import EngineError, MissingExtraError
 
 CONVERTER = "openvino.tools.ovc"
 TELEMETRY = "openvino_telemetry"
@@ -52,3 +53,15 @@ def convert_model(model: Any, **options: Any) -> Any:
     openvino()
     with hidden(TELEMETRY):
         return importlib.import_module(CONVERTER).convert_model(model, **options)
+
+
+def nncf() -> Any:
+    """The module ``nncf`` without its telemetry. Raises MissingExtraError, EngineError if it cannot be loaded."""
+    openvino()
+    if importlib.util.find_spec("nncf") is None:
+        raise MissingExtraError("quantise", "int8 for activations")
+    with hidden(TELEMETRY):
+        try:
+            return importlib.import_module("nncf")
+        except (ImportError, OSError) as error:
+            raise EngineError(f"nncf cannot be loaded ({' '.join(str(error).split())}); install it again") from error

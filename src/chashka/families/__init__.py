@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from chashka.errors import InputError, WeightsError
+from chashka.errors import InputError, UncalibratedError, WeightsError
 from chashka.families.family import Bundle, Codec, EngineChoice, Family, Meter, Plan, Preset, TextEncoder
 from chashka.request import Request
 
@@ -213,7 +213,8 @@ def load(
     models are kept, each in a folder of its name; nothing is downloaded. loras: (file, how much of it) of changes that are added to
     the weights, in this order. embeddings: files of textual inversion; their names are words of prompts then.
 
-    Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError.
+    Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError;
+    UncalibratedError for precision w8a8 where nobody measured it.
     """
     preset = located(model, find(model, models)[1], models)
     missing = preset.missing(preset.place)
@@ -224,8 +225,13 @@ def load(
     if (loras or embeddings) and not preset.adapters:
         what = "loras" if loras else "embeddings"
         raise InputError(f"{what}: {model!r} takes none; checkpoints of Stable Diffusion do")
+    if loras and precision == "w8a8":
+        raise InputError("loras: precision w8a8 is measured for a checkpoint as it is; leave one of the two out")
     choice = EngineChoice(engine, device, precision, threads, cache_dir, tuple(loras), tuple(embeddings))
-    bundle = preset.open(preset, choice)
+    try:
+        bundle = preset.open(preset, choice)
+    except UncalibratedError as error:
+        raise UncalibratedError(error.reason, model) from error
     if bundle.engine.endswith(" f32"):
         return bundle
     return replace(bundle, exact=partial(preset.open, preset, replace(choice, precision="f32")))

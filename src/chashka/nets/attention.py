@@ -136,11 +136,12 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: torch.Tensor, emb: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         b, c, height, width = x.shape
 
+        # Four axes are turned, not three: what OpenVINO keeps with the channels last then stays where it is.
         def flat(y: torch.Tensor) -> torch.Tensor:
-            return y.flatten(2).transpose(1, 2)
+            return y.permute(0, 2, 3, 1).reshape(b, height * width, c)
 
         def square(y: torch.Tensor) -> torch.Tensor:
-            return y.transpose(1, 2).reshape(b, c, height, width)
+            return y.reshape(b, height, width, c).permute(0, 3, 1, 2)
 
         h = self.proj_in(flat(self.norm(x))) if self.linear else flat(self.proj_in(self.norm(x)))
         for block in self.transformer_blocks:

@@ -11,9 +11,10 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
-from chashka.errors import InputError
+from chashka.errors import FileError, InputError
 
 DEEPEST = 16
 """How far choices and files may refer to one another."""
@@ -57,6 +58,21 @@ def combinations(prompt: str, files: Files | None = None) -> Iterator[str]:
         if number >= MOST:
             raise InputError(f"prompt: more than {MOST} combinations; take out some of its choices, or draw at random")
         yield parts
+
+
+def files_in(folder: Path | None) -> dict[str, list[str]]:
+    """Lines by name of the .txt files in ``folder``; empty lines and those that begin with # are left out. Raises FileError."""
+    if folder is None:
+        return {}
+    found = {}
+    for file in sorted(folder.rglob("*.txt")):
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"cannot read {str(file)!r}: {error}") from error
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        found[name] = [line for line in lines if line and not line.startswith("#")]
+    return found
 
 
 def has_choices(prompt: str) -> bool:

@@ -264,6 +264,7 @@ def _open_sqlite(path: Path, read_only: bool) -> Database:
         else:
             raw.execute("PRAGMA query_only=ON")
             raw.execute("PRAGMA wal_autocheckpoint=0")
+            raw.execute("PRAGMA cache_size=-256")  # KiB; there are many readers, and the system caches the file anyway
         raw.execute("PRAGMA foreign_keys=ON")
         raw.execute("PRAGMA mmap_size=0")
 
@@ -271,7 +272,7 @@ def _open_sqlite(path: Path, read_only: bool) -> Database:
         pool: dict[str, Any] = {"poolclass": StaticPool} if writes else {"poolclass": QueuePool}
         if not writes:
             pool |= {"pool_size": READERS, "max_overflow": 4 * READERS, "pool_timeout": 30.0}
-        made = create_engine("sqlite://", creator=connect, json_serializer=as_json, **pool)
+        made = create_engine("sqlite://", creator=connect, json_serializer=as_json, hide_parameters=True, **pool)
         event.listen(made, "connect", lambda raw, _: settle(raw, writes))
 
         @event.listens_for(made, "begin")
@@ -302,6 +303,7 @@ def _open_postgresql(url: URL, read_only: bool) -> Database:
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         json_serializer=as_json,
+        hide_parameters=True,  # messages would quote prompts
         pool_size=READERS,
         max_overflow=3 * READERS,
         pool_pre_ping=True,

@@ -14,10 +14,14 @@ from chashka.prompts.tags import taken_out
 
 @dataclass(frozen=True)
 class Shelf:
-    """The files of one kind by their names: stems, and paths below ``models/kind`` without suffix. models: None: none is kept."""
+    """The files of one kind by their names: stems, and paths below ``models/kind`` without suffix. models: None: none is kept.
+
+    paths: options may mean a file by its path too, and messages may tell paths; off where strangers ask.
+    """
 
     kind: str
     models: Path | None
+    paths: bool = True
 
     @property
     def files(self) -> dict[str, Path]:
@@ -31,32 +35,36 @@ class Shelf:
     def one(self, option: str, name: str) -> Path:
         """The file that an option means. Raises InputError."""
         path = Path(name)
-        if path.suffix in SUFFIXES and path.is_file():
+        if self.paths and path.suffix in SUFFIXES and path.is_file():
             return path
         files = self.files
         if name not in files:
-            raise InputError(f"{option}: {name[:80]!r} is neither a file nor a name{self.where()}; {self.allowed()}")
+            what = f"is neither a file nor a name{self.where()}" if self.paths else "does not exist"
+            raise InputError(f"{option}: {name[:80]!r} {what}; {self.allowed()}")
         return files[name]
 
     def where(self) -> str:
+        if not self.paths:
+            return ""
         return " (--models is not given)" if self.models is None else f" in {self.models / self.kind}"
 
     def allowed(self) -> str:
         names = sorted(self.files)
-        if not names:
-            return f"allowed: a file ({', '.join(SUFFIXES)})"
-        return f"allowed: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}, or a file"
+        shown = f"{', '.join(names[:20])}{' …' if len(names) > 20 else ''}"
+        if not self.paths:
+            return f"allowed: {shown}" if names else "there are none"
+        return f"allowed: {shown}, or a file" if names else f"allowed: a file ({', '.join(SUFFIXES)})"
 
 
 def loras(
-    given: Sequence[tuple[str, float]], prompts: Sequence[str], models: Path | None, strict: bool
+    given: Sequence[tuple[str, float]], prompts: Sequence[str], models: Path | None, strict: bool, *, paths: bool = True
 ) -> tuple[list[tuple[Path, float]], list[str]]:
     """(file, how much of it) of each, and notes about names in prompts that mean no file.
 
     given: (a file's path or a name, weight). models: the folder whose sub-folder ``loras`` has the names, at any depth. Raises
-    InputError for a given name that is not found, with ``strict`` for one in a prompt too.
+    InputError for a given name that is not found, with ``strict`` for one in a prompt too. paths: see :class:`Shelf`.
     """
-    shelf = Shelf("loras", models)
+    shelf = Shelf("loras", models, paths)
     files = [(shelf.one("lora", name), weight) for name, weight in given]
     tags = {tag.name: tag for prompt in prompts for tag in taken_out(prompt)[1]}
     notes = []
@@ -72,12 +80,12 @@ def loras(
     return files, notes
 
 
-def embeddings(given: Sequence[str], prompts: Sequence[str], models: Path | None) -> list[Path]:
+def embeddings(given: Sequence[str], prompts: Sequence[str], models: Path | None, *, paths: bool = True) -> list[Path]:
     """The files of the given names, and of those in the sub-folder ``embeddings`` whose name stands in a prompt as a word.
 
-    Raises InputError for a given name that is not found.
+    Raises InputError for a given name that is not found. paths: see :class:`Shelf`.
     """
-    shelf = Shelf("embeddings", models)
+    shelf = Shelf("embeddings", models, paths)
     files = [shelf.one("embedding", name) for name in given]
     said = "\n".join(prompts).lower()
     for name, file in shelf.files.items():

@@ -1,0 +1,167 @@
+"""Who asks, what they may, how often: API keys, sessions of the page's login, the server's own token.
+
+On a loopback address without any key everything is allowed to whoever reaches it (the shield keeps other sites' pages away).
+As soon as a key exists, or the address can be reached by others, a key is needed. Its scopes: generate (submit, and change one's
+own), read (look at one's own), train (submit training), admin (everything, of everybody).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chashka.app.store.keys import SCOPES
+from chashka.errors import InputError
+
+if TYPE_CHECKING:
+    from chashka.app.settings import Settings
+    from chashka.app.store.keys import Key, Keys
+
+COOKIE = "chashka_session"
+_REMEMBERED = 2.0
+"""Seconds for which it is remembered whether there is a key at all: another process may add the first one."""
+_MOST_BUCKETS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who asks. id: a job's ``owner``; "local" where no key is needed."""
+
+    id: str
+    name: str
+    scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        """Whether they may do what needs ``scope``; admin may everything."""
+        return scope in self.scopes or "admin" in self.scopes
+
+    def sees(self, owner: str) -> bool:
+        """Whether what belongs to ``owner`` is there for them."""
+        return owner == self.id or "admin" in self.scopes
+
+
+LOCAL = Who("local", "local", frozenset(SCOPES))
+
+
+class UnauthorizedError(Exception):
+    """A key is needed, and none that is valid was given."""
+
+
+class ForbiddenError(Exception):
+    """The key does not have the scope."""
+
+
+class TooManyError(Exception):
+    """Asked too often. retry_after: in so many seconds it is worth trying again."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+def loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+class Access:
+    """Turns what a request carries into a :class:`Who`. token: the server's own, for commands on this machine."""
+
+    def __init__(self, settings: Settings, keys: Keys, token: str = "") -> None:
+        self._host, self._keys, self._token = settings.host, keys, token
+        self._any, self._until = False, 0.0
+
+    def needed(self) -> bool:
+        """Whether a key is needed to do anything."""
+        if not loopback(self._host):
+            return True
+        now = time.monotonic()
+        if now >= self._until:
+            self._any = any(key.revoked is None for key in self._keys.list())
+            self._until = now + _REMEMBERED
+        return self._any
+
+    def changed(self) -> None:
+        """Keys were added or revoked: look again."""
+        self._until = 0.0
+
+    def refuse_open_door(self) -> None:
+        """Raises InputError where others would reach a server that no key protects."""
+        if not loopback(self._host) and not any(key.revoked is None for key in self._keys.list()):
+            raise InputError(
+                f"host: {self._host!r} can be reached by others and there is no API key; "
+                "allowed without one: 127.0.0.1; make one first: chashka keys add NAME"
+            )
+
+    def who(self, authorization: str | None, cookie: str | None = None, *, basic: bool = False) -> Who:
+        """Of the header Authorization (``Bearer KEY``; where ``basic``, also a password that is a key) or the session's cookie.
+
+        Raises UnauthorizedError. Where no key is needed anything is taken: many clients must send one.
+        """
+        kind, _, value = (authorization or "").partition(" ")
+        secret = value.strip() if kind.lower() == "bearer" else ""
+        if basic and kind.lower() == "basic":
+            secret = _password(value)
+        if secret:
+            if self._token and hmac.compare_digest(secret.encode(), self._token.encode()):
+                return LOCAL
+            key = self._keys.check(secret)
+            if key is not None:
+                return _of(key)
+        elif cookie and not authorization:
+            key = self._keys.session(cookie)
+            if key is not None:
+                return _of(key)
+        if self.needed():
+            raise UnauthorizedError(
+                "a valid API key is needed: Authorization: Bearer KEY (chashka keys add NAME makes one)"
+            )
+        return LOCAL
+
+
+class Buckets:
+    """How many submits each may make in a minute: a bucket that fills evenly and holds a minute's worth."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._rate, self._size = per_minute / 60.0, float(per_minute)
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, who: Who) -> None:
+        """Count one. Raises TooManyError with the seconds until there is room again."""
+        if not self._size:
+            return
+        with self._lock:
+            now = time.monotonic()
+            level, at = self._levels.pop(who.id, (self._size, now))
+            level = min(self._size, level + (now - at) * self._rate)
+            self._levels[who.id] = (level - 1 if level >= 1 else level, now)
+            while len(self._levels) > _MOST_BUCKETS:
+                self._levels.popitem(last=False)
+        if level < 1:
+            raise TooManyError(
+                f"more than {self._size:.0f} jobs were submitted in a minute; wait and try again",
+                (1 - level) / self._rate,
+            )
+
+
+def _of(key: Key) -> Who:
+    return Who(key.id, key.name, frozenset(key.scopes))
+
+
+def _password(encoded: str) -> str:
+    """The password of HTTP Basic; empty if it is none."""
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

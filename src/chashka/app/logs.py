@@ -1,0 +1,75 @@
+"""The server's log: one JSON object a line on stderr. Never a prompt, never a key, no control characters.
+
+What goes in are names, numbers and ids that this program made; of an exception its type and where it happened, not its message,
+which may quote what a person sent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import traceback
+from typing import IO, Any
+
+LOG = logging.getLogger("chashka.app")
+_LONGEST = 200
+
+
+class Lines(logging.Formatter):
+    """A record as one line of JSON; letters of every script stay, anything that moves a terminal's cursor is escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """{time, level, event} and what the record carries in ``said``."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        values: dict[str, Any] = {
+            "time": at,
+            "level": record.levelname.lower(),
+            "event": record.getMessage()[:_LONGEST],
+        }
+        values |= getattr(record, "said", {})
+        if record.exc_info and record.exc_info[1] is not None:
+            values |= where(record.exc_info[1])
+        return _escaped(json.dumps(values, ensure_ascii=False, default=str))
+
+
+def where(error: BaseException) -> dict[str, Any]:
+    """Type of an exception and the last places it went through, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+    return {"error": type(error).__name__, "where": places}
+
+
+def start(stream: IO[str] | None = None, level: int = logging.INFO) -> None:
+    """Send this program's records to ``stream`` (stderr), one line each; called once, by the server."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(Lines())
+    for name in ("chashka", "uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = ([handler] if name != "uvicorn.error" else []), name == "uvicorn.error"
+        logger.setLevel(level if name == "chashka" else logging.WARNING)
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+def log(event: str, *, level: int = logging.INFO, error: BaseException | None = None, **said: Any) -> None:
+    """Write one line: ``event`` and its values, texts cut to 200 characters."""
+    short = {name: value[:_LONGEST] if isinstance(value, str) else value for name, value in said.items()}
+    info = (type(error), error, error.__traceback__) if error is not None else None
+    LOG.log(level, event, exc_info=info, extra={"said": short})
+
+
+def _escaped(text: str) -> str:
+    """Control characters that JSON leaves as they are (DEL, C1, line separators, direction marks) as \\uXXXX."""
+    return "".join(f"\\u{ord(sign):04x}" if _moves(ord(sign)) else sign for sign in text)
+
+
+def _moves(code: int) -> bool:
+    return (
+        code < 0x20
+        or 0x7F <= code <= 0x9F
+        or code in (0x2028, 0x2029, 0x200E, 0x200F)
+        or 0x202A <= code <= 0x202E
+        or 0x2066 <= code <= 0x2069
+        or 0xD800 <= code <= 0xDFFF
+    )

@@ -1,0 +1,1 @@
+"""The native API: HTTP to calls of the service and back, and nothing else."""

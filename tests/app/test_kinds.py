@@ -1,0 +1,393 @@
+"""Kinds: what clients may say, that the list is the command line's, and that pictures are the very same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from chashka import enlarge, families, images
+from chashka.app import kinds
+from chashka.app.inprocess import InProcess
+from chashka.app.models import Models
+from chashka.app.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
+from chashka.app.settings import Settings
+from chashka.cli import main
+from chashka.errors import EngineError, InputError
+from chashka.families.family import Bundle
+from toy_model import toy_bundle
+
+NO_KINDS = {
+    "models": "looks at models, and keeps files that the person at the machine has",
+    "doctor": "looks at the installation",
+    "data": "makes training data of packages: the operator's work, before there is anything to serve",
+    "export": "makes a model of trained weights: the operator's work",
+    "evaluate": "measures models",
+    "serve": "is the server",
+    "studio": "is the server, with a window",
+    "jobs": "looks at jobs, and stops them",
+    "gallery": "looks at pictures that are there, and files them",
+    "verify": "looks at a file",
+    "keys": "administration",
+    "backup": "administration",
+    "restore": "administration",
+    "options": "looks at what can be said",
+}
+"""Commands that no job does, each with the reason."""
+SETTINGS = Settings()
+PROMPT = {"prompt": "чашка"}
+SIZE = {"init": (256, 256)}
+
+
+def check(kind: str, said: dict[str, Any], inputs: dict[str, tuple[int, int]] | None = None) -> dict[str, Any]:
+    return kinds.check(kind, said, inputs or {}, SETTINGS).fields
+
+
+def test_every_command_that_makes_something_is_a_kind() -> None:
+    assert isinstance(main, click.Group)
+    done = {kind.command.split()[0] for kind in kinds.KINDS.values()}
+    commands = set(main.commands)
+    assert done <= commands
+    assert commands - done <= NO_KINDS.keys(), "a new command: give it a kind, or say here why it needs none"
+    for kind in kinds.KINDS.values():
+        name, *flags = kind.command.split()
+        assert {word for option in main.commands[name].params for word in option.opts} >= set(flags)
+
+
+def test_what_is_stored_is_complete_and_json() -> None:
+    checked = kinds.check("draw", PROMPT, {}, SETTINGS)
+    assert checked.fields["model"] == SETTINGS.model
+    assert checked.fields["prompt"] == "чашка" and 0 <= checked.fields["seed"] < 2**32
+    assert json.loads(json.dumps(checked.fields)) == checked.fields
+    assert checked.texts == ("чашка",) and checked.pictures == 1 and checked.cost == 50 * 256 * 256
+    assert check("draw", PROMPT)["seed"] != check("draw", PROMPT)["seed"]
+    again = kinds.check("draw", checked.fields, {}, SETTINGS)  # a client may send a job's fields back
+    assert again == checked
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "inputs"),
+    [
+        ("edit", PROMPT, SIZE),
+        ("edit", PROMPT, SIZE | {"mask": (64, 64)}),
+        ("vary", {}, SIZE),
+        ("vary", {"strength": "subtle", "n": 4}, SIZE),
+        ("mix", {"mix": [{"picture": 0, "weight": 0.6}, {"text": "чайник", "weight": 0.4}]}, {"picture 0": (9, 9)}),
+        ("extend", {"left": 64}, SIZE),
+        ("extend", {"left": 64, "prompt": "чашка"}, SIZE),
+        ("draw", PROMPT | {"subseed_strength": 0.2}, {}),
+        ("draw", {"prompt": "{red|blue} cup", "choices": "random", "n": 3}, {}),
+        ("draw", {"prompt": "{red|blue} cup", "choices": "all", "n": 2}, {}),
+        ("upscale", {"by": 4}, SIZE),
+        ("svg", {}, SIZE),
+    ],
+)
+def test_fields_can_be_sent_back(kind: str, said: dict[str, Any], inputs: dict[str, tuple[int, int]]) -> None:
+    fields = check(kind, said, inputs)
+    assert check(kind, fields, inputs) == fields
+
+
+def test_choices_are_made_when_a_job_is_accepted() -> None:
+    fields = check("draw", {"prompt": "{red|blue} cup", "choices": "random", "n": 8, "seed": 3})
+    assert len(fields["prompts"]) == 8 and set(fields["prompts"]) == {"red cup", "blue cup"}
+    checked = kinds.check("draw", {"prompt": "{red|blue} cup", "choices": "all", "n": 2}, {}, SETTINGS)
+    assert checked.pictures == 4 and {"red cup", "blue cup"} <= set(checked.texts)
+    assert "prompts" not in check("draw", {"prompt": "{red|blue} cup"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "inputs", "message"),
+    [
+        ("paint", PROMPT, {}, "kind: 'paint' is not possible; allowed: draw, edit, "),
+        ("draw", {}, {}, "prompt: missing"),
+        ("draw", PROMPT | {"stpes": 3}, {}, "stpes: there is no such field; allowed: steps"),
+        ("draw", PROMPT | {"self": 3}, {}, "self: there is no such field"),
+        ("draw", PROMPT | {"model": "../etc"}, {}, "model: '../etc' is not possible; allowed: the name"),
+        ("draw", PROMPT | {"model": "./m"}, {}, "model: './m' is not possible"),
+        ("draw", PROMPT | {"model": "a\\b"}, {}, "model: "),
+        ("draw", PROMPT | {"model": "m.ckpt"}, {}, "model: 'm.ckpt' is not possible"),
+        ("draw", PROMPT | {"model": ["m"]}, {}, "model: ['m'] is not possible"),
+        ("draw", PROMPT | {"model": "no-such"}, {}, "model: 'no-such' does not exist; use one of kandinsky-teacup"),
+        ("draw", PROMPT | {"steps": 151}, {}, "steps: 151 is not possible; allowed: at most 150 on this server"),
+        ("draw", PROMPT | {"hires_scale": 2, "hires_steps": 200}, {}, "hires_steps: 200 is not possible"),
+        ("draw", PROMPT | {"n": 17}, {}, "n: 17 is not possible; allowed: at most 16"),
+        ("draw", PROMPT | {"width": 2048, "height": 2048, "hires_scale": 3}, {}, "hires_scale: "),
+        ("draw", PROMPT | {"width": 2048, "n": 16, "steps": 150, "hires_scale": 1.0001}, {}, "n: 16 pictures of"),
+        ("draw", {"prompt": "{a|b|c|d|e} {a|b|c|d}", "choices": "all"}, {}, "n: 20 is not possible"),
+        ("draw", {"prompt": "__animals__", "choices": "all"}, {}, "prompt: there is no wildcard file 'animals'"),
+        ("draw", PROMPT | {"choices": "some"}, {}, "choices: 'some' is not possible"),
+        ("draw", PROMPT, {"mask": (1, 1)}, "inputs: mask has no picture"),
+        (
+            "draw",
+            PROMPT,
+            {"photo": (1, 1)},
+            "inputs: 'photo' is not possible for draw; allowed: init, mask, picture 0,",
+        ),
+        ("draw", {"mix": [{"picture": 0, "weight": 1}]}, {}, "mix: picture 0 is not among the inputs"),
+        ("edit", PROMPT, {}, "inputs: init is missing"),
+        ("vary", PROMPT, SIZE, "prompt: vary takes none"),
+        ("mix", {}, {}, "mix: missing"),
+        ("mix", {"mix": [{"picture": 1, "weight": 1}]}, {"picture 0": (9, 9)}, "mix: picture 1 is not among"),
+        ("mix", {"mix": [{"text": "a", "weight": 1}]}, {"picture 1": (9, 9)}, "inputs: picture 1 leave a gap"),
+        ("extend", PROMPT, SIZE, "left: no side was given"),
+        ("extend", PROMPT | {"left": -1}, SIZE, "left: -1 is not possible"),
+        ("extend", PROMPT | {"left": 2000}, SIZE, "left: the result would have 2256x256 pixels"),
+        ("draw", PROMPT | {"loras": [{"name": "a", "weight": 1}]}, {}, "loras: this model takes none"),
+        ("draw", PROMPT | {"loras": "a"}, {}, "loras: 'a' is not possible; allowed: a list"),
+        ("upscale", {"by": 3}, SIZE, "by: 3 is not possible; allowed: 2 or 4"),
+        ("upscale", {"by": 2, "prompt": "a"}, SIZE, "prompt: there is no such field"),
+        ("upscale", {"by": 4}, {"init": (600, 600)}, "by: 5760000 is not possible; allowed: at most 4200000 pixels"),
+        ("svg", {}, {}, "inputs: init is missing"),
+        ("train", {"stage": "unet"}, {}, "data: None is not possible"),
+        ("train", {"stage": "unet", "data": "../x"}, {}, "data: '../x' is not possible; allowed: a name"),
+        ("train", {"stage": "unet", "data": "x"}, {}, "data: 'x' does not exist; there is none"),
+        (
+            "train",
+            {"stage": "unet", "recipe": "/etc/passwd"},
+            {},
+            "recipe: '/etc/passwd' is not possible; allowed: unet",
+        ),
+        ("train", {"stage": "paint"}, {}, "stage: 'paint' is not possible"),
+    ],
+)
+def test_what_is_refused(kind: str, said: dict[str, Any], inputs: dict[str, tuple[int, int]], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check(kind, said, inputs)
+    text = str(caught.value)
+    assert text.startswith(message) and "\n" not in text
+
+
+def test_the_servers_own_limits_count() -> None:
+    tight = replace(SETTINGS, max_prompt=10, max_steps=5, max_n=2, max_pixels=100_000)
+    for said, message in (
+        ({"prompt": "a" * 11}, "prompt: 11"),
+        ({"prompt": "a", "negative_prompt": "a" * 11}, "prompt: 11"),
+        ({"prompt": "a", "steps": 6}, "steps: 6"),
+        ({"prompt": "a", "n": 3}, "n: 3"),
+        ({"prompt": "a", "width": 512}, "width: 262144"),
+        ({"mix": [{"text": "a" * 11, "weight": 1}]}, "prompt: 11"),
+    ):
+        with pytest.raises(InputError, match=f"{message}.*is not possible; allowed: at most"):
+            kinds.check("draw", said, {}, tight)
+
+
+def test_loras_are_found_by_name_alone(tmp_path: Path) -> None:
+    from chashka.adapters import embeddings, loras
+
+    (tmp_path / "loras").mkdir()
+    file = tmp_path / "loras" / "ink.safetensors"
+    file.touch()
+    assert loras([("ink", 0.5)], [], tmp_path, False, paths=False)[0] == [(file, 0.5)]
+    for name in (str(file), "../loras/ink", "ink.safetensors"):
+        with pytest.raises(InputError, match=r"does not exist; allowed: ink$"):
+            loras([(name, 0.5)], [], tmp_path, False, paths=False)
+    with pytest.raises(InputError, match=r"there are none$"):
+        embeddings([str(file)], [], tmp_path, paths=False)
+    notes = loras([], ["<lora:no:1> a cup"], tmp_path, False, paths=False)[1]
+    assert notes == ["<lora:no> in the prompt is not found; it was left out"]
+
+
+# --- doing it ------------------------------------------------------------------------------------------------------------
+
+
+class Opened:
+    """``families.load`` that gives the toy, whatever is asked for."""
+
+    def __init__(self, rows: int = 4) -> None:
+        self.bundle = toy_bundle(rows=rows)
+
+    def __call__(self, model: str, **options: Any) -> Bundle:
+        return self.bundle
+
+
+@pytest.fixture
+def toy() -> InProcess:
+    return InProcess(Models(SETTINGS, Opened()))
+
+
+def never() -> str:
+    return ""
+
+
+def size(file: Path) -> tuple[int, int]:
+    with Image.open(file) as image:
+        return image.size
+
+
+def done(
+    runner: InProcess, kind: str, said: dict[str, Any], files: dict[str, Path] | None = None, **more: Any
+) -> list[Event]:
+    sizes = {use: size(file) for use, file in (files or {}).items()}
+    return list(runner.run(Task("job", kind, check(kind, said, sizes), files or {}, **more), never))
+
+
+def made(events: list[Event]) -> list[Made]:
+    return [event for event in events if isinstance(event, Made)]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """256x256, a disc on nothing; a file without a suffix, as blobs are."""
+    y, x = np.mgrid[:256, :256]
+    pixels = np.zeros((256, 256, 4), np.uint8)
+    pixels[(y - 128) ** 2 + (x - 128) ** 2 < 80**2] = (200, 30, 30, 255)
+    images.save(images.Labelled(pixels, images.Label("trainedAlgorithmicMedia")), tmp_path / "disc.png")
+    return (tmp_path / "disc.png").rename(tmp_path / "blob")
+
+
+def test_pictures_are_what_the_library_draws(toy: InProcess) -> None:
+    from chashka.generate import draw
+
+    events = done(toy, "draw", {"prompt": "a cup", "n": 6, "seed": 7, "negative_prompt": "tea"})
+    pictures = made(events)
+    assert [one.picture.index for one in pictures] == list(range(6))
+    request = families.options()(prompt="a cup", n=6, seed=7, negative_prompt="tea")
+    for one, expected in zip(pictures, draw(toy_bundle(), request), strict=True):
+        assert hashlib.sha256(one.data).hexdigest() == one.picture.sha256
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(one.data))), expected.pixels)
+        assert one.picture.metadata == images.describe(expected)
+        assert max(Image.open(io.BytesIO(one.thumbnail)).size) <= 256
+        said = (one.picture.prompt, one.picture.negative_prompt, one.picture.model, one.picture.seed)
+        assert said == ("a cup", "tea", "toy-plain", 7)
+    steps = [event for event in events if isinstance(event, Progress)]
+    assert (steps[-1].done, steps[-1].total) == (16, 16)
+    assert [event.done for event in steps] == sorted(event.done for event in steps)
+    first = next(event for event in steps if event.previews)
+    assert set(first.previews) == {0, 1, 2, 3}
+    assert Image.open(io.BytesIO(first.previews[0])).format == "WEBP"
+
+
+def test_the_same_bytes_every_time(toy: InProcess) -> None:
+    said = {"prompt": "a cup", "n": 6, "seed": 7}
+    whole = {one.picture.index: one.data for one in made(done(toy, "draw", said))}
+    rest = {one.picture.index: one.data for one in made(done(toy, "draw", said, skip=frozenset({0, 1, 2, 3, 5})))}
+    assert rest == {4: whole[4]}
+    cautious = {one.picture.index: one.data for one in made(done(toy, "draw", said, cautious=True))}
+    assert cautious == whole
+
+
+def test_choices_are_drawn_as_they_were_made(toy: InProcess) -> None:
+    said = {"prompt": "{red|blue|green} cup", "choices": "random", "n": 4, "seed": 3}
+    fields = check("draw", said)
+    found = made(list(toy.run(Task("job", "draw", fields), never)))
+    assert [one.picture.prompt for one in found] == fields["prompts"]
+    found = made(done(toy, "draw", {"prompt": "{red|blue} cup", "choices": "all", "n": 2}))
+    assert [(one.picture.index, one.picture.prompt) for one in found] == [
+        (0, "red cup"),
+        (1, "red cup"),
+        (2, "blue cup"),
+        (3, "blue cup"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "uses"),
+    [
+        ("edit", {"prompt": "a cup", "strength": 0.5}, ("init",)),
+        ("edit", {"prompt": "a cup"}, ("init", "mask")),
+        ("vary", {"n": 2}, ("init",)),
+        ("mix", {"mix": [{"picture": 0, "weight": 1}, {"picture": 1, "weight": 1}]}, ("picture 0", "picture 1")),
+        ("extend", {"left": 64, "prompt": "a cup"}, ("init",)),
+        ("extend", {"left": 64}, ("init",)),
+        ("upscale", {"by": 4}, ("init",)),
+    ],
+)
+def test_every_kind_gives_pictures(
+    toy: InProcess, picture: Path, kind: str, said: dict[str, Any], uses: tuple[str, ...]
+) -> None:
+    files = dict.fromkeys(uses, picture)
+    if "mask" in files:
+        files["mask"] = picture.with_name("mask")
+        Image.fromarray(np.full((256, 256), 255, np.uint8)).save(files["mask"], "PNG")
+    events = done(toy, kind, said, files)
+    found = made(events)
+    assert len(found) == said.get("n", 1)
+    assert (found[0].picture.width, found[0].picture.height) == {"extend": (320, 256), "upscale": (1024, 1024)}.get(
+        kind, (256, 256)
+    )
+    assert any(isinstance(event, Progress) and event.done == event.total > 0 for event in events)
+
+
+def test_an_enlarged_picture_is_the_librarys(toy: InProcess, picture: Path) -> None:
+    (one,) = made(done(toy, "upscale", {"by": 2}, {"init": picture}))
+    expected = enlarge.upscale(toy_bundle(), images.read(picture), 2)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(one.data))), expected)
+
+
+def test_stopping_within_a_step(toy: InProcess) -> None:
+    steps: list[Event] = []
+    task = Task("job", "draw", check("draw", {"prompt": "a cup", "n": 8}))
+    for event in toy.run(task, lambda: "now" if len(steps) >= 3 else ""):
+        steps.append(event)
+    assert len(steps) == 3
+    events = list(toy.run(task, lambda: "after"))
+    assert len(made(events)) == 4  # those that the model draws at once
+
+
+def test_problems_have_codes(toy: InProcess, picture: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "torn"
+    torn.write_bytes(picture.read_bytes()[:100])
+    for kind, fields, files, code in (
+        ("edit", {"prompt": "a"}, {"init": torn}, "file"),
+        ("draw", {"prompt": "a", "tiling": "x"}, {}, "input"),
+    ):
+        task = Task("job", kind, check(kind, fields, dict.fromkeys(files, (256, 256))), files)
+        with pytest.raises(TaskError) as caught:
+            list(toy.run(task, never))
+        assert caught.value.problem.code == code and "\n" not in caught.value.problem.message
+
+
+def test_curves_need_their_extra(toy: InProcess, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vtracer", None)
+    with pytest.raises(TaskError) as caught:
+        done(toy, "svg", {}, {"init": picture})
+    assert caught.value.problem.code == "missing_extra" and "chashka[svg]" in caught.value.problem.message
+
+
+def test_memory_that_ran_out_is_a_death(picture: Path) -> None:
+    class Small(Opened):
+        def __call__(self, model: str, **options: Any) -> Bundle:
+            raise MemoryError
+
+    class Smaller(Opened):
+        def __call__(self, model: str, **options: Any) -> Bundle:
+            raise EngineError("openvino failed in unet: std::bad_alloc")
+
+    for opened in (Small(), Smaller()):
+        with pytest.raises(DiedError, match=r"memory ran out at [0-9,]+ MB") as caught:
+            done(InProcess(Models(SETTINGS, opened)), "draw", PROMPT)
+        assert caught.value.problem.code == "out_of_memory"
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    folder = tmp_path_factory.mktemp("server")
+    runner = InProcess(Models(replace(SETTINGS, data=folder, cache=folder / "cache")))
+    yield runner
+    runner.close()
+
+
+def test_the_embedded_model_draws_the_same_bytes(embedded: InProcess) -> None:
+    said = {"prompt": "чашка", "seed": 7, "steps": 2}
+    sums = {made(done(embedded, "draw", said))[0].picture.sha256 for _ in range(2)}
+    sums.add(made(done(InProcess(Models(replace(SETTINGS, cache=None))), "draw", said))[0].picture.sha256)
+    assert len(sums) == 1
+    events = done(embedded, "draw", said | {"width": 64, "height": 64})
+    assert made(events)[0].picture.width == 64 and any(isinstance(event, Remark) for event in events)
+
+
+def test_a_model_without_an_upscaler_says_so(embedded: InProcess, picture: Path) -> None:
+    with pytest.raises(TaskError) as caught:
+        done(embedded, "upscale", {}, {"init": picture})
+    assert caught.value.problem.code == "weights" and "has no upscaler" in caught.value.problem.message

@@ -1,0 +1,281 @@
+"""``/v1/jobs`` over a real store and worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from chashka.app import events
+from chashka.app.access import LOCAL
+from served import Quick, Served, serving
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serving(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """For tests that leave nothing behind that others would notice."""
+    with serving(tmp_path_factory.mktemp("shared")) as found:
+        yield found
+
+
+@pytest.fixture
+def gate() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def held(tmp_path: Path, gate: threading.Event) -> Iterator[Served]:
+    """A server whose runner waits before every step until ``gate`` is set."""
+    with serving(tmp_path, Quick(gate=gate)) as found:
+        yield found
+        gate.set()
+
+
+def happenings(text: str) -> list[tuple[str, Any]]:
+    """(name, data) of a stream of events."""
+    found = []
+    for block in text.split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if "event" in lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+def test_from_submission_to_pictures(shared: Served) -> None:
+    answer = shared.client.post("/v1/jobs", json={"prompt": "чашка на столе", "n": 2, "seed": 7, "steps": 2})
+    assert answer.status_code == 202
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert job["fields"]["prompt"] == "чашка на столе" and job["model"] == "kandinsky-teacup"
+    done = shared.ended(job["id"])
+    assert done["state"] == "done" and done["problem"] is None
+    assert [picture["index"] for picture in done["pictures"]] == [0, 1]
+    assert done["started"] >= done["created"] and done["finished"] >= done["started"]
+    for picture in done["pictures"]:
+        file = shared.client.get(picture["url"])
+        assert file.headers["content-type"] == "image/png" and file.content.startswith(b"\x89PNG")
+        assert shared.client.get(picture["thumbnail"]).headers["content-type"] == "image/webp"
+
+
+def test_a_seed_is_put_in_and_told(shared: Served) -> None:
+    first, second = shared.submit(), shared.submit()
+    assert isinstance(first["fields"]["seed"], int)
+    assert first["fields"]["seed"] != second["fields"]["seed"]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "param"),
+    [
+        ({}, 422, "prompt"),
+        ({"prompt": "x", "steps": 0}, 422, "steps"),
+        ({"prompt": "x", "steps": 151}, 422, "steps"),
+        ({"prompt": "x", "n": 17}, 422, "n"),
+        ({"prompt": "x", "n": "2"}, 422, "n"),
+        ({"prompt": "x", "fast": 1}, 422, "fast"),
+        ({"prompt": "x" * 2001}, 422, "prompt"),
+        ({"prompt": "x", "colour": "red"}, 422, "colour"),
+        ({"prompt": "x", "kind": "paint"}, 422, "kind"),
+        ({"prompt": "x", "kind": ["draw"]}, 422, "kind"),
+        ({"prompt": "x", "model": "../../etc/passwd"}, 422, "model"),
+        ({"prompt": "x", "inputs": {"init": "pic_" + "0" * 26}}, 404, None),
+        ({"prompt": "x", "inputs": ["pic_1"]}, 422, "inputs"),
+        ({"prompt": "x", "consent": "yes"}, 422, "consent"),
+        ({"prompt": "a\0b"}, 422, "prompt"),
+    ],
+)
+def test_refusals_name_the_field(shared: Served, said: dict[str, Any], status: int, param: str | None) -> None:
+    answer = shared.client.post("/v1/jobs", json=said)
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert "\n" not in error["message"] and (status == 404 or "allowed" in error["message"])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"null", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * 100_000, b'{"n": NaN}']
+)
+def test_bodies_that_are_no_objects(shared: Served, body: bytes) -> None:
+    answer = shared.client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and answer.json()["error"]["code"] == "input"
+
+
+def test_the_same_key_is_the_same_job(shared: Served) -> None:
+    def ask(**said: Any) -> httpx.Response:
+        return shared.client.post("/v1/jobs", json=said, headers={"Idempotency-Key": "tea"})
+
+    first, again = ask(prompt="чай"), ask(prompt="чай")
+    assert first.status_code == again.status_code == 202
+    assert first.json()["id"] == again.json()["id"]
+    other = ask(prompt="кофе")
+    assert other.status_code == 422 and other.json()["error"]["code"] == "key_reused"
+
+
+def test_a_full_queue_says_when_to_try_again(tmp_path: Path) -> None:
+    with serving(tmp_path, work=False, max_queue=2) as served:
+        served.submit(), served.submit()
+        answer = served.client.post("/v1/jobs", json={"prompt": "x"})
+        assert answer.status_code == 429 and answer.json()["error"]["code"] == "queue_full"
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_too_many_submits(tmp_path: Path) -> None:
+    with serving(tmp_path, work=False, submits_per_minute=3) as served:
+        for _ in range(3):
+            served.submit()
+        answer = served.client.post("/v1/jobs", json={"prompt": "x"})
+        assert answer.status_code == 429 and answer.json()["error"]["code"] == "too_many"
+        assert 1 <= int(answer.headers["retry-after"]) <= 21
+        assert served.client.get("/v1/jobs").status_code == 200
+
+
+def test_a_full_disk(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served.service.blobs, "low", lambda: True)
+    answer = served.client.post("/v1/jobs", json={"prompt": "x"})
+    assert answer.status_code == 507 and answer.json()["error"]["code"] == "storage_full"
+    assert served.client.get("/readyz").status_code == 503
+    assert served.client.get("/healthz").status_code == 200
+
+
+def test_lists_have_pages(tmp_path: Path) -> None:
+    with serving(tmp_path, work=False) as served:
+        ids = [served.submit()["id"] for _ in range(5)]
+        first = served.client.get("/v1/jobs", params={"limit": 2}).json()
+        second = served.client.get("/v1/jobs", params={"limit": 2, "after": first["next"]}).json()
+        third = served.client.get("/v1/jobs", params={"limit": 2, "after": second["next"]}).json()
+        assert [job["id"] for page in (first, second, third) for job in page["data"]] == ids[::-1]
+        assert third["next"] is None
+        assert [job["position"] for job in third["data"] + second["data"]] == [1, 3, 2]
+        assert served.client.get("/v1/jobs", params={"state": "done"}).json()["data"] == []
+        assert served.client.get("/v1/jobs", params={"state": "asleep"}).status_code == 422
+
+
+def test_cancel_while_it_waits_and_while_it_is_drawn(held: Served, gate: threading.Event) -> None:
+    running, waiting = held.submit(n=4)["id"], held.submit()["id"]
+    assert held.client.post(f"/v1/jobs/{waiting}/cancel").json()["state"] == "canceled"
+    while held.client.get(f"/v1/jobs/{running}").json()["state"] != "running":
+        pass
+    held.client.post(f"/v1/jobs/{running}/cancel", json={})
+    ended = held.ended(running)
+    assert ended["state"] == "canceled" and ended["pictures"] == []
+    assert held.client.post(f"/v1/jobs/{running}/cancel").json()["state"] == "canceled"
+    assert held.client.post(f"/v1/jobs/{running}/stop").json()["state"] == "canceled"
+
+
+def test_stop_softly(tmp_path: Path) -> None:
+    with serving(tmp_path, Quick(pause=0.05)) as served:
+        job = served.submit(n=16, steps=4)["id"]
+        while not served.client.get(f"/v1/jobs/{job}").json()["pictures"]:
+            pass
+        assert served.client.post(f"/v1/jobs/{job}/stop").json()["stop"] == "after"
+        ended = served.ended(job)
+        assert ended["state"] == "done" and 1 <= len(ended["pictures"]) < 16 and ended["notes"]
+
+
+def test_move(tmp_path: Path) -> None:
+    with serving(tmp_path, work=False) as served:
+        a, b, c = (served.submit()["id"] for _ in range(3))
+        moved = served.client.post(f"/v1/jobs/{c}/move", json={"before": a})
+        assert moved.status_code == 200 and moved.json()["position"] == 1
+        assert served.client.post(f"/v1/jobs/{c}/move", json={"before": None}).json()["position"] == 3
+        assert served.client.post(f"/v1/jobs/{b}/move", json={"before": "job_x"}).status_code == 404
+        served.client.post(f"/v1/jobs/{b}/cancel")
+        assert served.client.post(f"/v1/jobs/{b}/move", json={}).status_code == 409
+
+
+def test_unknown_and_foreign_ids_look_alike(shared: Served) -> None:
+    for id in ("job_" + "0" * 26, "nonsense", "job_x", "pic_" + "0" * 26):
+        answer = shared.client.get(f"/v1/jobs/{id}")
+        assert answer.status_code == 404 and answer.json()["error"]["message"] == "there is no such job"
+
+
+def test_events_of_a_job_from_its_start(shared: Served) -> None:
+    job = shared.submit(n=2, steps=3)["id"]
+    answer = shared.client.get(f"/v1/jobs/{job}/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    told = happenings(answer.text)
+    names = [name for name, _ in told]
+    assert names[0] == "state" and names.count("picture") == 2
+    assert told[-1][0] == "state" and told[-1][1]["state"] == "done"
+    assert all(data["done"] <= data["total"] for name, data in told if name == "progress")
+
+
+def test_the_end_of_a_job_is_told_whenever_one_asks(served: Served) -> None:
+    job = served.drawn()["id"]
+    remembered = happenings(served.client.get(f"/v1/jobs/{job}/events").text)
+    assert remembered[-1][1]["state"] == "done" and [name for name, _ in remembered].count("picture") == 1
+    text = served.client.get(f"/v1/jobs/{job}/events").text
+    last = [line for line in text.splitlines() if line.startswith("id: ")][-1].removeprefix("id: ")
+    again = served.client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": last})
+    assert [data["state"] for _, data in happenings(again.text)] == ["done"]
+    served.service.hub.forget(job)
+    forgotten = happenings(served.client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": "rubbish"}).text)
+    assert [(name, data["state"]) for name, data in forgotten] == [("state", "done")]
+    assert served.service.hub.known <= 1
+
+
+def test_events_of_a_job_that_another_process_ends(tmp_path: Path) -> None:
+    """Nothing is published here: the store is looked at now and then."""
+    with serving(tmp_path, work=False) as served:
+        job = served.submit()["id"]
+        threading.Timer(0.3, served.service.store.jobs.cancel, [job, "now"]).start()
+        told = happenings(served.client.get(f"/v1/jobs/{job}/events").text)
+        assert told[-1][1]["state"] == "canceled"
+
+
+def test_missed_events_are_not_told_twice(held: Served, gate: threading.Event) -> None:
+    job = held.submit(n=1, steps=1)["id"]
+    while held.client.get(f"/v1/jobs/{job}").json()["state"] != "running":
+        pass
+    state = next(one for one in held.service.hub.newest(job) if one.name == "state")
+    threading.Timer(0.2, gate.set).start()
+    answer = held.client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": str(state.number)})
+    assert [data["state"] for name, data in happenings(answer.text) if name == "state"] == ["done"]
+
+
+def test_waiting_for_the_end(held: Served, gate: threading.Event) -> None:
+    async def wait() -> None:
+        job = held.service.submit(LOCAL, {"prompt": "x"})[0]
+        assert await held.service.ended(job.id, timeout=0.2) is None
+        assert await held.service.ended("job_" + "0" * 26) is None
+        waiting = asyncio.ensure_future(held.service.ended(job.id))
+        await asyncio.sleep(0.1)
+        gate.set()
+        ended = await asyncio.wait_for(waiting, 10)
+        assert ended is not None and ended.state == "done"
+
+    asyncio.run(wait())
+
+
+def test_estimates_come_from_what_was_measured(tmp_path: Path) -> None:
+    with serving(tmp_path, Quick(pause=0.01)) as served:
+        assert served.submit()["estimate"] is None
+        served.drawn()
+        served.service._throughput = (0.5, float("inf"))
+        with_one = served.service.estimate(served.service.store.jobs.list(limit=1)[0], None)
+        assert with_one is None  # it has ended
+        job = served.service.submit(LOCAL, {"prompt": "x"})[0]
+        assert served.service.estimate(job, 3) == 6.0
+        assert served.service.retry_after(10) == 20
+
+
+def test_state_as_it_is_told_has_the_documented_fields(shared: Served) -> None:
+    job = shared.service.store.jobs.get(shared.drawn()["id"])
+    assert job is not None
+    assert set(events.told(job)) == {"state", "done", "total", "attempts", "stop", "problem", "notes", "result"}
+
+
+def test_the_client_of_these_tests_has_our_name(shared: Served) -> None:
+    assert shared.client.get("/healthz").status_code == 200
+    assert shared.client.get("/healthz", headers={"Host": "evil.example"}).status_code == 403
