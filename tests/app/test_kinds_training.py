@@ -90,12 +90,12 @@ def test_figures_are_the_result(settings: Settings, monkeypatch: pytest.MonkeyPa
 
 def test_stopping_ends_the_process(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, seen = runs(settings, monkeypatch, 60.0), list[Event]()
-    begun = time.monotonic()
+    begun, before = time.monotonic(), set(psutil.Process().children())
     for event in runner.run(task(settings), lambda: "now" if seen else ""):
         seen.append(event)
     assert time.monotonic() - begun < 30
     assert isinstance(seen[-1], Remark) and seen[-1].result["step"] == 1
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
     list(runs(settings, monkeypatch).run(task(settings), lambda: ""))  # the run's name is free again
 
 

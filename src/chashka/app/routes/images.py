@@ -45,7 +45,9 @@ _ZIP = {"description": "A zip.", "content": {"application/zip": {"schema": {"typ
 def router(service: Service) -> APIRouter:
     """The routes of pictures."""
     routes = APIRouter(prefix="/v1/images", tags=["pictures"])
-    _about_one(routes, service)
+    _looking(routes, service)
+    _changing(routes, service)
+    _searching(routes, service)
     reads, makes = Depends(needs(service, "read")), Depends(needs(service, "generate"))
 
     @routes.post(
@@ -65,6 +67,27 @@ def router(service: Service) -> APIRouter:
         picture = service.upload(who, file.file.read(), consent=consent)
         response.headers["Location"] = f"/v1/images/{picture.id}"
         return picture_shape(picture)
+
+    @routes.post(
+        "/download",
+        summary="Download many",
+        response_class=StreamingResponse,
+        responses={200: _ZIP, **documented(404, *BODY)},
+        openapi_extra=example("download"),
+    )
+    def download_images(said: Download, who: Who = reads) -> StreamingResponse:
+        """A zip of pictures, each as its own file."""
+        chosen = [_there(service.picture(who, id)) for id in dict.fromkeys(said.ids)]
+        packed = _packed(service, who, chosen, said)
+        headers = {"Content-Disposition": 'attachment; filename="chashka.zip"'}
+        return StreamingResponse(_chunks(packed), media_type="application/zip", headers=headers)
+
+    return routes
+
+
+def _searching(routes: APIRouter, service: Service) -> None:
+    """Which pictures there are."""
+    reads = Depends(needs(service, "read"))
 
     @routes.get("", summary="Search pictures", responses=documented(422), openapi_extra=example("pictures"))
     def search_images(
@@ -95,26 +118,10 @@ def router(service: Service) -> APIRouter:
         more = found[-1].number if len(found) == limit else None
         return PictureList(data=[picture_shape(picture) for picture in found], next=more)
 
-    @routes.post(
-        "/download",
-        summary="Download many",
-        response_class=StreamingResponse,
-        responses={200: _ZIP, **documented(404, *BODY)},
-        openapi_extra=example("download"),
-    )
-    def download_images(said: Download, who: Who = reads) -> StreamingResponse:
-        """A zip of pictures, each as its own file."""
-        chosen = [_there(service.picture(who, id)) for id in dict.fromkeys(said.ids)]
-        packed = _packed(service, who, chosen, said)
-        headers = {"Content-Disposition": 'attachment; filename="chashka.zip"'}
-        return StreamingResponse(_chunks(packed), media_type="application/zip", headers=headers)
 
-    return routes
-
-
-def _about_one(routes: APIRouter, service: Service) -> None:
-    """What is done with one picture."""
-    reads, makes = Depends(needs(service, "read")), Depends(needs(service, "generate"))
+def _looking(routes: APIRouter, service: Service) -> None:
+    """What one picture is."""
+    reads = Depends(needs(service, "read"))
 
     @routes.get(
         "/{id}",
@@ -137,9 +144,8 @@ def _about_one(routes: APIRouter, service: Service) -> None:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         data, media_type = service.file(who, picture, privacy=privacy, format=format)
-        how = (
-            "attachment" if media_type == "image/svg+xml" else "inline"
-        )  # SVG may hold scripts: never shown by its address
+        # SVG may hold scripts: it is never shown by its address
+        how = "attachment" if media_type == "image/svg+xml" else "inline"
         headers["Content-Disposition"] = f'{how}; filename="{picture.id}{SUFFIXES[media_type]}"'
         return Response(data, media_type=media_type, headers=headers)
 
@@ -171,6 +177,11 @@ def _about_one(routes: APIRouter, service: Service) -> None:
         found = service.store.pictures.lineage(service.picture(who, id).id)
         links = [LinkShape(child=link.child, parent=link.parent, use=link.use) for link in found.links]
         return LineageShape(id=id, ancestors=list(found.ancestors), descendants=list(found.descendants), links=links)
+
+
+def _changing(routes: APIRouter, service: Service) -> None:
+    """What is done with one picture."""
+    makes = Depends(needs(service, "generate"))
 
     @routes.patch(
         "/{id}", summary="Change a picture", responses=documented(404, *BODY), openapi_extra=example("change")
