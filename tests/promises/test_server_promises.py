@@ -47,7 +47,6 @@ def together(clients: int, seconds: float, work: Callable[[httpx.Client, int], N
         raise failures[0]
 
 
-@pytest.mark.aim
 def test_p11_overload_is_polite(tmp_path: Path) -> None:
     """The queue is full and ten times as many come as are drawn."""
     answers: list[tuple[int, float, str | None]] = []

@@ -284,7 +284,6 @@ def bombs() -> list[tuple[str, str, dict[str, str], bytes]]:
     return found
 
 
-@pytest.mark.aim
 def test_bombs_are_cheap_to_refuse(tmp_path: Path) -> None:
     with running(tmp_path / "data", "--submits-per-minute", 0) as server:
         took, statuses = [], Counter[int]()
