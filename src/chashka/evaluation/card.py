@@ -68,7 +68,7 @@ def _table(files: list[WeightFile]) -> list[str]:
 def _drawing(preset: Preset) -> list[str]:
     """What the files say about sampling, whichever of them says it."""
     lines = []
-    for path in sorted(path for name in preset.weights if (path := preset.place / name).is_file()):
+    for path in sorted(preset.place.glob("*.safetensors")):
         metadata = read_metadata(path)
         for key in ("prediction", "data_std", "schedule", "defaults", "fast", "latent_scale"):
             if key in metadata:

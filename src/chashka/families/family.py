@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from chashka.diffusion import Array, Conditioning, Denoise, Denoiser, Noise, Sampler
@@ -164,10 +164,6 @@ class Preset:
         """The folder of a preset that was found."""
         assert self.folder is not None, f"{self.name} was not looked for"
         return self.folder
-
-    def folder_of(self, file: str) -> Path:
-        """The folder of a file that it needs: another than its own where it shares the file (``../kandinsky/decoder.xml``)."""
-        return next((self.place / name).parent for name in self.needed if PurePosixPath(name).name == file)
 
     @property
     def weights(self) -> tuple[str, ...]:

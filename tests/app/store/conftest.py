@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("store_contract", "backup_contract", "queue_model")
+pytest.register_assert_rewrite("store_contract", "worker_contract", "backup_contract", "queue_model")

@@ -13,7 +13,8 @@ from backup_contract import BackupContract, everything, fill
 from hypothesis.stateful import run_state_machine_as_test
 from queue_model import QueueMachine, thoroughness
 from sqlalchemy import delete
-from store_contract import AcceptContract, DatabaseContract, LeaseContract, OrderContract, RetryContract
+from store_contract import AcceptContract, DatabaseContract, OrderContract
+from worker_contract import LeaseContract, RetryContract
 
 from chashka.app.blobs import Blobs, StorageFullError
 from chashka.app.jobs import Job

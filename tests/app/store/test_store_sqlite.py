@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_contract import AcceptContract, DatabaseContract, LeaseContract, OrderContract, RetryContract
+from store_contract import AcceptContract, DatabaseContract, OrderContract
+from worker_contract import LeaseContract, RetryContract
 
 from chashka.app.store import Store
 

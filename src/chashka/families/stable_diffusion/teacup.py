@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import chashka
 from chashka.checkpoints import read_metadata
 from chashka.diffusion import Array, Denoiser
 from chashka.engines import Graph, GraphNetwork, open_engine
@@ -36,17 +35,6 @@ COMPONENTS = (*CODEC, "text_contrastive", "unet")
 FILES = tuple(f"{part}.{suffix}" for part in COMPONENTS for suffix in ("xml", "safetensors"))
 MOST = 2**31
 """Pieces of a text that is cut later, into chunks."""
-TEACUP = Preset(
-    name="teacup",
-    folder=Path(chashka.__file__).parent / "teacup" / "stable_diffusion",
-    files=tuple(f"../kandinsky/{name}" if name.partition(".")[0] in CODEC else name for name in FILES),
-    area=AREA,
-    multiple=MULTIPLE,
-    summary="objects on transparent ground, 256x256 with alpha; prompts with weights, schedules and AND",
-    licence="Apache-2.0; trained on openly licensed pictures, see ATTRIBUTION.md",
-    open=lambda preset, choice: open_teacup(preset, choice),
-)
-"""The one in the package; the autoencoder is Kandinsky's."""
 
 
 def recognise(folder: Path) -> Preset | None:
@@ -66,7 +54,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     folder = preset.place
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
     unet, text = engine.open(folder, "unet"), engine.open(folder, "text_contrastive")
-    codec = open_codec(engine, preset.folder_of("encoder.xml"))
+    codec = open_codec(engine, folder)
     schedule = stored_schedule(json.loads(stored(unet, "schedule", folder)), folder)
     data_std = float(unet.metadata.get("data_std", 1.0))
     block = int(unet.metadata.get("text_block", BLOCK))
