@@ -6,11 +6,11 @@ import base64
 from pathlib import Path
 
 import pytest
-from served import Served, png, serving
 
 from chashka.app.access import LOCAL, Access, Buckets, TooManyError, UnauthorizedError, Who, loopback
 from chashka.app.settings import Settings
 from chashka.errors import InputError
+from served import Served, png, serving
 
 
 def bearer(secret: str) -> dict[str, str]:

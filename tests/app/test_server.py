@@ -11,12 +11,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from served import Served, png, serving
 
 from chashka.app import logs
 from chashka.app.housekeeping import Housekeeping
 from chashka.app.routes import studio
 from chashka.app.shield import PAGE_POLICY
+from served import Served, png, serving
 
 
 @pytest.fixture(scope="module")
