@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from chashka.app.blobs import Blobs
 from chashka.app.ids import new_id
 from chashka.app.jobs import Job, NewJob, NewPicture, Problem, QueueFullError, StaleError
+from chashka.app.keeping.blobs import Blobs
 from chashka.app.store import Store
 from chashka.app.store.database import UnavailableError
 

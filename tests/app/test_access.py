@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chashka.app.access import LOCAL, Access, Buckets, TooManyError, UnauthorizedError, Who, loopback
+from chashka.app.guard.access import LOCAL, Access, Buckets, TooManyError, UnauthorizedError, Who, loopback
 from chashka.app.settings import Settings
 from chashka.errors import InputError
 from served import Served, png, serving
@@ -167,7 +167,7 @@ def test_basic_is_for_a1111_alone(tmp_path: Path) -> None:
 
 def test_buckets_fill_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("chashka.app.access.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("chashka.app.guard.access.time.monotonic", lambda: now[0])
     buckets, who = Buckets(6), Who("key_1", "x", frozenset())
     for _ in range(6):
         buckets.take(who)
@@ -186,6 +186,6 @@ def test_a_key_of_another_process_is_noticed_soon(tmp_path: Path, monkeypatch: p
         access = Access(Settings(), served.service.store.keys)
         assert not access.needed()
         served.service.store.keys.add("elsewhere")
-        monkeypatch.setattr("chashka.app.access._REMEMBERED", 0.0)
+        monkeypatch.setattr("chashka.app.guard.access._REMEMBERED", 0.0)
         access.changed()
         assert access.needed()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from chashka.app.access import SCOPES as ACCESS_SCOPES
+from chashka.app.guard.access import SCOPES as ACCESS_SCOPES
 from chashka.app.store import Store
 from chashka.app.store.keys import SCOPES
 from chashka.app.store.schema import keys, sessions

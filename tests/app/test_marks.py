@@ -16,7 +16,7 @@ from PIL import Image
 
 from chashka import images
 from chashka.app.jobs import NewPicture
-from chashka.app.marks import KINDS, dhash, verify
+from chashka.app.keeping.marks import KINDS, dhash, verify
 from chashka.app.store import Store
 from chashka.errors import FileError, InputError
 from chashka.images import metadata

@@ -8,7 +8,7 @@ import pytest
 from test_marks import pixels
 
 from chashka import images
-from chashka.app.marks import verify
+from chashka.app.keeping.marks import verify
 from chashka.errors import InputError
 from chashka.images.privacy import with_privacy
 from chashka.request import Picture, Request

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chashka.app import policy
-from chashka.app.policy import about_minors
-from chashka.app.policy_words import rules
+from chashka.app.guard import policy
+from chashka.app.guard.policy import about_minors
+from chashka.app.guard.policy_words import rules
 
 REFUSED = [
     "naked child",

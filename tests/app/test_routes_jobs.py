@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from chashka.app import events
-from chashka.app.access import LOCAL
+from chashka.app.guard.access import LOCAL
 from served import Quick, Served, serving
 
 

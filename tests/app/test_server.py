@@ -13,9 +13,9 @@ from urllib.parse import quote
 import pytest
 
 from chashka.app import logs
-from chashka.app.housekeeping import Housekeeping
+from chashka.app.guard.shield import PAGE_POLICY
+from chashka.app.keeping.housekeeping import Housekeeping
 from chashka.app.routes import studio
-from chashka.app.shield import PAGE_POLICY
 from served import Served, png, serving
 
 

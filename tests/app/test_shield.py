@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from chashka.app.guard.shield import HEADERS, Shield
 from chashka.app.metrics import Metrics
 from chashka.app.settings import Settings
-from chashka.app.shield import HEADERS, Shield
 
 JSON = {"content-type": "application/json"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chashka import images
-from chashka.app.marks import verify
+from chashka.app.keeping.marks import verify
 
 Call = Callable[..., Any]
 

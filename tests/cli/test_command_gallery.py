@@ -202,8 +202,8 @@ def test_changes_go_through_the_server_that_runs(
     call: Call, data: Path, server: Server, files: Path, here: Path
 ) -> None:
     """The database is its; reading goes beside it."""
-    from chashka.app.blobs import FOLDER, Blobs
-    from chashka.app.importing import bring_in
+    from chashka.app.keeping.blobs import FOLDER, Blobs
+    from chashka.app.keeping.importing import bring_in
 
     id = bring_in(server.store, Blobs(data / FOLDER), EVERY["InvokeAI png"], "local")[0].id
     assert [row["id"] for row in rows(call, "list")] == [id]

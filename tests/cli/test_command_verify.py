@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from chashka import images
-from chashka.app.blobs import FOLDER, Blobs
-from chashka.app.importing import bring_in
+from chashka.app.keeping.blobs import FOLDER, Blobs
+from chashka.app.keeping.importing import bring_in
 from chashka.app.settings import Settings
 from chashka.app.store import Store
 from chashka.images.metadata import Label

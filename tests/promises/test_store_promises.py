@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from chashka.app.blobs import Blobs
 from chashka.app.jobs import ENDED, Job, KeyReusedError
+from chashka.app.keeping.blobs import Blobs
 from chashka.app.store import NAME, Store
 from chashka.app.store.backup import backup, restore
 from chashka.app.store.database import Database

@@ -22,16 +22,16 @@ from fastapi.responses import JSONResponse
 from chashka import __version__
 from chashka.app import kinds, logs
 from chashka.app.dialects import a1111, openai
-from chashka.app.housekeeping import Housekeeping
+from chashka.app.guard.shield import App, Shield
+from chashka.app.keeping.housekeeping import Housekeeping
 from chashka.app.routes import about, collections, errors, images, jobs, sessions, studio
 from chashka.app.service import Service
 from chashka.app.settings import Settings
-from chashka.app.shield import App, Shield
 from chashka.errors import FileError
 
 if TYPE_CHECKING:
-    from chashka.app.runner import Runner
-    from chashka.app.worker import Worker
+    from chashka.app.work.runner import Runner
+    from chashka.app.work.worker import Worker
 
 INFO = "server.json"
 """Its name in the data folder: {url, token, pid} of the server that runs, for commands of the same user."""
@@ -148,10 +148,10 @@ def _config(settings: Settings, app: App) -> uvicorn.Config:
 @contextlib.contextmanager
 def opened(settings: Settings, token: str = "", runner: Runner | None = None) -> Iterator[tuple[Service, Worker]]:
     """Everything behind the server, opened and not started: store, blobs, runner, worker. Closed at the end."""
-    from chashka.app.blobs import FOLDER, Blobs
     from chashka.app.events import Hub
+    from chashka.app.keeping.blobs import FOLDER, Blobs
     from chashka.app.store import Store
-    from chashka.app.worker import Worker
+    from chashka.app.work.worker import Worker
 
     with contextlib.ExitStack() as stack:
         store = Store.open(settings)
@@ -168,11 +168,11 @@ def opened(settings: Settings, token: str = "", runner: Runner | None = None) ->
 def _runner(settings: Settings) -> Runner:
     """What computes: a process of its own, or this one."""
     if settings.runner == "thread":
-        from chashka.app.inprocess import InProcess
-        from chashka.app.models import Models
+        from chashka.app.work.inprocess import InProcess
+        from chashka.app.work.models import Models
 
         return InProcess(Models(settings))
-    from chashka.app.child import Child
+    from chashka.app.work.child import Child
 
     return Child(settings)
 

@@ -12,19 +12,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from chashka.app import events, kinds, policy
-from chashka.app.access import Access, Buckets, ForbiddenError, Who
-from chashka.app.blobs import StorageFullError
-from chashka.app.files import Files
+from chashka.app import events, kinds
+from chashka.app.guard import policy
+from chashka.app.guard.access import Access, Buckets, ForbiddenError, Who
 from chashka.app.ids import ID, new_id
 from chashka.app.jobs import Job, KeyReusedError, NewJob, Picture, QueueFullError
+from chashka.app.keeping.blobs import StorageFullError
+from chashka.app.keeping.files import Files
 from chashka.app.metrics import Metrics
 from chashka.errors import InputError
 from chashka.request import shown
 
 if TYPE_CHECKING:
-    from chashka.app.blobs import Blobs
     from chashka.app.events import Hub
+    from chashka.app.keeping.blobs import Blobs
     from chashka.app.settings import Settings
     from chashka.app.store import Store
 

@@ -21,7 +21,7 @@ def backup(target: Path, data: Path | None, database: str) -> None:
 
     Every file is read again and compared before TARGET has its name.
     """
-    from chashka.app.blobs import FOLDER, Blobs
+    from chashka.app.keeping.blobs import FOLDER, Blobs
     from chashka.app.store.backup import backup as copy
 
     with reading(data, database) as store:

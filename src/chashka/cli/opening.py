@@ -15,7 +15,7 @@ from chashka.cli.places import data_dir
 from chashka.errors import InputError
 
 if TYPE_CHECKING:
-    from chashka.app.blobs import Blobs
+    from chashka.app.keeping.blobs import Blobs
     from chashka.app.store import Store
     from chashka.cli.remote import Remote
 
@@ -84,7 +84,7 @@ def gallery(data: Path | None, database: str) -> Iterator[Gallery]:
         with reading(data, database) as store:
             yield _There(server, store)
         return
-    from chashka.app.blobs import FOLDER, Blobs
+    from chashka.app.keeping.blobs import FOLDER, Blobs
 
     with owning(data, database) as store:
         yield _Here(store, Blobs(folder / FOLDER), folder)
@@ -123,13 +123,13 @@ class _Here:
         self.store.pictures.collections.delete(_collection(self.store, name))
 
     def bring(self, data: bytes, consent: bool) -> tuple[str, bool]:
-        from chashka.app.importing import bring_in
+        from chashka.app.keeping.importing import bring_in
 
         picture, fresh = bring_in(self.store, self.blobs, data, LOCAL)
         return picture.id, fresh
 
     def file(self, id: str, privacy: str | None, format: str | None) -> tuple[bytes, str]:
-        from chashka.app.files import Files
+        from chashka.app.keeping.files import Files
         from chashka.app.settings import Settings
 
         picture = self.store.pictures.get(id)

@@ -15,7 +15,7 @@ from chashka.cli.places import data_dir
 from chashka.errors import ChashkaError, FileError
 
 if TYPE_CHECKING:
-    from chashka.app.marks import Verdict
+    from chashka.app.keeping.marks import Verdict
     from chashka.app.store import Store
 
 LARGEST = 100_000_000
@@ -58,7 +58,7 @@ def _log(stack: ExitStack, folder: Path) -> Store | None:
 
 
 def _verdict(path: Path, store: Store | None) -> Verdict:
-    from chashka.app.marks import verify as verdict
+    from chashka.app.keeping.marks import verify as verdict
 
     try:
         if path.stat().st_size > LARGEST:

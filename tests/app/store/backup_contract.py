@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from chashka.app.blobs import Blobs
+from chashka.app.keeping.blobs import Blobs
 from chashka.app.store import NAME, Store
 from chashka.app.store.backup import backup, restore
 from chashka.app.store.schema import TABLES

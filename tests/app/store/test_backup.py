@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from backup_contract import BackupContract, fill
 
-from chashka.app.blobs import Blobs
+from chashka.app.keeping.blobs import Blobs
 from chashka.app.store import NAME, Store
 from chashka.app.store import backup as module
 from chashka.app.store.backup import MANIFEST, backup, restore, verify

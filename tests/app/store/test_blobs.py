@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chashka.app import blobs as module
-from chashka.app.blobs import Blobs, StorageFullError
+from chashka.app.keeping import blobs as module
+from chashka.app.keeping.blobs import Blobs, StorageFullError
 from chashka.errors import FileError, InputError
 
 DATA = b"\x89PNG of no particular picture"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from chashka.app.blobs import StorageFullError
+from chashka.app.keeping.blobs import StorageFullError
 from chashka.app.settings import Settings
 from chashka.app.store import NAME, Store, database
 from chashka.app.store.database import Database, UnavailableError, as_json
@@ -264,7 +264,7 @@ def test_lists_and_claims_use_indices(store: Store) -> None:
 
 
 def test_the_store_does_not_import_what_it_need_not() -> None:
-    code = "import sys, chashka.app.store, chashka.app.store.backup, chashka.app.blobs; "
+    code = "import sys, chashka.app.store, chashka.app.store.backup, chashka.app.keeping.blobs; "
     code += (
         "print([name for name in ('numpy', 'openvino', 'fastapi', 'PIL', 'torch', 'psycopg') if name in sys.modules])"
     )

@@ -7,8 +7,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-from chashka.app.blobs import Blobs
 from chashka.app.ids import new_id
+from chashka.app.keeping.blobs import Blobs
 from chashka.app.store import Store
 from store_jobs import Process, faults, finish_all, own_and_work
 

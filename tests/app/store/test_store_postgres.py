@@ -16,8 +16,8 @@ from sqlalchemy import delete
 from store_contract import AcceptContract, DatabaseContract, OrderContract
 from worker_contract import LeaseContract, RetryContract
 
-from chashka.app.blobs import Blobs, StorageFullError
 from chashka.app.jobs import Job
+from chashka.app.keeping.blobs import Blobs, StorageFullError
 from chashka.app.store import NAME, Store
 from chashka.app.store.backup import backup, restore
 from chashka.app.store.database import Database, UnavailableError

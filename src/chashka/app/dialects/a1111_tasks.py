@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from chashka.app.access import Who
 from chashka.app.dialects.calls import Call
 from chashka.app.dialects.pictures import reencoded, to_text
+from chashka.app.guard.access import Who
 from chashka.app.jobs import Job
 
 _ENDED = 100

@@ -16,11 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chashka.app.access import ForbiddenError, TooManyError, UnauthorizedError, Who
-from chashka.app.blobs import StorageFullError
 from chashka.app.dialects.fields import FieldError
+from chashka.app.guard.access import ForbiddenError, TooManyError, UnauthorizedError, Who
+from chashka.app.guard.policy import Refused
 from chashka.app.jobs import ENDED, Job, KeyReusedError, Picture, Problem, QueueFullError
-from chashka.app.policy import Refused
+from chashka.app.keeping.blobs import StorageFullError
 from chashka.app.routes.asking import needs
 from chashka.app.service import NotFoundError
 from chashka.errors import FileError, InputError

@@ -22,8 +22,8 @@ from chashka.app.dialects.fields import FieldError, parsed
 from chashka.app.dialects.openai_fields import MOST_PICTURES, NAMES, Edit, Generation, Variation, request_fields
 from chashka.app.dialects.pictures import from_text, mask_of_openai
 from chashka.app.dialects.retries import Retries, digest
+from chashka.app.guard.shield import error_type
 from chashka.app.jobs import Job
-from chashka.app.shield import error_type
 
 if TYPE_CHECKING:
     from chashka.app.service import Service

@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from chashka.app.dialects.calls import Call, JobError, fault_of
 from chashka.app.dialects.openai_fields import Generation
 from chashka.app.dialects.pictures import reencoded, to_text
+from chashka.app.guard.shield import error_type
 from chashka.app.jobs import Job, Picture, Problem
-from chashka.app.shield import error_type
 
 if TYPE_CHECKING:
     from chashka.app.events import Happening

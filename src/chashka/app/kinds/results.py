@@ -18,8 +18,8 @@ from PIL import Image
 
 from chashka import images
 from chashka.app.jobs import NewPicture
-from chashka.app.marks import dhash
-from chashka.app.runner import Made
+from chashka.app.keeping.marks import dhash
+from chashka.app.work.runner import Made
 from chashka.images.writing import encode
 
 if TYPE_CHECKING:

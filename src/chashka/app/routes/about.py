@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response, UploadFile
 from pydantic import ConfigDict, Field
 
 from chashka.app import settings as all_settings
-from chashka.app.access import Who
+from chashka.app.guard.access import Who
 from chashka.app.routes.asking import needs
 from chashka.app.routes.errors import BODY, documented, reply
 from chashka.app.routes.examples import example

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import Request as HttpRequest
 
-from chashka.app.access import COOKIE, ForbiddenError, Who
+from chashka.app.guard.access import COOKIE, ForbiddenError, Who
 from chashka.app.service import Service
 from chashka.errors import InputError
 from chashka.request import Request, shown

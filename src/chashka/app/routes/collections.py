@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from chashka.app.access import Who
+from chashka.app.guard.access import Who
 from chashka.app.routes.asking import needs
 from chashka.app.routes.errors import BODY, documented
 from chashka.app.routes.examples import example

@@ -11,10 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from chashka.app.access import ForbiddenError, TooManyError, UnauthorizedError
-from chashka.app.policy import Refused
+from chashka.app.guard.access import ForbiddenError, TooManyError, UnauthorizedError
+from chashka.app.guard.policy import Refused
+from chashka.app.guard.shield import error_body
 from chashka.app.service import ConflictError, KeyReusedError, NotFoundError, QueueFullError, Service, StorageFullError
-from chashka.app.shield import error_body
 from chashka.app.store.database import UnavailableError
 from chashka.errors import FileError, InputError, MissingExtraError, WeightsError
 

@@ -10,7 +10,7 @@ from typing import IO, Annotated
 from fastapi import APIRouter, Depends, Form, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
-from chashka.app.access import Who
+from chashka.app.guard.access import Who
 from chashka.app.jobs import Picture
 from chashka.app.routes.asking import needs
 from chashka.app.routes.errors import BODY, documented

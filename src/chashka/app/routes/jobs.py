@@ -13,8 +13,8 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from chashka.app import events
-from chashka.app.access import Who
 from chashka.app.events import Happening
+from chashka.app.guard.access import Who
 from chashka.app.jobs import ENDED, Job
 from chashka.app.routes.asking import json_object, needs, plainly_typed, raw
 from chashka.app.routes.errors import BODY, documented

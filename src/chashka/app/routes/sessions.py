@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Cookie, Depends, Request, Response
 from pydantic import Field, StringConstraints
 
-from chashka.app.access import COOKIE, UnauthorizedError, Who
+from chashka.app.guard.access import COOKIE, UnauthorizedError, Who
 from chashka.app.routes.asking import needs
 from chashka.app.routes.errors import BODY, documented
 from chashka.app.routes.examples import example

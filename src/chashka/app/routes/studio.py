@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from chashka.app.guard.shield import PAGE_POLICY
 from chashka.app.service import NotFoundError
-from chashka.app.shield import PAGE_POLICY
 
 FOLDER = Path(__file__).parent.parent / "web"
 TYPES = {

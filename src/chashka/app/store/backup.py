@@ -24,7 +24,7 @@ from typing import Any
 
 from sqlalchemy import Connection, MetaData, Table, func, insert, select
 
-from chashka.app.blobs import FOLDER, Blobs, sync, told
+from chashka.app.keeping.blobs import FOLDER, Blobs, sync, told
 from chashka.app.store import NAME, Store
 from chashka.app.store.database import Database, as_json
 from chashka.app.store.migrations import MIGRATIONS, copy_sqlite, migrate, version

@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from chashka.app.blobs import StorageFullError
+from chashka.app.keeping.blobs import StorageFullError
 from chashka.app.store.lock import Ownership
 from chashka.errors import FileError, InputError, MissingExtraError
 

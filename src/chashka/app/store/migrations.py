@@ -23,7 +23,7 @@ from sqlalchemy import Column, Connection, Float, Integer, MetaData, String, Tab
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from chashka.app.blobs import sync, told
+from chashka.app.keeping.blobs import sync, told
 from chashka.app.store.database import Database
 from chashka.app.store.schema import TABLES
 from chashka.errors import FileError

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from chashka.app.policy_words import bare_latin, rules
+from chashka.app.guard.policy_words import bare_latin, rules
 
 MINORS, CONSENT = "minors", "consent"
 LONGEST = 20_000

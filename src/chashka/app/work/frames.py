@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from chashka.app.jobs import NewPicture, Problem
-from chashka.app.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 from chashka.app.settings import Settings
+from chashka.app.work.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 
 LENGTH = struct.Struct(">I")
 LONGEST_HEADER = 32_000_000

@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from chashka.app.access import Who
-from chashka.app.blobs import StorageFullError
+from chashka.app.guard.access import Who
 from chashka.app.jobs import NewPicture, Picture
+from chashka.app.keeping.blobs import StorageFullError
 from chashka.errors import FileError
 
 if TYPE_CHECKING:
-    from chashka.app.blobs import Blobs
+    from chashka.app.keeping.blobs import Blobs
     from chashka.app.settings import Settings
     from chashka.app.store import Store
 
@@ -73,7 +73,7 @@ class Files:
         """What a file says of its origin; it is looked at like an upload, and not kept."""
         from dataclasses import asdict
 
-        from chashka.app.marks import verify
+        from chashka.app.keeping.marks import verify
 
         sniffed(data)
         _check_size(data, self._settings.max_picture)

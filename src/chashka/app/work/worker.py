@@ -18,14 +18,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chashka.app import events
-from chashka.app.blobs import StorageFullError
 from chashka.app.jobs import Job, Problem, StaleError
-from chashka.app.runner import DiedError, Event, Made, Progress, Remark, Runner, Task, TaskError
+from chashka.app.keeping.blobs import StorageFullError
+from chashka.app.work.runner import DiedError, Event, Made, Progress, Remark, Runner, Task, TaskError
 from chashka.errors import ChashkaError
 
 if TYPE_CHECKING:
-    from chashka.app.blobs import Blobs
     from chashka.app.events import Hub
+    from chashka.app.keeping.blobs import Blobs
     from chashka.app.settings import Settings
     from chashka.app.store import Store
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
-from chashka.app.access import loopback
+from chashka.app.guard.access import loopback
 from chashka.app.logs import log
 from chashka.app.metrics import Metrics
 from chashka.app.settings import Settings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chashka.app.logs import log
 
 if TYPE_CHECKING:
-    from chashka.app.blobs import Blobs
+    from chashka.app.keeping.blobs import Blobs
     from chashka.app.store import Store
 
 EVERY = 3600.0

@@ -6,11 +6,11 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chashka.app.files import described, sniffed
 from chashka.app.jobs import Picture
+from chashka.app.keeping.files import described, sniffed
 
 if TYPE_CHECKING:
-    from chashka.app.blobs import Blobs
+    from chashka.app.keeping.blobs import Blobs
     from chashka.app.store import Store
 
 IMPORTED = "imported"
