@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -212,6 +213,18 @@ def test_lineage_of_what_was_made_from_an_upload(shared: Served) -> None:
     told = shared.client.get(f"/v1/images/{child}/lineage").json()
     assert told["ancestors"] == [start["id"]] and told["links"][0]["use"] == "init"
     assert shared.client.get(f"/v1/images/{start['id']}/lineage").json()["descendants"] == [child]
+
+
+def test_a_shared_server_keeps_the_tick(tmp_path: Path) -> None:
+    with serving(tmp_path, policy="shared") as served:
+        data = png()
+        refused = served.upload(data, expect=403)["error"]
+        assert refused["code"] == "consent" and "consent=true" in refused["message"]
+        assert served.client.get("/v1/images").json()["data"] == []
+        kept = served.upload(data, consent="true", source="imported")
+        assert kept["source"] == "imported"
+        notes = [(note.what, note.about) for note in served.service.store.keys.notes()]
+        assert notes[0] == ("consent", hashlib.sha256(data).hexdigest())
 
 
 def test_verify(served: Served) -> None:

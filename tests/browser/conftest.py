@@ -36,11 +36,11 @@ document.addEventListener("securitypolicyviolation", (event) => window.violation
 class Server:
     """``chashka serve`` on a free port, with a data folder of its own."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, folder: Path, cache: Path, *more: str) -> None:
         self.log = folder.with_suffix(".log").open("wb")
         command = [str(Path(sys.executable).parent / "chashka"), "serve"]
         said = ["--port", "0", "--data", str(folder), "--cache", str(cache), "--submits-per-minute", "0"]
-        self.process = subprocess.Popen([*command, *said], stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen([*command, *said, *more], stdout=subprocess.PIPE, stderr=self.log, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
         self.http = httpx.Client(base_url=self.url, timeout=60)

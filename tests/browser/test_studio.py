@@ -202,13 +202,35 @@ def test_what_is_wrong_is_said_in_one_line(server: Server, visit: Visit) -> None
     page.fill("#field-n", "1")
     page.fill("#field-negative_prompt", "а" * 2001)
     page.click("button.draw")
-    problem.filter(has_text="«Чего избегать»: так нельзя.").filter(has_text="at most 2000 characters").wait_for()
+    problem.filter(has_text="«Чего избегать»: так нельзя.").filter(has_text="Можно не больше 2 000 знаков.").wait_for()
     page.fill("#field-negative_prompt", "")
     page.route("**/v1/jobs", lambda route: route.abort())
     page.click("button.draw")
     problem.filter(has_text="Сервер не отвечает").wait_for()
     page.unroute("**/v1/jobs")
     assert server.http.get("/v1/jobs", params={"limit": 1}).json()["data"] == newest
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"prompt": "x", "steps": 0}, "«Шаги»: так нельзя. Дано: 0; можно от 1 до 1000."),
+        ({"prompt": "x", "steps": 999}, "«Шаги»: так нельзя. Дано: 999; можно не больше 150."),
+        ({"prompt": "x", "n": 99}, "«Картинок»: так нельзя. Дано: 99; можно от 1 до 64."),
+        ({"prompt": "а" * 20001}, "«Что нарисовать»: так нельзя."),
+        ({"prompt": "x", "kind": "x"}, "Так нельзя."),
+    ],
+)
+def test_limits_are_told_in_the_pages_language(server: Server, visit: Visit, said: dict[str, Any], told: str) -> None:
+    """What a page of today's server would not send."""
+    page = visit(server.url, expected=("status of 422",))
+    tell = """async (said) => {
+      const [{ api }, { tell }] = await Promise.all([import('/web/api.js'), import('/web/failures.js')]);
+      const place = document.createElement('p');
+      await api.submit(said).catch((error) => tell(place, error));
+      return place.innerText;
+    }"""
+    assert page.evaluate(tell, said).startswith(told)
 
 
 def test_words_stay_words(server: Server, visit: Visit) -> None:

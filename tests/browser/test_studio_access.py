@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -222,6 +224,33 @@ def test_a_locked_studio_opens_with_its_key(locked: tuple[Server, str], visit: V
     page.locator("studio-login h1").wait_for()
     page.reload()
     page.locator("studio-login h1").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_shared_studio_asks_before_it_uploads(
+    tmp_path: Path, running: Server, graphs: Path, visit: Visit, scheme: str
+) -> None:
+    server = type(running)(tmp_path / "data", graphs, "--policy", "shared")
+    try:
+        page = visit(server.url, color_scheme=scheme, expected=("status of 403",))
+        out = io.BytesIO()
+        Image.new("RGB", (64, 64), "#3366cc").save(out, "PNG")
+        given = {"name": "море.png", "mimeType": "image/png", "buffer": out.getvalue()}
+        page.set_input_files("input[type=file]", given)
+        page.get_by_text("никого нельзя узнать").wait_for()
+        assert page.evaluate("document.activeElement.id") == "consent"
+        checked(page, "consent")
+        page.get_by_role("button", name="Не загружать эту картинку").click()
+        assert page.is_hidden("studio-consent")
+        assert server.http.get("/v1/images").json()["data"] == []
+        page.set_input_files("input[type=file]", given)
+        page.get_by_text("никого нельзя узнать").wait_for()
+        page.keyboard.press("Space")  # the tick has the focus
+        page.get_by_text("Начнём с этой картинки").wait_for()
+        assert page.is_hidden("studio-consent")
+        assert len(server.http.get("/v1/images").json()["data"]) == 1
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize("locale", ["ru-RU", "en-GB"])

@@ -211,6 +211,7 @@ def test_changes_go_through_the_server_that_runs(
     assert call("gallery", "delete", id).code == 0 and call("gallery", "restore", id).code == 0
     assert call("gallery", "collect", "Коты", id).code == 0
     assert call("gallery", "import", files / "кот.png").code == 0
+    assert rows(call, "list", "-n", "1")[0]["source"] == "imported"
     (here / "старый.png").write_bytes(EVERY["InvokeAI png"])
     assert rows(call, "import", "старый.png") == [{"file": "старый.png", "id": id, "new": False}]
     assert call("gallery", "export", id, "--privacy", "none", "--out", "вышло").code == 0

@@ -19,6 +19,7 @@ from chashka.app.ids import ID, new_id
 from chashka.app.jobs import Job, KeyReusedError, NewJob, Picture, QueueFullError
 from chashka.app.keeping.blobs import StorageFullError
 from chashka.app.keeping.files import Files
+from chashka.app.keeping.importing import UPLOADED
 from chashka.app.metrics import Metrics
 from chashka.errors import InputError
 from chashka.request import shown
@@ -101,10 +102,15 @@ class Service:
             self.metrics.count("chashka_submitted_total", kind=kind)
         return job, fresh
 
-    def upload(self, who: Who, data: bytes, *, consent: bool = False) -> Picture:
-        """Keep a picture as it was sent, found in the gallery from now on. Raises FileError, Refused, StorageFullError."""
+    def upload(self, who: Who, data: bytes, *, consent: bool = False, source: str = UPLOADED) -> Picture:
+        """Keep a picture as it was sent, found in the gallery from now on. Raises FileError, Refused, StorageFullError.
+
+        consent: the tick that a shared server asks for, and keeps in its audit. source: "uploaded" or "imported".
+        """
         self._allowed(who, lambda: policy.check_upload(self.settings.policy, consent))
-        picture = self._files.take(who, data)
+        picture = self._files.take(who, data, source)
+        if self.settings.policy == "shared":
+            self.store.keys.note(who.id, "consent", picture.new.sha256)
         self.metrics.count("chashka_uploaded_bytes_total", len(data))
         return picture
 

@@ -174,7 +174,7 @@ class _There:
 
         known = self.store.pictures.of_file(hashlib.sha256(data).hexdigest(), LOCAL)
         if known is None:
-            said = {"consent": "true"} if consent else {}
+            said = {"source": "imported"} | ({"consent": "true"} if consent else {})
             return str(self.server.upload("/v1/images", data, **said)["id"]), True
         if known.deleted is not None:
             self.restore(known.id)

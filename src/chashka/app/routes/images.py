@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from typing import IO, Annotated
+from typing import IO, Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
@@ -62,9 +62,12 @@ def router(service: Service) -> APIRouter:
         file: UploadFile,
         who: Who = makes,
         consent: Annotated[bool, Form(description="the people in it agree; a shared server asks for that")] = False,
+        source: Annotated[
+            Literal["uploaded", "imported"], Form(description="imported: another program made it")
+        ] = "uploaded",
     ) -> PictureShape:
         """Keep a PNG, JPEG or WebP file as it is; what it says about itself is read, whichever program wrote it."""
-        picture = service.upload(who, file.file.read(), consent=consent)
+        picture = service.upload(who, file.file.read(), consent=consent, source=source)
         response.headers["Location"] = f"/v1/images/{picture.id}"
         return picture_shape(picture)
 

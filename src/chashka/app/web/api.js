@@ -92,10 +92,11 @@ export const api = {
    * @returns {Promise<{data: Picture[], next: number | null}>}
    */
   pictures: (which) => ask('GET', `/v1/images?${query(which)}`),
-  /** @param {File} file @returns {Promise<Picture>} */
-  upload: (file) => {
+  /** @param {File} file @param {boolean} agreed whether the people in it did @returns {Promise<Picture>} */
+  upload: (file, agreed) => {
     const form = new FormData();
     form.append('file', file);
+    if (agreed) form.append('consent', 'true');
     return ask('POST', '/v1/images', form);
   },
   /** @param {string} id @returns {Promise<any>} */

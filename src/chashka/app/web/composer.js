@@ -1,6 +1,7 @@
 /** The one field and the one button, with the picture to start from and the drawer of settings. */
 
-import { api, thumbnailOf } from './api.js';
+import { api, ApiError, thumbnailOf } from './api.js';
+import { StudioConsent } from './consent.js';
 import { h, icon, iconButton } from './dom.js';
 import { tell, tellPhrase } from './failures.js';
 import { bind } from './i18n.js';
@@ -19,6 +20,7 @@ export class StudioComposer extends HTMLElement {
   #picture = h('img', { alt: '', width: 40, height: 40 });
   #strength = h('select', { id: 'strength' });
   #file = h('input', { type: 'file', accept: 'image/png,image/jpeg,image/webp', hidden: true });
+  #consent = new StudioConsent();
   #settings = new StudioSettings();
   #drawer = iconButton('settings', 'settings', () => this.#show(this.#settings.hidden), { 'aria-controls': 'settings' });
   #button = h('button', { type: 'submit', class: 'draw', t: 'draw' });
@@ -32,6 +34,7 @@ export class StudioComposer extends HTMLElement {
     this.#field.addEventListener('input', () => this.#typed());
     this.#field.addEventListener('keydown', (event) => this.#key(event));
     this.#file.addEventListener('change', () => this.#chosen(this.#file.files?.[0]));
+    this.#consent.addEventListener('studio:agreed', (event) => this.#chosen(/** @type {CustomEvent<File>} */ (event).detail, true));
     for (const name of ['subtle', 'strong']) this.#strength.append(h('option', { value: name, t: `strength.${name}` }));
     this.#strength.value = 'strong';
     this.#chip.append(
@@ -50,6 +53,7 @@ export class StudioComposer extends HTMLElement {
         { class: 'card' },
         this.#field,
         this.#chip,
+        this.#consent,
         h(
           'div',
           { class: 'row' },
@@ -153,15 +157,17 @@ export class StudioComposer extends HTMLElement {
     this.#field.form?.requestSubmit();
   }
 
-  /** @param {File | undefined} file */
-  async #chosen(file) {
+  /** @param {File | undefined} file @param {boolean} [agreed] whether the people in it did; a shared server asks for that */
+  async #chosen(file, agreed = false) {
     this.#file.value = '';
     if (!file) return;
     tell(this.#problem, null);
+    this.#consent.ask(null);
     try {
-      this.startFrom((await api.upload(file)).id);
+      this.startFrom((await api.upload(file, agreed)).id);
     } catch (error) {
-      tell(this.#problem, error);
+      if (error instanceof ApiError && error.code === 'consent') this.#consent.ask(file);
+      else tell(this.#problem, error);
     }
   }
 

@@ -1,4 +1,5 @@
-/** What went wrong, in one line of the person's language, with what to do; what the server says more stands behind it. */
+/** What went wrong, in one line of the person's language, with what to do; what the server says more stands behind it (limits
+ * in that language, anything rarer in English, marked as such). */
 
 import { ApiError } from './api.js';
 import { h, quoted } from './dom.js';
@@ -44,6 +45,16 @@ function rest(error) {
   return error.message.replace(`${error.param}: `, '');
 }
 
+/** Of a sentence about a limit the phrase that says the same; null for any other sentence. @param {string} more */
+function limit(more) {
+  const said = /^(\S+) is not possible; allowed: (?:an? .*?)?(?:from )?(-?[\d.]+) to (-?[\d.]+)\b/.exec(more);
+  if (said) return ['error.between', ...said.slice(1)];
+  const most = /^(\S+) is not possible; allowed: (?:an? .*?)?at most ([\d.]+)\b/.exec(more);
+  if (most) return ['error.most', ...most.slice(1)];
+  const longest = /allowed: text of (?:\d+ to|at most) (\d+) characters/.exec(more);
+  return longest ? ['error.longest', Number(longest[1])] : null;
+}
+
 /**
  * Say it in an element; `null` says nothing any more.
  *
@@ -80,6 +91,7 @@ export function tellProblem(element, problem) {
  * @param {Failure} failure
  */
 function show(element, { key, values, more }) {
-  const said = more ? [' ', quoted('span', more, { lang: 'en' })] : [];
+  const phrase = limit(more);
+  const said = !more ? [] : [' ', phrase ? h('span', { t: phrase }) : quoted('span', more, { lang: 'en' })];
   element.replaceChildren(h('span', { t: [key, ...values] }), ...said);
 }

@@ -190,7 +190,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,
+                process_group=0,  # not a session: niceness counts among those of one session only (autogroups)
                 env=environment,
             )
             self.pid = self._process.pid
