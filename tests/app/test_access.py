@@ -41,6 +41,24 @@ def test_without_keys_this_machine_may_everything(tmp_path: Path) -> None:
         assert served.client.get("/v1/limits").json()["key_needed"] is False
 
 
+def test_who_asks_is_known_at_once_only_where_no_key_can_matter(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        access = served.service.access
+        assert access.at_once(None, None) is None  # nobody looked yet
+        assert access.who(None) is LOCAL
+        assert access.at_once(None, None) is LOCAL
+        assert access.at_once("Bearer chk_some", None) is None and access.at_once(None, "cookie") is None
+        added(served, "read")
+        assert access.at_once(None, None) is None
+        with pytest.raises(UnauthorizedError):
+            access.who(None)
+        assert access.at_once(None, None) is None
+    with serving(tmp_path / "exposed", host="0.0.0.0") as served:
+        with pytest.raises(UnauthorizedError):
+            served.service.access.who(None)
+        assert served.service.access.at_once(None, None) is None
+
+
 def test_the_first_key_closes_the_door(tmp_path: Path) -> None:
     with serving(tmp_path, token="t" * 43) as served:
         made = served.client.post("/v1/keys", json={"name": "tablet"}).json()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from chashka.app import logs
+from chashka.app import logs, server
 from chashka.app.guard.shield import PAGE_POLICY
 from chashka.app.keeping.housekeeping import Housekeeping
 from chashka.app.routes import studio
+from chashka.app.settings import Settings
 from served import Served, png, serving
 
 
@@ -154,3 +157,24 @@ def test_control_characters_in_the_log_are_escaped() -> None:
     line = logs.Lines().format(record)
     assert "\\u001b" in line and "\\u009b" in line and "\\u202e" in line and "\\ud800" in line
     assert json.loads(line)["event"].startswith("a\x1b[2J")
+
+
+def test_answers_leave_at_once(tmp_path: Path) -> None:
+    """Small segments are not held back until the client confirms the one before, which takes it 40 ms."""
+    told: list[int] = []
+
+    class Told(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            told.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def meet() -> None:
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_server(Told, sock=server._bound(Settings(data=tmp_path, port=0)))
+        async with listening:
+            _, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+            while not told:
+                await asyncio.sleep(0.01)
+            writer.close()
+
+    asyncio.run(meet())
+    assert told[0] != 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 import traceback
@@ -59,17 +60,11 @@ def log(event: str, *, level: int = logging.INFO, error: BaseException | None = 
     LOG.log(level, event, exc_info=info, extra={"said": short})
 
 
+_MOVING = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+
+
 def _escaped(text: str) -> str:
     """Control characters that JSON leaves as they are (DEL, C1, line separators, direction marks) as \\uXXXX."""
-    return "".join(f"\\u{ord(sign):04x}" if _moves(ord(sign)) else sign for sign in text)
-
-
-def _moves(code: int) -> bool:
-    return (
-        code < 0x20
-        or 0x7F <= code <= 0x9F
-        or code in (0x2028, 0x2029, 0x200E, 0x200F)
-        or 0x202A <= code <= 0x202E
-        or 0x2066 <= code <= 0x2069
-        or 0xD800 <= code <= 0xDFFF
-    )
+    return _MOVING.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)

@@ -16,12 +16,14 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
 import uvicorn
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from chashka import __version__
 from chashka.app import kinds, logs
 from chashka.app.dialects import a1111, openai
+from chashka.app.guard import policy
 from chashka.app.guard.shield import App, Shield
 from chashka.app.keeping.housekeeping import Housekeeping
 from chashka.app.routes import about, collections, errors, images, jobs, sessions, studio
@@ -39,6 +41,9 @@ CLOSING = 8.0
 """Seconds of the time to stop that are kept for answers that are under way, and for closing."""
 ANSWERS = 5.0
 """Seconds of these for answers."""
+ANSWERING = 6
+"""Threads that answer. More of them only wait for each other, for the interpreter's lock and the database's one writer, and those
+that submit wait longest."""
 DESCRIPTION = """Draws pictures from text. A job is submitted, drawn by a worker, and its pictures are in the gallery.
 
 Errors are `{"error": {"message", "type", "param", "code"}}`. Every answer has `X-Request-Id`. What changes something needs
@@ -181,7 +186,9 @@ def _bound(settings: Settings) -> socket.socket:
     """A socket that listens on the settings' address. Raises FileError."""
     host = settings.host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # asyncio sends at once only where it is told so
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, settings.port))
@@ -221,6 +228,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; then the address is written down."""
+        to_thread.current_default_thread_limiter().total_tokens = ANSWERING
+        threading.Thread(target=policy.get_ready, name="policy", daemon=True).start()
         await super().startup(sockets)
         if self.should_exit or not sockets:
             return

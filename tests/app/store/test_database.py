@@ -254,7 +254,7 @@ def test_lists_and_claims_use_indices(store: Store) -> None:
         "SELECT max(started) FROM jobs WHERE owner = 'a'": "jobs_turn",
         "SELECT count(*) FROM jobs WHERE finished > 1": "jobs_finished",
         "SELECT * FROM jobs WHERE state = 'running' AND lease_until < 5": "jobs_lease",
-        "SELECT id FROM jobs WHERE state = 'queued' AND owner = 'a' ORDER BY place, id LIMIT 1": "jobs_queue",
+        "SELECT id FROM jobs WHERE state = 'queued' AND owner = 'a' ORDER BY place, id LIMIT 1": "jobs_waiting",
     }
     with store.database.read() as connection:
         for statement, index in plans.items():

@@ -17,7 +17,7 @@ from chashka.app.store.migrations import MIGRATIONS, SQL, Migration, ddl, migrat
 from chashka.app.store.schema import TABLES
 from chashka.errors import FileError
 from store_jobs import Process, submit
-from store_migrations import MORE, add_column, migrate_slowly, schema_of, seconds_to_migrate
+from store_migrations import FIRST, MORE, add_column, migrate_slowly, schema_of, seconds_to_migrate
 
 KILLS = 20
 
@@ -93,7 +93,9 @@ def test_an_old_database_is_copied_and_brought_up(path: Path) -> None:
 def test_a_newer_database_is_refused(path: Path) -> None:
     opened(path, *MORE)
     for read_only in (False, True):
-        with pytest.raises(FileError, match=r"is of version \d+, this chashka knows versions to 1; install") as caught:
+        with pytest.raises(
+            FileError, match=r"is of version \d+, this chashka knows versions to \d+; install"
+        ) as caught:
             Store.at(path, read_only=read_only)
         assert "\n" not in str(caught.value)
 
@@ -112,9 +114,9 @@ def test_a_step_that_fails_has_not_happened(path: Path) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        opened(path, Migration(2, "fails", fail))
+        opened(path, Migration(FIRST, "fails", fail))
     database = Database.open(path)
-    assert version(database) == 1
+    assert version(database) == FIRST - 1
     database.close()
     assert ("mood",) not in rows(path, "SELECT name FROM pragma_table_info('jobs')")
     assert opened(path, *MORE) == MORE[-1].number
@@ -130,7 +132,7 @@ def test_a_step_that_loses_rows_is_undone(path: Path) -> None:
         connection.exec_driver_sql("DELETE FROM keys")
 
     with pytest.raises(FileError, match="'sessions' would be lost"):
-        opened(path, Migration(2, "loses keys", lose))
+        opened(path, Migration(FIRST, "loses keys", lose))
     assert rows(path, "SELECT count(*) FROM keys") == [(1,)]
     store = Store.at(path)
     with pytest.raises(Exception, match="FOREIGN KEY"), store.database.write() as connection:  # enforced again
@@ -158,7 +160,7 @@ def test_a_table_that_others_refer_to_can_be_made_anew(path: Path) -> None:
         connection.exec_driver_sql("DROP TABLE keys_new")
 
     database = Database.open(path)
-    migrate(database, (*MIGRATIONS, Migration(2, "keys anew", remake)))
+    migrate(database, (*MIGRATIONS, Migration(FIRST, "keys anew", remake)))
     store = Store(database)
     assert store.keys.check(secret) == store.keys.session(session) == key
     store.close()
@@ -166,10 +168,10 @@ def test_a_table_that_others_refer_to_can_be_made_anew(path: Path) -> None:
 
 def test_a_copy_that_cannot_be_written_stops_the_step(path: Path) -> None:
     opened(path)
-    path.with_name(f"{path.name}.before-2.part").mkdir()
+    path.with_name(f"{path.name}.before-{FIRST}.part").mkdir()
     with pytest.raises(FileError, match="cannot write the copy"):
         opened(path, *MORE)
-    assert rows(path, "SELECT max(number) FROM migrations") == [(1,)]
+    assert rows(path, "SELECT max(number) FROM migrations") == [(FIRST - 1,)]
 
 
 def test_killed_in_the_middle_it_opens_with_every_row(path: Path) -> None:
@@ -194,6 +196,6 @@ def test_killed_in_the_middle_it_opens_with_every_row(path: Path) -> None:
         assert rows(path, "PRAGMA integrity_check") == [("ok",)]
         assert [row[0] for row in rows(path, "SELECT id FROM jobs ORDER BY id")] == ids
         assert {row[0] for row in rows(path, "SELECT mood FROM jobs")} == {f"new {n}" for n in range(1, 31)}
-        copy = path.with_name(f"{path.name}.before-2")
+        copy = path.with_name(f"{path.name}.before-{FIRST}")
         assert [row[0] for row in rows(copy, "SELECT id FROM jobs ORDER BY id")] == ids
     assert len(seen) > 1, f"every kill found version {seen}: the times do not fit the machine"

@@ -26,7 +26,7 @@ from chashka.app.store.schema import TABLES
 from chashka.errors import FileError
 from postgres_server import server
 from store_jobs import BROKEN, LONG, claim, new_job, new_picture, submit
-from store_migrations import MORE, add_column, schema_of
+from store_migrations import FIRST, MORE, add_column, schema_of
 
 pytestmark = pytest.mark.extra
 
@@ -253,8 +253,8 @@ def test_a_step_that_fails_has_not_happened(empty: str) -> None:
 
     database = Database.open(empty)
     with pytest.raises(ZeroDivisionError):
-        migrate(database, (*MIGRATIONS, Migration(2, "fails", fail)))
-    assert version(database) == 1
+        migrate(database, (*MIGRATIONS, Migration(FIRST, "fails", fail)))
+    assert version(database) == FIRST - 1
     assert migrate(database, (*MIGRATIONS, *MORE)) == MORE[-1].number
     database.close()
     with pytest.raises(FileError, match="install the newer chashka"):

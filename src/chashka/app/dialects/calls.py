@@ -138,7 +138,7 @@ class Speaker:
         async def endpoint(request: Request) -> Response:
             started = time.perf_counter()
             try:
-                who = await run_in_threadpool(needed, request)
+                who = await needed(request)
                 answer = await handler(Call(self.service, who, request))
             except Exception as error:
                 fault = await run_in_threadpool(fault_of, error, self.service)

@@ -61,6 +61,11 @@ def check(texts: Iterable[str]) -> None:
         )
 
 
+def get_ready() -> None:
+    """Read the words now, which takes half a second, and not with the first request."""
+    rules()
+
+
 def check_upload(mode: str, consent: bool) -> None:
     """Raises Refused for an upload to a shared server without the tick. mode: the setting ``policy``."""
     if mode == "shared" and not consent:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any
 
 from fastapi import Request as HttpRequest
+from fastapi.concurrency import run_in_threadpool
 
 from chashka.app.guard.access import COOKIE, ForbiddenError, Who
 from chashka.app.service import Service
@@ -18,15 +19,18 @@ from chashka.request import Request, shown
 _NUMBER = re.compile(r"[-+]?[0-9._]+(e[-+]?[0-9]+)?|[-+]?(inf|infinity|nan)", re.IGNORECASE)
 
 
-def needs(service: Service, scope: str) -> Callable[[HttpRequest], Who]:
+def needs(service: Service, scope: str) -> Callable[[HttpRequest], Coroutine[Any, Any, Who]]:
     """A dependency that gives whoever asks, if they have ``scope``: ``who: Who = Depends(needs(service, "read"))``.
 
     Raises UnauthorizedError, ForbiddenError; ``errors.install`` answers them.
     """
 
-    def asked(request: HttpRequest) -> Who:
+    async def asked(request: HttpRequest) -> Who:
         basic = request.url.path.startswith("/sdapi/")
-        who = service.access.who(request.headers.get("authorization"), request.cookies.get(COOKIE), basic=basic)
+        said = request.headers.get("authorization"), request.cookies.get(COOKIE)
+        who = service.access.at_once(*said)
+        if who is None:
+            who = await run_in_threadpool(service.access.who, *said, basic=basic)
         if not who.may(scope):
             raise ForbiddenError(f"this needs a key with the scope {scope}; it has: {', '.join(sorted(who.scopes))}")
         return who

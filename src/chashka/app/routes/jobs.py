@@ -52,13 +52,12 @@ def router(service: Service) -> APIRouter:
         openapi_extra=example("submit", options_schema()),
     )
     def submit_job(
-        response: Response,
         body: Annotated[bytes, Depends(raw)],
         who: Who = makes,
         idempotency_key: Annotated[
             str | None, Header(max_length=255, description="the same key and body: the same job")
         ] = None,
-    ) -> JobShape:
+    ) -> Response:
         """Put a job into the queue; the answer comes when it is on the disk.
 
         Besides `kind`, `model`, `inputs` and `consent` the body has the fields of the model's options (`GET /v1/options/{family}`).
@@ -67,8 +66,7 @@ def router(service: Service) -> APIRouter:
         job, _ = service.submit(
             who, plainly_typed(json_object(body)), key=idempotency_key, body=hashed(body) if idempotency_key else None
         )
-        response.headers["Location"] = f"/v1/jobs/{job.id}"
-        return job_shape(service, job)
+        return _answer(service, job, 202, {"Location": f"/v1/jobs/{job.id}"})
 
     @routes.get("", summary="List jobs", responses=documented(404, 422), openapi_extra=example("jobs"))
     def list_jobs(
@@ -91,14 +89,25 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
+def _answer(service: Service, job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A job as JSON, made here: FastAPI would go to a second thread to look at what comes from the first."""
+    return Response(job_shape(service, job).model_dump_json(), status, headers, "application/json")
+
+
 def _about_one(routes: APIRouter, service: Service) -> None:
     """What is done with one job."""
     reads, makes = Depends(needs(service, "read")), Depends(needs(service, "generate"))
 
-    @routes.get("/{id}", summary="Look at a job", responses=documented(404, 422), openapi_extra=example("job"))
-    def get_job(id: str, who: Who = reads) -> JobShape:
+    @routes.get(
+        "/{id}",
+        response_model=JobShape,
+        summary="Look at a job",
+        responses=documented(404, 422),
+        openapi_extra=example("job"),
+    )
+    def get_job(id: str, who: Who = reads) -> Response:
         """A job with its pictures, its place in the queue and an estimate."""
-        return job_shape(service, service.job(who, id))
+        return _answer(service, service.job(who, id))
 
     @routes.post(
         "/{id}/cancel", summary="Cancel a job", responses=documented(404, *BODY), openapi_extra=example("cancel")

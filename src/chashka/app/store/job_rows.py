@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, func, or_, select, update
 
 from chashka.app.jobs import Job, NewJob, Problem
 from chashka.app.store.database import storable
@@ -55,14 +55,24 @@ def job(row: Row[Any]) -> Job:
     )
 
 
+_ONE = select(jobs).where(jobs.c.id == bindparam("id"))
+_LOCKED = _ONE.with_for_update()
+"""Made once, like the others below: to build a statement takes longer than to run it."""
+
+
 def one(connection: Connection, job_id: str) -> Row[Any] | None:
     """The row of a job as it is seen now."""
-    return connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+    return connection.execute(_ONE, {"id": job_id}).first()
+
+
+def held(connection: Connection, job_id: str) -> Row[Any] | None:
+    """The row of a job that nobody else changes until the transaction ends; None if there is none."""
+    return connection.execute(_LOCKED, {"id": job_id}).first()
 
 
 def locked(connection: Connection, job_id: str) -> Row[Any]:
-    """The row of a job that nobody else changes until the transaction ends. Raises InputError if there is none."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).first()
+    """The same. Raises InputError if there is none."""
+    row = held(connection, job_id)
     if row is None:
         raise InputError(f"there is no job {job_id[:60]!r}")
     return row
@@ -113,23 +123,28 @@ def turns(ready: ColumnElement[bool]) -> Select[Any]:
 
 _QUEUED = jobs.c.state == "queued"
 _TURNS = turns(_QUEUED)
-_SAME_PLACE = and_(jobs.c.place == bindparam("place"), jobs.c.id < bindparam("id"))
-_OWN_BEFORE = select(func.count()).where(
-    _QUEUED, jobs.c.owner == bindparam("owner"), or_(jobs.c.place < bindparam("place"), _SAME_PLACE)
-)
-"""Made once: to build a statement takes longer than to run it."""
+_MINE = jobs.alias("mine")
+_BEFORE = or_(jobs.c.place < _MINE.c.place, and_(jobs.c.place == _MINE.c.place, jobs.c.id < _MINE.c.id))
+_PLACE = select(
+    _MINE.c.owner,
+    select(func.count()).where(_QUEUED, jobs.c.owner == _MINE.c.owner, _BEFORE).scalar_subquery().label("own"),
+    or_(
+        exists().where(_QUEUED, jobs.c.owner < _MINE.c.owner),
+        exists().where(_QUEUED, jobs.c.owner > _MINE.c.owner),
+    ).label("others"),
+).where(_MINE.c.id == bindparam("id"), _MINE.c.state == "queued")
+"""Two looks into an index say whether somebody else waits."""
 
 
 def position(connection: Connection, job_id: str) -> int | None:
     """Owners take turns, so of each other owner as many go first as of one's own, and one more if its turn is before."""
-    row = one(connection, job_id)
-    if row is None or row.state != "queued":
-        return None
-    own = connection.execute(_OWN_BEFORE, {"owner": row.owner, "place": row.place, "id": row.id}).scalar_one()
-    before, seen = own, False
+    mine = connection.execute(_PLACE, {"id": job_id}).first()
+    if mine is None or not mine.others:
+        return None if mine is None else int(mine.own)
+    before, seen = mine.own, False
     for turn in connection.execute(_TURNS).all():
-        if turn.owner == row.owner:
+        if turn.owner == mine.owner:
             seen = True
         else:
-            before += min(turn.waiting, own + (0 if seen else 1))
+            before += min(turn.waiting, mine.own + (0 if seen else 1))
     return int(before)

@@ -33,6 +33,7 @@ from chashka.errors import InputError
 STEP = 0.001
 """Seconds between the places of jobs that are submitted at once."""
 _SUBMITTING = 0x6A6F6273  # the key of PostgreSQL's lock that makes the limit and the places exact
+_INSERT = insert(jobs).returning(jobs)
 _Jobs: TypeAlias = list[Job]
 
 
@@ -41,6 +42,7 @@ class JobStore:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._queue = select(database.now, func.count(), func.max(jobs.c.place)).where(jobs.c.state == "queued")
 
     # --- those who ask -----------------------------------------------------------------------------------------------
 
@@ -56,14 +58,11 @@ class JobStore:
             self._alone(connection)
             if new.key is not None and (row := rows.of_key(connection, new)):
                 return _same(row, new), False
-            at, waiting, last = connection.execute(
-                select(self.database.now, func.count(), func.max(jobs.c.place)).where(jobs.c.state == "queued")
-            ).one()
+            at, waiting, last = connection.execute(self._queue).one()
             if waiting >= limit:
                 raise QueueFullError(f"{waiting} jobs wait; allowed: {limit}; try again later")
             values = rows.values(new) | {"created": at, "place": at if last is None else max(at, last + STEP)}
-            row = connection.execute(insert(jobs).values(values).returning(jobs)).one()
-            return rows.job(row), True
+            return rows.job(connection.execute(_INSERT, values).one()), True
 
         return self.database.transact(work)
 
@@ -283,7 +282,7 @@ class JobStore:
 
     def _running(self, connection: Connection, job_id: str, fence: int, *or_already: str | None) -> Row[Any]:
         """The row of a job that one holds, locked. or_already: states that a first try of the same may have left it in."""
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).first()
+        row = rows.held(connection, job_id)
         if row is None or row.fence != fence or row.state not in ("running", *or_already):
             raise _stale(job_id, fence)
         return row

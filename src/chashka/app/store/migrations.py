@@ -61,7 +61,10 @@ def from_files(number: int) -> Callable[[Connection, str], None]:
     return do
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "the first tables", from_files(1)),)
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "the first tables", from_files(1)),
+    Migration(2, "an index of who waits", from_files(2)),
+)
 
 
 def migrate(database: Database, steps: Sequence[Migration] = MIGRATIONS) -> int:
@@ -70,7 +73,7 @@ def migrate(database: Database, steps: Sequence[Migration] = MIGRATIONS) -> int:
     Raises FileError: written by a newer chashka; opened for reading and too old; the copy cannot be written.
     """
     newest = steps[-1].number
-    now = version(database)
+    now = found = version(database)
     if now > newest:
         raise FileError(
             f"the database {database.where!r} is of version {now}, this chashka knows versions to {newest}; "
@@ -84,7 +87,7 @@ def migrate(database: Database, steps: Sequence[Migration] = MIGRATIONS) -> int:
         return now
     for step in steps:
         if step.number > now:
-            if database.kind == "sqlite" and now:
+            if database.kind == "sqlite" and found:
                 _copy(database, step.number)
             _apply(database, step)
             now = step.number

@@ -58,6 +58,7 @@ jobs = Table(
     Column("body", String(64)),
     UniqueConstraint("owner", "key", name="jobs_key"),
     Index("jobs_queue", "state", "place"),
+    Index("jobs_waiting", "state", "owner", "place", "id"),
     Index("jobs_lease", "state", "lease_until"),
     Index("jobs_turn", "owner", "started"),  # whose last claim is longest ago
     Index("jobs_owner", "owner", "created", "id"),

@@ -1,0 +1,1 @@
+CREATE INDEX jobs_waiting ON jobs (state, owner, place, id);
