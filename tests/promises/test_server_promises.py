@@ -140,7 +140,7 @@ def test_p14_clean_shutdown_under_load(tmp_path: Path) -> None:
 @pytest.mark.aim
 def test_p19_long_life_in_short(tmp_path: Path) -> None:
     """Thousands of quick jobs and reads: memory, open files and the database's log stay where they were."""
-    warm_up, jobs, reads = 1_000, 3_000, 6_000
+    warm_up, jobs, reads = 1_500, 4_500, 9_000
     with running(tmp_path / "data", "--max-queue", 100_000, "--submits-per-minute", 0) as server:
         process, done = psutil.Process(server.process.pid), itertools.count()
         held: list[tuple[int, int]] = []
@@ -159,9 +159,8 @@ def test_p19_long_life_in_short(tmp_path: Path) -> None:
             return None
 
         with httpx.Client(base_url=server.url, timeout=60) as client:
-            for _ in range(20):
-                client.post("/v1/jobs", json={"prompt": "x", "steps": 1})
-            before = process.num_fds()
+            together(8, 2, lambda one, _: one.post("/v1/jobs", json={"prompt": "x", "steps": 1}), server.url)
+            before = process.num_fds()  # with every connection that the store keeps open
             while (count := next(done)) < jobs:
                 done = itertools.count(count)
                 together(4, 5, ask, server.url)

@@ -96,8 +96,7 @@ class Service:
         parents = {use: one.id for use, one in pictures.items()}
         new = NewJob(new_id("job"), kind, who.id, checked.fields, inputs, parents, key, body, consent)
         job, fresh = self.store.jobs.submit(new, self.settings.max_queue)
-        if fresh:
-            self.hub.publish(job.id, "state", events.told(job))
+        if fresh:  # nobody can be listening yet; whoever does gets the state from the store
             self.hub.wake()
             self.metrics.count("chashka_submitted_total", kind=kind)
         return job, fresh
