@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.promise, pytest.mark.extra]
 HERE = Path(__file__).parent
 WANTED = int(os.environ.get("CHASHKA_SOAK_REQUESTS", "5000"))
 DIALECTS = r"^/(sdapi|internal|controlnet|sd_extra_networks)/|^/v1/images/(generations|edits|variations)$"
-"""Their clients' rules are not ours (a mistake that is answered with 200, fields that are passed over), so of them only a 5xx counts."""
+"""Their clients' rules are not ours (mistakes answered with 200, fields passed over), so of them only a 5xx counts."""
 OWN = {"exclude-path-regex": DIALECTS, "checks": "all", "exclude-checks": "use_after_free"}
 """A deleted picture can be restored: until it is gone for good it can be looked at, and made a favourite."""
 

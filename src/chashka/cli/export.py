@@ -11,7 +11,6 @@ import click
 from chashka.cli.calibrate import CALIBRATE, OWN, check, check_runs, measure
 from chashka.cli.drawing import options
 from chashka.errors import InputError, MissingExtraError
-from chashka.families.kandinsky.opening import COMPONENTS, PICTURE, UPSCALER
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 WEIGHTS = click.Path(path_type=Path)
@@ -90,6 +89,8 @@ def _export_runs(
     out: Path,
     precisions: tuple[str, ...],
 ) -> None:
+    from chashka.families.kandinsky.opening import PICTURE, UPSCALER
+
     given = {PICTURE: picture, UPSCALER: upscaler}
     precision = chosen_precision(precisions, tuple(name for name, weights in given.items() if weights is not None))
     if importlib.util.find_spec("torch") is None:
@@ -107,6 +108,7 @@ def chosen_precision(words: tuple[str, ...], optional: tuple[str, ...] = ()) -> 
     optional: components that are there beside those which every model has.
     """
     from chashka.engines.components import PRECISIONS
+    from chashka.families.kandinsky.opening import COMPONENTS
 
     known = (*COMPONENTS, *optional)
     everywhere: dict[str, str] = {}
