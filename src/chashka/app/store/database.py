@@ -247,7 +247,7 @@ def storable(text: str) -> str:
 def _open_sqlite(path: Path, read_only: bool) -> Database:
     if read_only and not path.is_file():
         raise FileError(
-            f"there is no database {str(path)!r}: nothing was kept there yet; give another --data, or begin with chashka serve or chashka studio"
+            f"there is no database {str(path)!r}: nothing was kept there yet; another --data, or begin with chashka serve"
         )
     if path.exists() and not path.is_file():
         raise FileError(f"{str(path)!r} is no file; allowed: a SQLite database, or a name for a new one")
