@@ -37,6 +37,16 @@ def test_a_recipe_is_shown_without_folders_and_training_asks_for_them() -> None:
 
 def test_help_and_small_commands_load_nothing_that_draws() -> None:
     code = "import sys; import chashka.cli; print(*(n for n in sys.argv[1:] if n in sys.modules))"
-    heavy = ("numpy", "pydantic", "PIL", "openvino", "torch", "sqlalchemy", "fastapi", "chashka.request", "chashka.families")
+    heavy = (
+        "numpy",
+        "pydantic",
+        "PIL",
+        "openvino",
+        "torch",
+        "sqlalchemy",
+        "fastapi",
+        "chashka.request",
+        "chashka.families",
+    )
     found = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

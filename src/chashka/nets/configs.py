@@ -92,8 +92,9 @@ class UNetConfig:
     'transformer' (latent diffusion's spatial transformer); the middle always has it. Exactly one of ``heads`` (a number
     for every level) and ``head_width`` is set. ``context`` is the width of text tokens. ``linear_proj``: the
     transformer's projections are linear (Stable Diffusion 2). ``resample`` 'conv' or 'resblock'. ``scale_shift``: the
-    time embedding scales and shifts after the norm. Teacup extras, off by default: ``qk_norm`` normalises queries and
-    keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks;
+    time embedding scales and shifts after the norm. ``pooled``: a text's one vector of this width joins the time embedding
+    through two layers (``label_emb``, as in Stable Diffusion unCLIP and XL). Teacup extras, off by default: ``qk_norm``
+    normalises queries and keys of every head to a learned length; ``norm_groups`` of GroupNorm; ``dropout`` in the residual blocks;
     ``places`` waves along each axis join the input, so that the network knows where it is;
     ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by row. What the whole network says
     beyond the one without them is where it is heading: a guide as in arXiv 2411.18664 and 2406.02507.
@@ -112,6 +113,7 @@ class UNetConfig:
     heads: int | None = None
     head_width: int | None = None
     context: int | None = None
+    pooled: int | None = None
     linear_proj: bool = False
     resample: str = "conv"
     scale_shift: bool = False
@@ -125,7 +127,9 @@ class UNetConfig:
         checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups")
         if self.places < 0:
             raise InputError(f"{checks.name(self)}: places is {self.places}; it must be 0 or more")
-        checks.positive(self, *(n for n in ("heads", "head_width", "context") if getattr(self, n) is not None))
+        checks.positive(
+            self, *(n for n in ("heads", "head_width", "context", "pooled") if getattr(self, n) is not None)
+        )
         if self.width % 2:
             raise InputError(
                 f"{checks.name(self)}: width is {self.width}; it must be even (half cosines, half sines of the time)"

@@ -112,12 +112,13 @@ DROPPABLE = (ResBlock, QKVAttention, SpatialTransformer)
 
 
 class UNet(nn.Module):
-    """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added (B, 4·width)? → (B, out, h, w).
+    """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added? → (B, out, h, w).
 
     keep (B,)?: 1, or 0 where a row is to be drawn without the blocks that the configuration names in ``dropped``.
     h and w are multiples of 2^(levels - 1). ``tokens`` are the text's (no padding mask, as in the originals); ``added``
-    joins the time embedding (Kandinsky). Raises InputError for tokens that the configuration has no place for, and for
-    missing ones where the transformer kind of attention has nothing else to look at.
+    (B, 4·width) joins the time embedding (Kandinsky), or (B, pooled) does through ``label_emb``. Raises InputError for tokens
+    that the configuration has no place for, and for missing ones where the transformer kind of attention has nothing else to
+    look at.
     """
 
     def __init__(self, cfg: UNetConfig) -> None:
@@ -125,6 +126,9 @@ class UNet(nn.Module):
         self.cfg = cfg
         embedding = 4 * cfg.width
         self.time_embed = nn.Sequential(nn.Linear(cfg.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        if cfg.pooled:
+            two = nn.Sequential(nn.Linear(cfg.pooled, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+            self.label_emb = nn.Sequential(two)
         widths = [int(m * cfg.width) for m in cfg.mult]
         downs, skips = self._downs(widths, embedding)
         self.input_blocks = nn.ModuleList(downs)
@@ -193,7 +197,7 @@ class UNet(nn.Module):
         self._check(tokens)
         emb = self.time_embed(sinusoid(t, self.cfg.width))
         if added is not None:
-            emb = emb + added
+            emb = emb + (self.label_emb(added) if self.cfg.pooled else added)
         if self.cfg.places:
             x = torch.cat([x, waves(x, self.cfg.places).expand(x.shape[0], -1, -1, -1)], 1)
         left = []

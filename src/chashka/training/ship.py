@@ -153,6 +153,8 @@ def _with_head(runs: Finished, unet: UNetRecipe, cfg: TextHeadConfig, ids: dict[
 def _reading_tokens(runs: Finished, unet: UNetRecipe) -> list[_Part]:
     """Stable Diffusion's: the U-Net alone."""
     given = {"tokens": torch.zeros(2, unet.text_block, unet.network.context or 0)}
+    if unet.network.pooled:
+        given["added"] = torch.zeros(2, unet.network.pooled)
     return [_unet(runs, unet, given, {"kind": unet.schedule}, {"text_block": str(unet.text_block)})]
 
 

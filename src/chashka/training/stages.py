@@ -23,7 +23,6 @@ from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
 from chashka.training.catalogue import from_json
 from chashka.training.contrastive import ContrastiveTask, concept_weights
-from chashka.training.crossing import with_transformers
 from chashka.training.distil import DistilTask
 from chashka.training.features import (
     canvas_file,
@@ -284,6 +283,10 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
         raise TrainingError(
             f"network.context is {recipe.network.context}; the text encoder's tokens have {clip.text.width}"
         )
+    if recipe.network.pooled not in (None, clip.text.pooled):
+        raise TrainingError(
+            f"network.pooled is {recipe.network.pooled}; the text encoder's vector has {clip.text.pooled}"
+        )
     folder = run / "features"
     _latents(folder, frozen["autoencoder"], shards, recipe, device)
     if recipe.picture_share:
@@ -364,8 +367,6 @@ def _begin_with(task: Task, start: Path) -> None:
         raise TrainingError(f"{start}: holds none of {', '.join(task.modules)}; give weights of this stage")
     if isinstance(task, UNetTask) and task.recipe.masked and "unet" in parts:
         parts["unet"] = with_mask_channels(parts["unet"], task.recipe.network)
-    if isinstance(task, UNetTask) and "unet" in parts:
-        parts["unet"] = with_transformers(parts["unet"], task.unet)
     if isinstance(task, PictureTask):
         parts.pop("prototypes", None)  # what the old text encoder said; this run's own is frozen beside it
     for name, module in task.modules.items():

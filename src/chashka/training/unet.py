@@ -69,7 +69,8 @@ class Conditioned(nn.Module):
     def forward(
         self, x: torch.Tensor, t: torch.Tensor, tokens1: torch.Tensor, pooled1: torch.Tensor, tokens2: torch.Tensor
     ) -> torch.Tensor:
-        tokens, added = (tokens1, None) if self.text_head is None else self.text_head(tokens1, pooled1, tokens2)
+        whole = pooled1 if self.unet.cfg.pooled else None
+        tokens, added = (tokens1, whole) if self.text_head is None else self.text_head(tokens1, pooled1, tokens2)
         out: torch.Tensor = self.unet(x, t, tokens, added)
         return out
 

@@ -63,7 +63,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         preset=preset,
         denoiser=Denoiser(GraphNetwork(unet), schedule, stored(unet, "prediction", folder), data_std=data_std),
         codec=codec,
-        text=ChunkedText(padded_tower(text, block), reader(vocabulary(folder), block)),
+        text=ChunkedText(padded_tower(text, block), reader(vocabulary(folder), block), whole="added" in unet.inputs),
         denoise=denoise,
         defaults=json.loads(stored(unet, "defaults", folder)),
         fast=json.loads(unet.metadata.get("fast", "{}")),

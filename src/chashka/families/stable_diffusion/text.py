@@ -102,19 +102,30 @@ def clip_tower(graph: Graph, pad: int) -> Tower:
 
 
 class ChunkedText:
-    """Texts → ``tokens`` (B, L·chunks, D). What it said of the last texts is kept."""
+    """Texts → ``tokens`` (B, L·chunks, D). What it said of the last texts is kept.
 
-    def __init__(self, tower: Tower, reader: Reader = CLIP) -> None:
-        self._tower, self._reader = tower, reader
-        self._kept: OrderedDict[tuple[bool, str], Array] = OrderedDict()
+    whole: for a U-Net that also reads a text's one vector, as ``added`` (B, P): of several chunks their mean direction.
+    """
+
+    def __init__(self, tower: Tower, reader: Reader = CLIP, *, whole: bool = False) -> None:
+        self._tower, self._reader, self._whole = tower, reader, whole
+        self._kept: OrderedDict[tuple[bool, str], Conditioning] = OrderedDict()
 
     def encode(self, texts: Sequence[str], pooled: Mapping[int, Any] | None = None) -> Conditioning:
-        """One row per text, as it is typed, cut at one chunk. The U-Net knows no pooled vectors: none can stand in their place."""
-        return {"tokens": np.stack([self._plain(text)[0] for text in texts])}
+        """One row per text, as it is typed, cut at one chunk. Nothing can stand in the place of pooled vectors."""
+        told = [self._plain(text) for text in texts]
+        tokens = {"tokens": np.stack([one[0] for one in told])}
+        return tokens | ({"added": np.stack([one[1] for one in told])} if self._whole else {})
 
     def chunked(self, prompt: str, grammar: bool) -> Conditioning:
         """One row for a prompt of any length, of as many chunks as it has. grammar: its weights and breaks count."""
-        return {"tokens": self._of(prompt, grammar)[None]}
+        key = (grammar, prompt)
+        if key not in self._kept:
+            self._kept[key] = self._of(prompt, grammar)
+            while len(self._kept) > REMEMBERED:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return dict(self._kept[key])
 
     def pooled(self, texts: Sequence[str]) -> Array:
         """The tower's one vector for each text, (B, P)."""
@@ -126,26 +137,26 @@ class ChunkedText:
         count = sum(len(chunk.ids) for chunk in self._reader.chunks(tags.taken_out(text)[0]))
         return Meter(count, 0, max(room * -(-count // room), room))
 
-    def _of(self, prompt: str, grammar: bool) -> Array:
-        key = (grammar, prompt)
-        if key not in self._kept:
-            self._kept[key] = np.concatenate([self._weighted(c) for c in self._reader.chunks(prompt, grammar)])
-            while len(self._kept) > REMEMBERED:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+    def _of(self, prompt: str, grammar: bool) -> Conditioning:
+        told = [self._weighted(chunk) for chunk in self._reader.chunks(prompt, grammar)]
+        tokens = {"tokens": np.concatenate([one[0] for one in told])[None]}
+        if not self._whole:
+            return tokens
+        mean = np.mean([one[1] for one in told], axis=0)
+        length = np.linalg.norm(told[0][1]) / max(float(np.linalg.norm(mean)), 1e-6)
+        return tokens | {"added": (mean * np.float32(length))[None]}
 
     def _plain(self, text: str) -> tuple[Array, Array]:
         typed = [number for token in self._reader.tokens(text) for number in token]
         return self._tower(typed[: self._reader.room])
 
-    def _weighted(self, chunk: Chunk) -> Array:
-        """A chunk's tokens (L, D) times their weights, at the mean that they had without."""
-        tokens = self._tower(chunk.ids)[0]
+    def _weighted(self, chunk: Chunk) -> tuple[Array, Array]:
+        """A chunk's tokens (L, D) times their weights, at the mean that they had without, and its one vector."""
+        tokens, whole = self._tower(chunk.ids)
         weights = np.ones((len(tokens), 1), np.float32)
         weights[1 : 1 + len(chunk.ids), 0] = chunk.weights
         if (weights == 1).all():
-            return tokens
+            return tokens, whole
         heavier = tokens * weights
         mean = float(heavier.mean())
-        return heavier * np.float32(float(tokens.mean()) / mean) if mean else heavier
+        return (heavier * np.float32(float(tokens.mean()) / mean) if mean else heavier), whole
