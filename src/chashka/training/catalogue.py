@@ -40,7 +40,7 @@ STAGES: dict[str, type[Recipe]] = {
 RETIRED = {"clip": ("image", "images")}
 """Fields that recipes of a stage once had; older files have them still, and they say nothing any more."""
 MASKED = replace(TEACUP_UNET, in_channels=2 * TEACUP_UNET.out_channels + 1)
-STABLE = replace(MASKED, attention="transformer", linear_proj=True)
+STABLE = replace(MASKED, attention="transformer", linear_proj=True, pooled=256)
 WHOLE: dict[str, Any] = {
     "text_block": 32,
     "captions_per_concept": 64,
@@ -85,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
         compile=True,
         run=Run(batch=1024, minutes=27.0, save_minutes=4.0, optimiser=Optimiser(lr=1.2e-3)),
     ),
-    # Stable Diffusion's: transformers that read the contrastive encoder's tokens, along the table of its schedule.
+    # Stable Diffusion's: transformers that read the contrastive encoder's tokens and one vector, along the table of its schedule.
     "stable-diffusion": UNetRecipe(
         network=STABLE,
         head=None,
