@@ -88,16 +88,15 @@ class UNetConfig:
     """The U-Net of guided-diffusion, latent diffusion and Kandinsky 2.0.
 
     ``width`` times ``mult`` are the channels by level, ``res_blocks`` a level; ``attention_levels`` have attention, of kind 'qkv'
-    (self-attention, with the text's keys before the picture's where ``context`` is set) or 'transformer' (latent diffusion's spatial
-    transformer); the middle always has it. Exactly one of ``heads`` (a number for every level) and ``head_width`` is set.
-    ``context`` is the width of text tokens. ``pooled``: a text's one vector of this width joins the time embedding through two layers
-    (``label_emb``, as in Stable Diffusion unCLIP and XL). ``linear_proj``: the transformer's projections are linear (Stable
-    Diffusion 2). ``resample`` 'conv' or 'resblock'. ``scale_shift``: the time embedding scales and shifts after the norm.
-
-    Teacup extras, off by default: ``qk_norm`` normalises queries and keys of every head to a learned length; ``norm_groups`` of
-    GroupNorm; ``dropout`` in the residual blocks; ``places`` waves along each axis join the input, so that the network knows where
-    it is; ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by row. What the whole
-    network says beyond the one without them is where it is heading: a guide as in arXiv 2411.18664 and 2406.02507.
+    (self-attention, with the text's keys before the picture's where ``context`` is set) or 'transformer' (latent diffusion's);
+    the middle always has it. Exactly one of ``heads`` (a number for every level) and ``head_width`` is set. ``context``: width of
+    text tokens. ``pooled``: width of a text's one vector, which joins the time embedding through two layers (``label_emb``, as
+    in Stable Diffusion unCLIP and XL). ``linear_proj``: the transformer's projections are linear (Stable Diffusion 2).
+    ``resample`` 'conv' or 'resblock'. ``scale_shift``: the time embedding scales and shifts after the norm. Teacup extras, off
+    by default: ``qk_norm`` normalises queries and keys of every head to a learned length; ``norm_groups`` of GroupNorm;
+    ``dropout`` in the residual blocks; ``places`` waves along each axis join the input, so that the network knows where it is;
+    ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by row. What the whole network
+    says beyond the one without them is where it is heading: a guide as in arXiv 2411.18664 and 2406.02507.
 
     ``in_channels`` of 2·C + 1, where C are the data's channels, makes it an inpainting network: x, the mask and the masked
     data come in, in this order, as in latent diffusion's (CompVis ``ddpm.py``, ``LatentInpaintDiffusion``).
