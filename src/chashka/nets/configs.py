@@ -16,8 +16,6 @@ from chashka.errors import InputError, WeightsError
 from chashka.nets import checks
 
 Config = TypeVar("Config")
-
-
 LATER = "later"
 
 

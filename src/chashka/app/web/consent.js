@@ -11,7 +11,7 @@ export class StudioConsent extends HTMLElement {
   connectedCallback() {
     if (this.childElementCount) return;
     this.hidden = true;
-    this.className = 'chip consent';
+    this.className = 'consent';
     this.append(
       this.#tick,
       h('label', { class: 'grow', htmlFor: 'consent' }, h('span', { t: 'consent' }), ' ', this.#name),
