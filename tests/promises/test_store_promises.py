@@ -25,7 +25,7 @@ from chashka.app.store.migrations import MIGRATIONS, migrate, version
 from chashka.app.store.schema import pictures
 from postgres_server import server
 from store_jobs import LONG, Process, claim, draw, faults, finish_all, new_job, submit, work
-from store_migrations import MORE, migrate_slowly, seconds_to_migrate
+from store_migrations import FIRST, MORE, migrate_slowly, seconds_to_migrate
 
 pytestmark = [pytest.mark.promise, pytest.mark.extra]
 
@@ -140,7 +140,7 @@ def test_p24_killed_while_it_is_brought_up(tmp_path: Path) -> None:
         with closing(Database.open(path)) as database:
             seen.append(version(database))
             newest = migrate(database, (*MIGRATIONS, *MORE))
-        with closing(sqlite3.connect(path)) as connection, closing(sqlite3.connect(f"{path}.before-2")) as copy:
+        with closing(sqlite3.connect(path)) as connection, closing(sqlite3.connect(f"{path}.before-{FIRST}")) as copy:
             good = newest == MORE[-1].number
             good &= connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             good &= [
