@@ -19,12 +19,12 @@ import numpy as np
 from PIL import Image
 
 from chashka.app import server
+from chashka.app.compute.runner import Event, Made, Progress, Stop, Task
+from chashka.app.compute.worker import Worker
 from chashka.app.guard.shield import App
 from chashka.app.kinds.results import made_of
 from chashka.app.service import Service
 from chashka.app.settings import Settings
-from chashka.app.work.runner import Event, Made, Progress, Stop, Task
-from chashka.app.work.worker import Worker
 
 T = TypeVar("T")
 HOST = "http://127.0.0.1:8188"

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from chashka.app.compute.runner import Event, Made, Progress, Remark, Stop, Task, TaskError
 from chashka.app.jobs import NewPicture, Problem
-from chashka.app.work.runner import Event, Made, Progress, Remark, Stop, Task, TaskError
 
 
 def run(task: Task, models: Any, stop: Stop) -> Iterator[Event]:

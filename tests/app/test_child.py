@@ -17,13 +17,13 @@ from typing import Any
 import psutil
 import pytest
 
+from chashka.app.compute import frames
+from chashka.app.compute.child import Child
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.compute.processes import held
+from chashka.app.compute.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 from chashka.app.settings import Settings
-from chashka.app.work import frames
-from chashka.app.work.child import Child
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
-from chashka.app.work.processes import held
-from chashka.app.work.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 
 HERE = Path(__file__).parent
 SETTINGS = Settings(memory=2_000_000_000, hang=60.0)
@@ -176,7 +176,7 @@ def test_one_that_kills_takes_the_others_along_once(child: Child) -> None:
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     code = (
-        "import sys, stub_kinds\nfrom chashka.app.work.child import Child\nfrom chashka.app.work.runner import Task\n"
+        "import sys, stub_kinds\nfrom chashka.app.compute.child import Child\nfrom chashka.app.compute.runner import Task\n"
         "from chashka.app.settings import Settings\n"
         "child = Child(Settings(), 'stub_kinds')\n"
         "for event in child.run(Task('job', 'draw', {'steps': 1000, 'pause': 0.05}), lambda: ''):\n"

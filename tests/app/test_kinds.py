@@ -19,10 +19,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from chashka import enlarge, families, images
 from chashka.app import kinds
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.compute.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 from chashka.app.settings import Settings
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
-from chashka.app.work.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 from chashka.cli import main
 from chashka.errors import EngineError, InputError
 from chashka.families.family import Bundle

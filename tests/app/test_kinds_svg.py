@@ -9,10 +9,10 @@ import pytest
 
 from chashka import images
 from chashka.app import kinds
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.compute.runner import Made, Task
 from chashka.app.settings import Settings
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
-from chashka.app.work.runner import Made, Task
 from chashka.request import Picture, Request
 
 pytestmark = pytest.mark.extra

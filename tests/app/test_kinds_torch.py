@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from chashka.app import kinds
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.compute.runner import Task, TaskError
 from chashka.app.settings import Settings
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
-from chashka.app.work.runner import Task, TaskError
 
 pytestmark = pytest.mark.torch
 

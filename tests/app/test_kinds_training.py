@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from chashka.app import kinds
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.compute.runner import Event, Progress, Remark, Task, TaskError
 from chashka.app.kinds import training
 from chashka.app.settings import Settings
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
-from chashka.app.work.runner import Event, Progress, Remark, Task, TaskError
 
 PROGRAM = """
 import json, pathlib, sys, time

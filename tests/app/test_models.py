@@ -15,9 +15,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from chashka import families
+from chashka.app.compute.models import Models
+from chashka.app.compute.processes import available, held
 from chashka.app.settings import Settings
-from chashka.app.work.models import Models
-from chashka.app.work.processes import available, held
 from chashka.engines.batching import StepBatcher
 from chashka.errors import InputError
 from chashka.families.family import Bundle

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,6 @@ from PIL import Image, PngImagePlugin
 
 from chashka.images import read_metadata
 from served import Served, png, serving
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with serving(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """For tests that do not look at everything there is."""
-    with serving(tmp_path_factory.mktemp("shared")) as found:
-        yield found
 
 
 def drawn(served: Served, **said: object) -> str:

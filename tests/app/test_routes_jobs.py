@@ -18,19 +18,6 @@ from served import Quick, Served, serving
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with serving(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """For tests that leave nothing behind that others would notice."""
-    with serving(tmp_path_factory.mktemp("shared")) as found:
-        yield found
-
-
-@pytest.fixture
 def gate() -> threading.Event:
     return threading.Event()
 

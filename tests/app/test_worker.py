@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 import stub_kinds
 
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.compute.runner import DiedError, Event, Stop, Task
+from chashka.app.compute.worker import Worker
 from chashka.app.events import Happening, Hub
 from chashka.app.ids import new_id
 from chashka.app.jobs import Job, NewJob, Problem
 from chashka.app.keeping.blobs import Blobs, StorageFullError
 from chashka.app.settings import Settings
 from chashka.app.store import Store
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
-from chashka.app.work.runner import DiedError, Event, Stop, Task
-from chashka.app.work.worker import Worker
 
 
 @dataclass

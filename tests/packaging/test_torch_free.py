@@ -22,7 +22,7 @@ EXTRAS = (
 )
 # Modules that need an extra at import, by prefix. Everything else is the base list, and so is a new module.
 NEEDS_EXTRA = (
-    "chashka.app.work.training_process",
+    "chashka.app.compute.training_process",
     "chashka.engines.conversion",
     "chashka.engines.export",
     "chashka.engines.torch_engine",

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from chashka.app.compute.child import Child
+from chashka.app.compute.worker import Worker
 from chashka.app.events import Hub
 from chashka.app.ids import new_id
 from chashka.app.jobs import NewJob
 from chashka.app.keeping.blobs import Blobs
 from chashka.app.settings import Settings
 from chashka.app.store import Store
-from chashka.app.work.child import Child
-from chashka.app.work.worker import Worker
 
 _lock = threading.Lock()
 

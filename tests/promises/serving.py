@@ -15,14 +15,14 @@ from typing import Any
 
 import psutil
 
+from chashka.app.compute.runner import Runner
+from chashka.app.compute.worker import Worker
 from chashka.app.events import Hub
 from chashka.app.ids import new_id
 from chashka.app.jobs import Job, NewJob
 from chashka.app.keeping.blobs import Blobs
 from chashka.app.settings import Settings
 from chashka.app.store import Store
-from chashka.app.work.runner import Runner
-from chashka.app.work.worker import Worker
 
 HERE = Path(__file__).parent
 

@@ -20,16 +20,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "app"))
 import stub_kinds
 from serving import HERE, Owner, Server, corrupt, report, until
 
+from chashka.app.compute.child import Child
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.compute.worker import LEASE, Worker
 from chashka.app.events import Hub
 from chashka.app.ids import new_id
 from chashka.app.jobs import NewJob, StaleError
 from chashka.app.keeping.blobs import Blobs
 from chashka.app.settings import Settings
 from chashka.app.store import Store
-from chashka.app.work.child import Child
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
-from chashka.app.work.worker import LEASE, Worker
 
 pytestmark = pytest.mark.promise
 SERVERS, KILLS, JOBS = 3, 100, 334

@@ -21,15 +21,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from serving import HERE, Server, corrupt, report, until
 
 from chashka import families
+from chashka.app.compute.child import Child
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.compute.processes import held
+from chashka.app.compute.runner import Task
 from chashka.app.events import told
 from chashka.app.jobs import ENDED
 from chashka.app.keeping.blobs import Blobs, StorageFullError
 from chashka.app.settings import Settings
-from chashka.app.work.child import Child
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
-from chashka.app.work.processes import held
-from chashka.app.work.runner import Task
 from chashka.families.family import Bundle
 from toy_model import toy_bundle
 
@@ -217,7 +217,7 @@ def really_switched(settings: Settings, names: list[str]) -> int:
     """Open and draw with OpenVINO, in a process whose memory is then that of models alone; how many switches."""
     code = (
         "import os, sys, chashka\nfrom pathlib import Path\n"
-        "from chashka.app.work.models import Models\nfrom chashka.app.work.processes import held\n"
+        "from chashka.app.compute.models import Models\nfrom chashka.app.compute.processes import held\n"
         "from chashka.app.settings import Settings\nfrom chashka.generate import draw\n"
         "folder, names = Path(sys.argv[1]), sys.argv[2:]\n"
         "first = Models(Settings(models=folder, cache=folder / 'cache', model_memory=1))\n"

@@ -32,8 +32,8 @@ from chashka.app.settings import Settings
 from chashka.errors import FileError
 
 if TYPE_CHECKING:
-    from chashka.app.work.runner import Runner
-    from chashka.app.work.worker import Worker
+    from chashka.app.compute.runner import Runner
+    from chashka.app.compute.worker import Worker
 
 INFO = "server.json"
 """Its name in the data folder: {url, token, pid} of the server that runs, for commands of the same user."""
@@ -153,10 +153,10 @@ def _config(settings: Settings, app: App) -> uvicorn.Config:
 @contextlib.contextmanager
 def opened(settings: Settings, token: str = "", runner: Runner | None = None) -> Iterator[tuple[Service, Worker]]:
     """Everything behind the server, opened and not started: store, blobs, runner, worker. Closed at the end."""
+    from chashka.app.compute.worker import Worker
     from chashka.app.events import Hub
     from chashka.app.keeping.blobs import FOLDER, Blobs
     from chashka.app.store import Store
-    from chashka.app.work.worker import Worker
 
     with contextlib.ExitStack() as stack:
         store = Store.open(settings)
@@ -173,11 +173,11 @@ def opened(settings: Settings, token: str = "", runner: Runner | None = None) ->
 def _runner(settings: Settings) -> Runner:
     """What computes: a process of its own, or this one."""
     if settings.runner == "thread":
-        from chashka.app.work.inprocess import InProcess
-        from chashka.app.work.models import Models
+        from chashka.app.compute.inprocess import InProcess
+        from chashka.app.compute.models import Models
 
         return InProcess(Models(settings))
-    from chashka.app.work.child import Child
+    from chashka.app.compute.child import Child
 
     return Child(settings)
 

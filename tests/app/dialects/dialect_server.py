@@ -27,11 +27,11 @@ from starlette.testclient import TestClient
 
 from chashka import families, images
 from chashka.app import server
+from chashka.app.compute.runner import Event, Progress, Remark, Stop, Task, TaskError
 from chashka.app.jobs import Problem
 from chashka.app.kinds.results import made, webp
 from chashka.app.service import Service
 from chashka.app.settings import Settings
-from chashka.app.work.runner import Event, Progress, Remark, Stop, Task, TaskError
 from chashka.request import Picture, Source
 
 HOST = "http://127.0.0.1:8188"

@@ -15,9 +15,9 @@ from dialect_server import Served, from_base64, png, serving
 from PIL import Image
 from webuiapi import WebUIApi
 
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
 from chashka.app.settings import Settings
-from chashka.app.work.inprocess import InProcess
-from chashka.app.work.models import Models
 
 pytestmark = pytest.mark.extra
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from chashka.app.compute.runner import DiedError, Event, Stop, Task, TaskError
 from chashka.app.jobs import Problem
 from chashka.app.kinds import drawing, remaking, training
 from chashka.app.kinds.kind import Kind, NewFields, Sizes, check_uses
 from chashka.app.settings import Settings
-from chashka.app.work.runner import DiedError, Event, Stop, Task, TaskError
 from chashka.errors import (
     ChashkaError,
     EngineError,
@@ -25,7 +25,7 @@ from chashka.errors import (
 from chashka.request import shown
 
 if TYPE_CHECKING:
-    from chashka.app.work.models import Models
+    from chashka.app.compute.models import Models
 
 __all__ = ["KINDS", "Kind", "NewFields", "Sizes", "check", "run"]
 
@@ -90,7 +90,7 @@ def run(task: Task, models: Models, stop: Stop) -> Iterator[Event]:
 
 def ran_out(error: BaseException) -> DiedError:
     """Memory ran out, with what this process held at most."""
-    from chashka.app.work.processes import peak
+    from chashka.app.compute.processes import peak
 
     reason = " ".join(str(error).split())[:200]
     held = peak() / 1e6

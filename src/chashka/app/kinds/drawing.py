@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from chashka.app.compute.runner import Event, Progress, Remark, Stop, Task
 from chashka.app.kinds.kind import PICTURE, NewFields, Sizes, at_most, model_of, whole
 from chashka.app.settings import Settings
-from chashka.app.work.runner import Event, Progress, Remark, Stop, Task
 from chashka.errors import InputError
 from chashka.request import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chashka.app.work.models import Models
+    from chashka.app.compute.models import Models
     from chashka.families import Bundle
     from chashka.families.family import Preset
     from chashka.request import Inputs, Picture, Request

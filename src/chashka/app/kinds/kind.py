@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from chashka.app.compute.runner import Event, Stop, Task
 from chashka.app.settings import Settings
-from chashka.app.work.runner import Event, Stop, Task
 from chashka.errors import InputError
 from chashka.request import shown
 
 if TYPE_CHECKING:
-    from chashka.app.work.models import Models
+    from chashka.app.compute.models import Models
     from chashka.families.family import Preset
     from chashka.request import Request
 

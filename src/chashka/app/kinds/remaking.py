@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chashka.app.compute.runner import Event, Made, Progress, Stop, Task
 from chashka.app.kinds.kind import NewFields, Sizes, at_most, model_of, no_more, whole
 from chashka.app.settings import Settings
-from chashka.app.work.runner import Event, Made, Progress, Stop, Task
 
 if TYPE_CHECKING:
-    from chashka.app.work.models import Models
+    from chashka.app.compute.models import Models
 
 
 def check_upscale(said: Mapping[str, Any], inputs: Sizes, settings: Settings) -> NewFields:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from chashka import images
+from chashka.app.compute.runner import Made
 from chashka.app.jobs import NewPicture
 from chashka.app.keeping.marks import dhash
-from chashka.app.work.runner import Made
 from chashka.images.writing import encode
 
 if TYPE_CHECKING:

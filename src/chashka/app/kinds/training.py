@@ -23,15 +23,15 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from chashka.app.compute.runner import Event, Progress, Remark, Stop, Task, TaskError
 from chashka.app.jobs import Problem
 from chashka.app.kinds.kind import NAME, NewFields, Sizes, no_more
 from chashka.app.settings import Settings
-from chashka.app.work.runner import Event, Progress, Remark, Stop, Task, TaskError
 from chashka.errors import InputError, MissingExtraError, TrainingError
 from chashka.request import shown
 
 if TYPE_CHECKING:
-    from chashka.app.work.models import Models
+    from chashka.app.compute.models import Models
 
 FIELDS = ("stage", "recipe", "data", "run", "minutes", "start", "frozen")
 LONGEST = 7 * 24 * 60.0
@@ -127,7 +127,7 @@ def _alone(place: Path) -> Iterator[None]:
 
 def _command(fields: Mapping[str, Any], folder: Path) -> list[str]:
     runs = folder / "runs"
-    words = [sys.executable, "-P", "-m", "chashka.app.work.training_process", str(os.getpid())]
+    words = [sys.executable, "-P", "-m", "chashka.app.compute.training_process", str(os.getpid())]
     words += [fields["stage"], "--recipe", fields["recipe"], "--minutes", f"{fields['minutes']:g}"]
     words += ["--shards", str(folder / "shards" / fields["data"]), "--run", str(runs / fields["run"])]
     if "start" in fields:

@@ -1,10 +1,10 @@
-"""``python -m chashka.app.work.training_process PARENT STAGE …``: training for jobs, nice, and gone when its parent is."""
+"""``python -m chashka.app.compute.training_process PARENT STAGE …``: training for jobs, nice, and gone when its parent is."""
 
 from __future__ import annotations
 
 import sys
 
-from chashka.app.work.processes import settle_down
+from chashka.app.compute.processes import settle_down
 from chashka.training.__main__ import main
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
 
+from chashka.app.compute import frames
+from chashka.app.compute.inprocess import KINDS
+from chashka.app.compute.processes import available, held, kill
+from chashka.app.compute.runner import DiedError, Event, Stop, Task
 from chashka.app.jobs import Problem
 from chashka.app.settings import PREFIX, Settings
-from chashka.app.work import frames
-from chashka.app.work.inprocess import KINDS
-from chashka.app.work.processes import available, held, kill
-from chashka.app.work.runner import DiedError, Event, Stop, Task
 
 ASKED = 0.05
 """Seconds between two looks at whether a task is to stop."""
@@ -186,7 +186,7 @@ class _Process:
         try:
             environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "chashka.app.work.child_process", str(os.getpid()), self._kinds],
+                [sys.executable, "-P", "-m", "chashka.app.compute.child_process", str(os.getpid()), self._kinds],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

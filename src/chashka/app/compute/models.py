@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from chashka.app.compute.processes import available, held
 from chashka.app.settings import Settings
-from chashka.app.work.processes import available, held
 
 if TYPE_CHECKING:
     from chashka.engines.batching import StepBatcher

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chashka.app import events
+from chashka.app.compute.runner import DiedError, Event, Made, Progress, Remark, Runner, Task, TaskError
 from chashka.app.jobs import Job, Problem, StaleError
 from chashka.app.keeping.blobs import StorageFullError
-from chashka.app.work.runner import DiedError, Event, Made, Progress, Remark, Runner, Task, TaskError
 from chashka.errors import ChashkaError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from chashka.app.compute.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 from chashka.app.jobs import NewPicture, Problem
 from chashka.app.settings import Settings
-from chashka.app.work.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 
 LENGTH = struct.Struct(">I")
 LONGEST_HEADER = 32_000_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 
-from chashka.app.work.models import Models
-from chashka.app.work.runner import Event, Stop, Task
+from chashka.app.compute.models import Models
+from chashka.app.compute.runner import Event, Stop, Task
 
 KINDS = "chashka.app.kinds"
 

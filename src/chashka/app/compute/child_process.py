@@ -1,4 +1,4 @@
-"""``python -m chashka.app.work.child_process PARENT KINDS``: the process that computes, for ``child.Child``.
+"""``python -m chashka.app.compute.child_process PARENT KINDS``: the process that computes, for ``child.Child``.
 
 It reads frames from its input, {run, task, …} and {stop, task, how}, and writes to its output what ``runner.Runner.run`` gives,
 each with the number of its task. It ends when its input does. Opened models stay open from one task to the next.
@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from chashka.app.compute import frames
+from chashka.app.compute.models import Models
+from chashka.app.compute.processes import peak, settle_down
+from chashka.app.compute.runner import DiedError, TaskError
 from chashka.app.jobs import Problem
-from chashka.app.work import frames
-from chashka.app.work.models import Models
-from chashka.app.work.processes import peak, settle_down
-from chashka.app.work.runner import DiedError, TaskError
 
 
 class Computing:
