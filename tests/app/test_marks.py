@@ -16,6 +16,7 @@ from PIL import Image
 
 from chashka import images
 from chashka.app.jobs import NewPicture
+from chashka.app.keeping.made import Made
 from chashka.app.keeping.marks import KINDS, dhash, verify
 from chashka.app.store import Store
 from chashka.errors import FileError, InputError
@@ -210,3 +211,18 @@ def test_a_huge_label_of_a_file_is_left_out_rather_than_failing() -> None:
     data = png_chunk(b"tEXt", b"chashka\0" + b'{"request": {"prompt": "' + b"x" * 200_000 + b'"}}')
     again, _ = with_privacy(data, "full", "jpeg")
     assert verify(again).kind == "mark"
+
+
+def test_what_commands_made_is_known_by_its_looks(tmp_path: Path, store: Store) -> None:
+    """Beside the store's log or without it; the nearer of both is named."""
+    made, file = Made(tmp_path / "data"), drawn(seed=3)
+    assert verify(stripped(file), made=made).kind == "unknown"
+    made.add(stripped(file), pixels(3))
+    made.add(drawn(seed=4), pixels(4))
+    very, changed = stripped(file), stripped(file, "WEBP", quality=50)
+    for log in (None, store):
+        assert (verify(very, log, made).kind, verify(very, log, made).logged) == ("logged", True)
+        found = verify(changed, log, made)
+        assert (found.kind, found.picture, found.by_model) == ("alike", None, True)
+        assert found.distance is not None and found.distance <= 5
+        assert verify(stripped(drawn(seed=5)), log, made).kind == "unknown"

@@ -41,14 +41,41 @@ def test_every_file_gets_a_line(call: Call, here: Path) -> None:
     assert lines[0].startswith("чашка.png: full: made with chashka ") and "toy-plain" in lines[0]
     assert lines[1] == "a.png: foreign: made with Fooocus, says its metadata"
     assert lines[2].startswith("фото.jpg: unknown: ")
-    assert not (here / "data").exists()
+    assert [path.name for path in (here / "data").iterdir()] == [
+        "made.jsonl"
+    ]  # the drawing's line; asking writes nothing
 
 
 def test_json(call: Call, here: Path) -> None:
     call("draw", "чашка", "--seed", 7, "--out", "чашка.png")
     (row,) = json.loads(call("verify", "чашка.png", "--json").out)
-    assert (row["file"], row["kind"], row["by_model"], row["logged"]) == ("чашка.png", "full", True, False)
+    assert (row["file"], row["kind"], row["by_model"], row["logged"]) == ("чашка.png", "full", True, True)
     assert row["details"]["request"]["prompt"] == "чашка"
+
+
+@pytest.mark.parametrize("words", [("--out", "a.png"), ("-n", 2, "--out", "a")])
+def test_what_a_command_drew_is_known_without_its_metadata(call: Call, here: Path, words: tuple[Any, ...]) -> None:
+    """The very file; but no other picture, and not where the log is another one."""
+    assert call("draw", "чашка", "--seed", 7, "--privacy", "none", *words).code == 0
+    for file in [here / "a.png"] if "-n" not in words else sorted((here / "a").iterdir()):
+        assert call("verify", file).out.startswith(f"{file}: logged: this very file")
+        with Image.open(file) as image:
+            image.rotate(90).save(here / "other.png")
+        assert call("verify", "other.png").out.startswith("other.png: unknown: ")
+        assert call("verify", file, "--data", here / "elsewhere").out.startswith(f"{file}: unknown: ")
+
+
+def test_lines_of_the_log_that_are_cut_are_passed_over(call: Call, here: Path) -> None:
+    assert call("draw", "чашка", "--seed", 7, "--privacy", "none", "--out", "a.png").code == 0
+    log = here / "data" / "made.jsonl"
+    log.write_bytes(b'{"sha256": "ab", "dh\n' + b'{"sha256": "ab"}\n[]\n' + log.read_bytes() + b'{"sha')
+    assert call("verify", "a.png").out.startswith("a.png: logged: ")
+
+
+def test_a_log_that_cannot_be_written_is_a_note(call: Call, here: Path) -> None:
+    (here / "data").write_bytes(b"a file where the folder should be")
+    result = call("draw", "чашка", "--seed", 7, "--out", "a.png")
+    assert result.code == 0 and "note: chashka verify will not know these files: cannot write" in result.err
 
 
 def test_the_log_of_files_is_asked(call: Call, here: Path) -> None:

@@ -15,9 +15,10 @@ import torch
 from tiny import RECIPE, Line, train
 
 from chashka.errors import TrainingError
+from chashka.training.__main__ import STOPPED
 from chashka.training.catalogue import RECIPES, from_json, to_json
 from chashka.training.ema import Average, exponent
-from chashka.training.loop import Trainer, learning_rate, share_done
+from chashka.training.loop import Slice, Trainer, learning_rate, share_done
 from chashka.training.recipes import Optimiser, Run
 from chashka.training.state import Progress, RunFolder
 
@@ -49,6 +50,35 @@ def test_a_killed_run_resumes_with_an_identical_curve(tmp_path: Path) -> None:
     assert curve(killed) == curve(whole)
     for name, value in wanted.average.values.items():
         assert torch.equal(value, resumed.average.values[name])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there SIGTERM ends a process at once")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_after_a_step_and_the_curve_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(whole)
+    command = [sys.executable, str(Path(__file__).with_name("tiny.py")), str(stopped), "0.02"]
+    child = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    deadline = time.monotonic() + 60
+    while not (stopped / "manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(number)
+    assert child.wait(30) == STOPPED
+    step = json.loads((stopped / "manifest.json").read_text())["step"]
+    assert 0 < step < RECIPE.run.steps
+    train(stopped)
+    assert curve(stopped) == curve(whole)
+
+
+def test_stopping_between_two_lines_of_the_log(tmp_path: Path) -> None:
+    """The figures of a line that is not written yet are part of the state."""
+    train(tmp_path / "whole")
+    asked = iter(range(RECIPE.run.log_every + 3))
+    trainer = Trainer(Line(), RECIPE, tmp_path / "cut", "cpu")
+    assert not trainer.train(Slice(), say=lambda line: None, stop=lambda: next(asked, None) is None)
+    assert trainer.progress.step % RECIPE.run.log_every == 3
+    train(tmp_path / "cut")
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:

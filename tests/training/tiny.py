@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from chashka.training.__main__ import STOPPED
 from chashka.training.loop import Slice, Trainer
 from chashka.training.recipes import AutoencoderRecipe, Optimiser, Run
+from chashka.training.stopping import listening
 
 RECIPE = replace(
     AutoencoderRecipe(),
@@ -20,7 +22,7 @@ RECIPE = replace(
         batch=8,
         steps=120,
         log_every=5,
-        save_minutes=0.0,
+        save_minutes=0.002,
         look_minutes=99.0,
         optimiser=Optimiser(warmup_steps=10, kind="muon"),  # its middle layer; the others go by AdamW
     ),
@@ -48,12 +50,14 @@ class Line:
         return {"at_zero": float(self.net(torch.zeros(1, 1)))}
 
 
-def train(folder: Path, pause: float = 0.0) -> Trainer:
+def train(folder: Path, pause: float = 0.0, stop: Callable[[], bool] = lambda: False) -> Trainer:
     trainer = Trainer(Line(pause), RECIPE, folder, "cpu")
-    trainer.train(Slice(None), say=lambda line: None)
+    trainer.train(Slice(None), say=lambda line: None, stop=stop)
     return trainer
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train(Path(sys.argv[1]), float(sys.argv[2]))
+    with listening() as asked:
+        train(Path(sys.argv[1]), float(sys.argv[2]), asked)
+        sys.exit(STOPPED if asked() else 0)

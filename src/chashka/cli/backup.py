@@ -19,11 +19,13 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 def backup(target: Path, data: Path | None, database: str) -> None:
     """Copy all jobs, pictures and keys into the folder TARGET, which must be new or empty. A server may go on meanwhile.
 
-    Every file is read again and compared before TARGET has its name.
+    Every file is read again and compared before TARGET has its name. It is nice to the server (niceness 10).
     """
+    from chashka.app.compute.processes import step_back
     from chashka.app.keeping.blobs import FOLDER, Blobs
     from chashka.app.store.backup import backup as copy
 
+    step_back()
     with reading(data, database) as store:
         copied = copy(store, Blobs((data or data_dir()) / FOLDER), target)
     click.echo(f"{copied.rows} rows and {copied.blobs} files, {copied.size / 1e6:.1f} MB in {target}")

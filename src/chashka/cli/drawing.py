@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chashka.cli.places import cache_dir, models_dir
+from chashka.cli.places import cache_dir, models_dir, remember
 from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     with _Bar() as bar:
         pictures = [picture for one in requests for picture in run(bundle, one, read, bar.step)]
     files = _write(pictures, folder, file_name, svg, grid, about if privacy == "full" else "picture", privacy)
+    notes = [*notes, *remember(files.with_pixels(pictures))]
     report = _report(bundle, pictures, files, loaded - started, time.perf_counter() - loaded)
     report["notes"] = [*notes, *report["notes"]]
     if as_json:
@@ -256,6 +257,11 @@ class _Files:
 
     def all(self) -> list[Path]:
         return [*self.pictures, *self.traced, *([] if self.sheet is None else [self.sheet])]
+
+    def with_pixels(self, drawn: list[Picture]) -> list[tuple[Path, Any]]:
+        """Every file of a picture, and what is on it."""
+        shown = [picture.pixels for picture in drawn]
+        return [*zip(self.pictures, shown, strict=True), *zip(self.traced, shown[: len(self.traced)], strict=True)]
 
 
 def target(out: Path, svg: bool) -> tuple[Path, str | None]:

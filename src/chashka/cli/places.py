@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def cache_dir() -> Path:
@@ -26,7 +33,21 @@ def models_dir(given: Path | None) -> Path | None:
 
 
 def data_dir() -> Path:
-    """Where the application keeps its database and pictures, unless --data says another folder."""
+    """Where the application keeps its database and pictures, unless --data or CHASHKA_DATA says another folder."""
     from platformdirs import user_data_path
 
-    return user_data_path("chashka", appauthor=False) / "app"
+    said = os.environ.get("CHASHKA_DATA")
+    return Path(said) if said else user_data_path("chashka", appauthor=False) / "app"
+
+
+def remember(files: Iterable[tuple[Path, NDArray[np.uint8]]]) -> list[str]:
+    """Put written files, each with its pixels, into the log that ``chashka verify`` asks; a note if that cannot be, no failure."""
+    from chashka.app.keeping.made import Made
+
+    made = Made(data_dir())
+    try:
+        for path, pixels in files:
+            made.add(path.read_bytes(), pixels)
+    except OSError as error:
+        return [f"chashka verify will not know these files: {error}"]
+    return []

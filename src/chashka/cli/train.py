@@ -64,4 +64,7 @@ def train(
         raise click.UsageError("--shards and --run are needed to train: the folder of data and the folder of the run")
     from chashka.training.stages import train as train_stage
 
-    train_stage(chosen, shards, run, minutes=minutes, device=device, start=start, frozen=frozen_files(list(frozen)))
+    files = frozen_files(list(frozen))
+    if not train_stage(chosen, shards, run, minutes=minutes, device=device, start=start, frozen=files):
+        click.echo("everything is saved; the same command goes on", err=True)
+        raise click.Abort

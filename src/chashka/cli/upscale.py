@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from chashka.cli.drawing import DEFAULT_SUFFIX, FILE, MODEL, OUT, REPORT, options, target
-from chashka.cli.places import cache_dir
+from chashka.cli.places import cache_dir, remember
 
 
 @click.command(no_args_is_help=True)
@@ -58,6 +58,8 @@ def upscale(
         file = images.save_new(result, folder, f"{picture.stem}-x{by}", DEFAULT_SUFFIX)
     else:
         file = images.save(result, folder / file_name)
+    for note in remember([(file, larger)]):
+        click.echo(f"note: {note}", err=True)
     if as_json:
         report = {
             "model": bundle.model,

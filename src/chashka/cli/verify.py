@@ -15,6 +15,7 @@ from chashka.cli.places import data_dir
 from chashka.errors import ChashkaError, FileError
 
 if TYPE_CHECKING:
+    from chashka.app.keeping.made import Made
     from chashka.app.keeping.marks import Verdict
     from chashka.app.store import Store
 
@@ -28,11 +29,15 @@ LARGEST = 100_000_000
 def verify(files: tuple[Path, ...], data: Path | None, as_json: bool) -> None:
     """Tell where each FILE comes from: made here, with which model; marked by whom; another program's; or unknown.
 
-    It looks at the file's own metadata and marks, and into the log of files that were made here, by their sha256 and by what they
+    It looks at the file's own metadata and marks, and into the logs of files that were made here, by their sha256 and by what they
     look like. Nothing is sent anywhere.
     """
     with ExitStack() as stack:
-        found = [(path, _verdict(path, store)) for store in [_log(stack, data or data_dir())] for path in files]
+        from chashka.app.keeping.made import Made
+
+        folder = data or data_dir()
+        store, made = _log(stack, folder), Made(folder)
+        found = [(path, _verdict(path, store, made)) for path in files]
     if as_json:
         rows: list[dict[str, Any]] = [{"file": str(path), **asdict(verdict)} for path, verdict in found]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
@@ -57,7 +62,7 @@ def _log(stack: ExitStack, folder: Path) -> Store | None:
         return None
 
 
-def _verdict(path: Path, store: Store | None) -> Verdict:
+def _verdict(path: Path, store: Store | None, made: Made) -> Verdict:
     from chashka.app.keeping.marks import verify as verdict
 
     try:
@@ -69,6 +74,6 @@ def _verdict(path: Path, store: Store | None) -> Verdict:
             raise
         raise FileError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     try:
-        return verdict(data, store)
+        return verdict(data, store, made)
     except ChashkaError as error:
         raise FileError(f"{path}: {error}") from error

@@ -13,6 +13,9 @@ from chashka.errors import ChashkaError, TrainingError
 from chashka.training import catalogue
 from chashka.training.stages import train
 
+STOPPED = 130
+"""Exit code of a run that was stopped before its end; everything is saved."""
+
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="chashka.training", description=__doc__)
@@ -37,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         recipe = catalogue.load(given.recipe or given.stage, given.stage)
-        train(
+        ended = train(
             recipe,
             given.shards,
             given.run,
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ChashkaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    return 0
+    return 0 if ended else STOPPED
 
 
 def frozen_files(pairs: list[str]) -> dict[str, Path]:

@@ -92,35 +92,42 @@ class Trainer:
         self.optimisers = optimisers(task.modules, self.run.optimiser)
         self.owner = {p: o for o in self.optimisers for group in o.param_groups for p in group["params"]}
         self.progress = Progress()
+        self.figures: list[dict[str, torch.Tensor]] = []
+        """Of the steps since the last line of the log; part of the state, so that a resumed run logs the same lines."""
         found = self.folder.load()
         if found is not None:
             self._restore(*found)
 
     def train(
-        self, until: Slice, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
-    ) -> None:
-        """Train until the slice or the run ends; the last state is on disk afterwards."""
-        begun = saved = looked = tick = time.monotonic()
-        figures: list[dict[str, torch.Tensor]] = []
-        while share_done(self.run, self.progress) < 1.0:
+        self,
+        until: Slice,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train until the slice or the run ends, or ``stop`` says so; the state is on the disk afterwards. False: stopped."""
+        begun = saved = looked = time.monotonic()
+        counted = self.progress
+        while share_done(self.run, self.progress) < 1.0 and not stop():
             now = time.monotonic()
-            if not figures:  # between log intervals only, so that a resumed run logs the same intervals
-                if until.minutes is not None and now - begun > until.minutes * 60:
-                    break
-                if now - saved > self.run.save_minutes * 60:
-                    self.save()
-                    saved = now = time.monotonic()
-                if now - looked > self.run.look_minutes * 60:
-                    self._look(say)
-                    looked = tick = now = time.monotonic()
-            figures.append(self._step())
+            if until.minutes is not None and now - begun > until.minutes * 60:
+                break
+            if now - saved > self.run.save_minutes * 60:
+                self.save()
+                saved = now = time.monotonic()
+            if now - looked > self.run.look_minutes * 60:
+                self._look(say)
+                looked = now = time.monotonic()
+            self.figures.append(self._step())
             self.progress = Progress(self.progress.step + 1, self.progress.seconds + time.monotonic() - now)
             if self.progress.step % self.run.log_every == 0:
-                rate = len(figures) * self.run.batch / (time.monotonic() - tick)
-                say(self._log(figures, rate))
-                figures, tick = [], time.monotonic()
-        self._look(say)
+                steps, seconds = self.progress.step - counted.step, self.progress.seconds - counted.seconds
+                say(self._log(steps * self.run.batch / seconds))
+                counted = self.progress
+        stopped = stop()
+        if not stopped:
+            self._look(say)
         self.save()
+        return not stopped
 
     def save(self) -> None:
         tensors: dict[str, torch.Tensor] = {f"weights/{name}": p for name, p in self.weights.items()}
@@ -128,6 +135,8 @@ class Trainer:
         tensors |= {f"frozen/{name}": value for name, value in frozen(self.task.modules).items()}
         for name, p in self.weights.items():
             tensors |= {f"{key}/{name}": value for key, value in self.owner[p].state[p].items()}
+        if self.figures:
+            tensors |= {f"figures/{key}": torch.stack([f[key] for f in self.figures]) for key in self.figures[0]}
         self.folder.save(tensors, self.progress)
 
     def averaged(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -159,10 +168,12 @@ class Trainer:
             for optimiser in self.optimisers:
                 optimiser.step()
         self.average.update(step + 1)
-        return {"loss": loss.detach(), "norm": norm.detach(), **{k: v.detach() for k, v in figures.items()}}
+        return {k: v.detach().float() for k, v in {"loss": loss, "norm": norm, **figures}.items()}
 
-    def _log(self, figures: list[dict[str, torch.Tensor]], rate: float) -> str:
-        means = {key: float(torch.stack([f[key].float() for f in figures]).mean()) for key in figures[0]}
+    def _log(self, rate: float) -> str:
+        """Write the means of the steps since the last line, and begin anew."""
+        means = {key: float(torch.stack([f[key] for f in self.figures]).mean()) for key in self.figures[0]}
+        self.figures = []
         if means["loss"] != means["loss"]:
             raise TrainingError(f"the loss is not a number at step {self.progress.step}: lower the learning rate")
         record: dict[str, Any] = {"step": self.progress.step, **{k: round(v, 6) for k, v in means.items()}}
@@ -196,4 +207,8 @@ class Trainer:
                 self.owner[p].state[p] = {k: v.to(p.device) for k, v in kept.items() if v is not None}
             for name, value in frozen(self.task.modules).items():
                 value.copy_(tensors[f"frozen/{name}"])
+        pending = {
+            key.removeprefix("figures/"): v.to(self.device) for key, v in tensors.items() if key.startswith("figures/")
+        }
+        self.figures = [dict(zip(pending, row, strict=True)) for row in zip(*pending.values(), strict=True)]
         self.progress = progress

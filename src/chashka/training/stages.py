@@ -55,6 +55,7 @@ from chashka.training.recipes import (
 )
 from chashka.training.scenes import Composer, load_scenes
 from chashka.training.sentences import Sentences
+from chashka.training.stopping import listening
 from chashka.training.t5 import T5Task
 from chashka.training.unet import UNetTask
 from chashka.training.upscale import UpscaleTask, decoded_halves
@@ -72,8 +73,10 @@ def train(
     device: str = "cpu",
     start: Path | None = None,
     frozen: dict[str, Path] | None = None,
-) -> None:
+) -> bool:
     """Train a stage for ``minutes`` (or to its end) in the folder ``run``; calling it again goes on where it stopped.
+
+    False if it was stopped by SIGTERM or SIGINT: they end it after a step, once the data are read.
 
     ``start``: the weights whose components the new run begins with. ``frozen``: the weights of earlier stages, for the U-Net
     'autoencoder', 'clip' and 't5'. Weights are an ``average.safetensors``, or a folder of exported components (the
@@ -85,9 +88,11 @@ def train(
         begin(run, shards, start, tuple(task.modules), device)
         if start is not None:
             _begin_with(task, start)
-    trainer = Trainer(task, recipe, run, device)
-    trainer.train(Slice(minutes))
+    with listening() as stop:
+        trainer = Trainer(task, recipe, run, device)
+        ended = trainer.train(Slice(minutes), stop=stop)
     write_average(trainer, run)
+    return ended
 
 
 def write_average(trainer: Trainer, run: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 POLITE = 10
-"""Niceness of what computes, so that the server's answers come first."""
+"""Niceness of what computes and copies, so that the server's answers come first."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -21,9 +21,7 @@ def settle_down(parent: int) -> None:
 
     parent: its process id. Linux ends us with the thread that started us; elsewhere the end of the pipe has to do.
     """
-    if hasattr(os, "nice"):
-        with contextlib.suppress(OSError):
-            os.nice(POLITE)
+    step_back()
     if sys.platform == "linux":
         import ctypes
 
@@ -32,6 +30,13 @@ def settle_down(parent: int) -> None:
             os._exit(1)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+
+
+def step_back() -> None:
+    """This process's work can wait for that of others."""
+    if hasattr(os, "nice"):
+        with contextlib.suppress(OSError):
+            os.nice(POLITE)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -61,12 +61,13 @@ class Files:
         """What a file says of its origin; it is looked at like an upload, and not kept."""
         from dataclasses import asdict
 
+        from chashka.app.keeping.made import Made
         from chashka.app.keeping.marks import verify
 
         sniffed(data)
         check_size(data, self._settings.max_picture)
         with self._decoding:
-            found: dict[str, Any] = tame(asdict(verify(data, self._store)))
+            found: dict[str, Any] = tame(asdict(verify(data, self._store, Made(self._settings.data))))
         return found
 
     def read(self, sha256: str) -> bytes:

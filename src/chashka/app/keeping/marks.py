@@ -22,6 +22,7 @@ from chashka.images.foreign import read_foreign
 from chashka.images.pixels import flatten
 
 if TYPE_CHECKING:
+    from chashka.app.keeping.made import Made
     from chashka.app.store import Store
     from chashka.app.store.pictures import Pictures, Sent
 
@@ -60,23 +61,27 @@ class Verdict:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def verify(data: bytes, store: Store | None = None) -> Verdict:
-    """What a PNG, JPEG, WebP or SVG file says of its origin, and what the log of ``store`` knows. Raises FileError: no picture."""
+def verify(data: bytes, store: Store | None = None, made: Made | None = None) -> Verdict:
+    """What a PNG, JPEG, WebP or SVG file says of its origin, and what the logs know: that of ``store``, and of what commands made.
+
+    Raises FileError: no picture.
+    """
     sum = hashlib.sha256(data).hexdigest()
     said = metadata.told(data)
     own = metadata.own_values(said)
     pictures = None if store is None else store.pictures
     logged = None if pictures is None else _drawn(pictures, pictures.sent(sum))
+    here = logged is not None or (made is not None and made.holds(sum))
     facts: dict[str, Any] = {
         "sha256": sum,
-        "logged": logged is not None,
+        "logged": here,
         "picture": logged.picture if logged else None,
         "program": said.tool,
         "source_type": said.source_type or "",
         "credentials": has_credentials(data),
         "by_model": True if said.source_type in _BY_MODEL else None,
     }
-    known = ", and this very file is in the log of this machine" if logged else ""
+    known = ", and this very file is in the log of this machine" if here else ""
     if own is not None:
         model, version = str(own.get("model", ""))[:80], str(own.get("version", ""))[:20]
         message = f"made with chashka {version} and the model {model}; its whole request is in the file{known}"
@@ -86,10 +91,10 @@ def verify(data: bytes, store: Store | None = None) -> Verdict:
     if said.tool.partition(" ")[0] == "chashka" and said.source_type:
         kinds = "a model made it" if facts["by_model"] else f"its digital source type is {said.source_type}"
         return Verdict("mark", f"marked by {said.tool}: {kinds}{known}", **facts)
-    if logged is not None:
+    if here:
         message = "this very file was made or sent here; it says nothing of that itself"
         return Verdict("logged", message, **facts | {"by_model": True})
-    return _not_ours(data, pictures, facts)
+    return _not_ours(data, pictures, made, facts)
 
 
 def dhash(pixels: NDArray[np.uint8]) -> str:
@@ -107,16 +112,16 @@ def dhash(pixels: NDArray[np.uint8]) -> str:
 _BY_MODEL = (metadata.TRAINED, metadata.COMPOSED, "compositeSynthetic")
 
 
-def _not_ours(data: bytes, pictures: Pictures | None, facts: dict[str, Any]) -> Verdict:
-    """Of a file that carries nothing of ours and is not in the log."""
-    alike = None if pictures is None or metadata.svg_bytes(data) else _alike(data, pictures)
+def _not_ours(data: bytes, pictures: Pictures | None, made: Made | None, facts: dict[str, Any]) -> Verdict:
+    """Of a file that carries nothing of ours and is in no log."""
+    alike = None if metadata.svg_bytes(data) else _alike(data, pictures, made)
     foreign = read_foreign(data)
     if foreign is not None:
         facts |= {"program": foreign.program, "details": foreign.as_json()}
     if alike is not None:
         found, distance = alike
         message = f"looks like a picture that was made or sent here ({distance} of 64 bits differ); it says nothing of that itself"
-        return Verdict("alike", message, **facts | {"picture": found.picture, "distance": distance, "by_model": True})
+        return Verdict("alike", message, **facts | {"picture": found, "distance": distance, "by_model": True})
     if foreign is not None:
         message = f"made with {foreign.program}, says its metadata"
         return Verdict("foreign", message, **facts | {"by_model": True})
@@ -132,13 +137,20 @@ def _not_ours(data: bytes, pictures: Pictures | None, facts: dict[str, Any]) -> 
     )
 
 
-def _alike(data: bytes, pictures: Pictures) -> tuple[Sent, int] | None:
-    """The nearest file that was drawn here, if one is near enough."""
+def _alike(data: bytes, pictures: Pictures | None, made: Made | None) -> tuple[str | None, int] | None:
+    """The picture's id in the gallery, if it is there, and the distance of the nearest file that was drawn here, if one is near."""
+    if pictures is None and made is None:
+        return None
     hash = dhash(read(data))
     if not FLAT <= int(hash, 16).bit_count() <= 64 - FLAT:
         return None
-    found = ((_drawn(pictures, sent), distance) for sent, distance in pictures.alike(hash, NEAR))
-    return next(((sent, distance) for sent, distance in found if sent is not None), None)
+    near = [] if pictures is None else pictures.alike(hash, NEAR)
+    drawn = ((_drawn(pictures, sent), distance) for sent, distance in near if pictures is not None)
+    found = next(((sent.picture, distance) for sent, distance in drawn if sent is not None), None)
+    other = None if made is None else made.nearest(hash)
+    if other is None or other > NEAR or (found is not None and found[1] <= other):
+        return found
+    return None, other
 
 
 def _drawn(pictures: Pictures, sent: Sent | None) -> Sent | None:

@@ -3,7 +3,8 @@
     DATA/training/shards/NAME     what ``chashka data build`` wrote
     DATA/training/runs/NAME       a run; a job with the same name goes on where the last one stopped
 
-Stopping such a job ends the process: what it saved last (every two minutes) is whole, and the next job of that run goes on from it.
+A job that is to stop has its process save and end after the step that it is in; the next job of that run goes on there. A process
+that was ended otherwise has saved every two minutes.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ LONGEST = 7 * 24 * 60.0
 """Minutes of one job at most."""
 GRACE = 30 * 60.0
 """Seconds that reading the data and saving at the end may take beside ``minutes``; then the process is ended."""
+STOPPING = 20.0
+"""Seconds that a process may take for its step, and to save, once it was asked to stop; then it is ended."""
 ALIVE = 5.0
 """Seconds between signs of life."""
 WHOLE = 1000
@@ -146,9 +149,13 @@ def _watched(command: list[str], longest: float, stop: Stop) -> Iterator[Event]:
     began = told = time.monotonic()
     last, done = deque[str](maxlen=5), 0
     line: str | None = ""
+    asked: float | None = None
     try:
         while line is not None:
-            if stop():
+            if asked is None and stop():
+                asked = time.monotonic()
+                process.terminate()
+            if asked is not None and time.monotonic() - asked > STOPPING:
                 return
             if time.monotonic() - began > longest:
                 raise TaskError(Problem("training", f"the training process did not end in {longest / 60:.0f} minutes"))
@@ -163,15 +170,13 @@ def _watched(command: list[str], longest: float, stop: Stop) -> Iterator[Event]:
                 yield Progress(done, WHOLE)
         process.wait()
     finally:
-        if process.poll() is None:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-            process.kill()
+        process.kill()
         process.wait()
         reader.join(5)
         assert process.stderr is not None
         process.stderr.close()
+    if asked is not None:
+        return
     if process.returncode:
         said = next((line.removeprefix("error: ") for line in reversed(last) if line.startswith("error: ")), None)
         raise TaskError(Problem("training", said or f"the training process ended with {process.returncode}"))
@@ -188,13 +193,12 @@ def _read(process: subprocess.Popen[bytes], lines: SimpleQueue[str | None]) -> N
 
 
 def last_figures(run: Path) -> dict[str, Any]:
-    """The newest figures of a run's log, {step, loss, …} with those of pictures it never saw as held_out; {} without a log."""
+    """The newest figures of a run's log, {loss, …} with those of pictures it never saw as held_out, and the step that is saved."""
     figures: dict[str, Any] = {}
-    try:
-        text = (run / "log.jsonl").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    for line in text.splitlines()[-50:]:
-        with contextlib.suppress(ValueError):  # a kill may have cut the last line
-            figures |= json.loads(line)
+    with contextlib.suppress(OSError):
+        for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()[-50:]:
+            with contextlib.suppress(ValueError):  # a kill may have cut the last line
+                figures |= json.loads(line)
+    with contextlib.suppress(OSError, ValueError, KeyError):  # a process that was ended before it saved anything
+        figures["step"] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["step"]
     return figures
