@@ -188,6 +188,7 @@ def test_stopping(place: Place, how: str, state: str, pictures: int) -> None:
     place.store.jobs.cancel(id, how)
     job = place.ended(id)
     assert (job.state, len(place.pictures(id))) == (state, pictures)
+    assert 0 < job.done < job.total == 100
     assert ("stopped on request" in " ".join(job.notes)) is (how == "after")
 
 

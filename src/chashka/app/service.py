@@ -233,6 +233,10 @@ class Service:
         rate = self._rate()
         return round((position or 1) / rate, 1) if rate > 0 else None
 
+    def expected(self, job: Job) -> float | None:
+        """:meth:`estimate`, wherever the job is in the queue."""
+        return self.estimate(job, self.position(job))
+
     def _rate(self) -> float:
         """Jobs that end in a second, as it was measured at most a second ago."""
         measured, at = self._throughput

@@ -116,6 +116,25 @@ def test_what_is_sent_again_gets_the_job_that_it_began(tmp_path: Path) -> None:
         )  # the client that went away lost nothing
 
 
+def test_a_stream_says_first_how_long_it_may_take(tmp_path: Path) -> None:
+    """As soon as anything was measured: seconds until it ends, before the first event."""
+    import httpx
+
+    gate = threading.Event()
+    gate.set()
+    with serving(tmp_path, Painter(gate), listen=True) as served:
+        asked = {"prompt": "a cup", "stream": True}
+        with httpx.stream("POST", served.url + GENERATE, json=asked, timeout=30) as first:
+            assert "x-chashka-estimate" not in first.headers
+            first.read()
+        served.service._throughput = 0.0, -1e9  # measured a second later
+        gate.clear()
+        with httpx.stream("POST", served.url + GENERATE, json=asked, timeout=30) as second:
+            assert 0 < float(second.headers["x-chashka-estimate"]) < 60
+            gate.set()
+            second.read()
+
+
 def test_two_equal_requests_that_are_sent_again_get_each_its_own(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         asked = {"prompt": "a cup"}

@@ -63,6 +63,13 @@ class LeaseContract:
         again = claim(store)
         assert store.jobs.publish(again.id, again.fence, new_picture(0)) == first
 
+    def test_the_end_says_how_far_it_came(self, store: Store) -> None:
+        submit(store)
+        job = claim(store)
+        store.jobs.renew(job.id, job.fence, LONG, 5, 10)
+        ended = store.jobs.finish(job.id, job.fence, "canceled", progress=(8, 10))
+        assert (ended.done, ended.total) == (8, 10)
+
     @pytest.mark.parametrize("state", sorted(ENDED))
     def test_an_end_is_the_end(self, store: Store, state: str) -> None:
         submit(store)

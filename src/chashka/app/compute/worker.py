@@ -208,9 +208,10 @@ class Worker:
     def _finish(self, held: _Held, state: str, problem: Problem | None = None) -> Job:
         job = held.job
         result = held.result or None
+        progress = (held.done, held.total) if held.total else None
         return self._lasting(
             held,
-            lambda: self._store.jobs.finish(job.id, job.fence, state, problem, tuple(held.notes), result),
+            lambda: self._store.jobs.finish(job.id, job.fence, state, problem, tuple(held.notes), result, progress),
         )
 
     def _compute(self, held: _Held) -> None:

@@ -34,6 +34,9 @@ USAGE = {
 async def answer(call: Call, job: Job, body: Generation, warnings: list[str], kind: str) -> Response:
     """The answer to a request that began ``job``. kind: how events are called, image_generation or image_edit."""
     headers = {"x-chashka-job": job.id}
+    expected = await call.run(call.service.expected, job)
+    if expected is not None:  # of a stream it is there before the pictures
+        headers["x-chashka-estimate"] = f"{expected:g}"
     if body.stream:
         events = streamed(call, job, body, warnings, kind)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers | {"x-accel-buffering": "no"})

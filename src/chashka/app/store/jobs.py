@@ -217,11 +217,14 @@ class JobStore:
         problem: Problem | None = None,
         notes: Sequence[str] = (),
         result: dict[str, Any] | None = None,
+        progress: tuple[int, int] | None = None,
     ) -> Job:
-        """End a job that one holds: "done", "failed" or "canceled"."""
+        """End a job that one holds: "done", "failed" or "canceled". progress: (done, total) as it was last, if it was told."""
         if state not in CHANGES["running"] or CHANGES[state]:
             raise InputError(f"state: {state[:40]!r} is no end; allowed: done, failed, canceled")
         values = rows.problem(problem) | {"state": state, "notes": list(notes), "result": result, "lease_until": None}
+        if progress is not None:
+            values |= {"done": progress[0], "total": progress[1]}
 
         def work(connection: Connection, again: bool) -> Job:
             row = self._running(connection, job_id, fence, state if again else None)
