@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import pickle
 import struct
 import zipfile
@@ -14,6 +16,7 @@ import pytest
 from chashka.checkpoints.pickled import Inert, Name, load
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
+from serving_process import tell
 
 # what scanners of other projects let through, and the plain ones
 CALLS = [
@@ -92,13 +95,36 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("call", CALLS)
 def test_no_name_outside_the_list_is_taken(tmp_path: Path, canary: Path, call: str, way: Callable[..., bytes]) -> None:
-    module, name = call.split(" ")
-    pickled = way(module, name, short(f"touch {canary}"))
-    for i, content in enumerate((archive(pickled), row(pickled), pickled)):
-        path = tmp_path / f"{i}.safetensors"  # the name says nothing
-        path.write_bytes(content)
+    for path in hostile(tmp_path, canary, call, way):
         with pytest.raises(WeightsError):
             read_checkpoint(path)
+
+
+def hostile(folder: Path, canary: Path, call: str, way: Callable[..., bytes]) -> list[Path]:
+    """Files in the three layouts that touch the canary by a function, which is named in one of the ways."""
+    module, name = call.split(" ")
+    pickled = way(module, name, short(f"touch {canary}"))
+    paths = [folder / f"{i}.safetensors" for i in range(3)]  # the name says nothing
+    for path, content in zip(paths, (archive(pickled), row(pickled), pickled), strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+@pytest.mark.promise
+def test_p16_no_file_runs_anything(tmp_path: Path, canary: Path) -> None:
+    """The same, counted."""
+    files = ran = taken = 0
+    for call, way in itertools.product(CALLS, WAYS):
+        for path in hostile(tmp_path, canary, call, way):
+            files += 1
+            with contextlib.suppress(WeightsError):
+                read_checkpoint(path)
+                taken += 1
+            ran += canary.exists()
+            canary.unlink(missing_ok=True)
+    tell("P16 hostile_files", files, ">= 120", files >= 120)
+    tell("P16 code_run", ran, 0, ran == 0)
+    tell("P16 hostile_files_accepted", taken, 0, taken == 0)
 
 
 def test_the_message_names_what_was_refused(tmp_path: Path, canary: Path) -> None:
