@@ -33,6 +33,8 @@ HOST = "http://127.0.0.1:8188"
 class Quick:
     """Paints one colour per picture. pause: seconds of a step. gate: it waits for this before every step."""
 
+    slots = 1
+
     def __init__(self, pause: float = 0.0, gate: threading.Event | None = None) -> None:
         self.pause, self.gate = pause, gate
         self.begun: list[str] = []

@@ -29,6 +29,7 @@ def run(task: Task, models: Any, stop: Stop) -> Iterator[Event]:
         "memory once": lambda: None if task.cautious else _raise(MemoryError()),
         "bug": lambda: _raise(ZeroDivisionError("a bug")),
         "impossible": lambda: _raise(TaskError(Problem("input", "steps: impossible"))),
+        "room": lambda: setattr(models, "slots", 3),
         "print": lambda: print("to standard output", flush=True),
         "": lambda: None,
     }[str(fields["do"])]

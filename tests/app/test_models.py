@@ -57,7 +57,8 @@ def folder(tmp_path: Path) -> Path:
 def models(folder: Path, room: float, **settings: Any) -> tuple[Models, Toys]:
     toys = Toys()
     # beyond the files what this process grows by counts; the room is so large that the toys' own never does
-    made = Models(Settings(models=folder, model_memory=round(room * SIZE), **settings), toys)
+    given = {"slots": 1} | settings
+    made = Models(Settings(models=folder, model_memory=round(room * SIZE), **given), toys)
     made._base = 2**60
     return made, toys
 

@@ -115,7 +115,7 @@ def test_flags_come_before_the_environment_and_that_before_the_defaults(tmp_path
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("port", "x"), ("port", "70000"), ("policy", "open"), ("strict", "perhaps"), ("drain", "-1"), ("slots", "0")],
+    [("port", "x"), ("port", "70000"), ("policy", "open"), ("strict", "perhaps"), ("drain", "-1"), ("slots", "-1")],
 )
 def test_wrong_settings_are_named(name: str, text: str) -> None:
     from chashka.errors import InputError

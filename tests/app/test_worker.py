@@ -145,6 +145,8 @@ def test_memory_that_ran_out_makes_the_next_attempt_cautious(place: Place) -> No
 class _Dying:
     """In this process, but memory that ran out is a death, as kinds.run has it."""
 
+    slots = 1
+
     def run(self, task: Task, stop: Stop) -> Iterator[Event]:
         try:
             yield from stub_kinds.run(task, None, stop)
@@ -288,6 +290,16 @@ def test_draining_gives_back_what_takes_too_long(place: Place) -> None:
     assert (job.state, job.attempts, place.pictures(id)) == ("queued", 0, [0])
     place.worker()
     assert place.ended(id).state == "done" and place.pictures(id) == [0, 1]
+
+
+def test_slots_are_added_once_more_are_worth_it(place: Place) -> None:
+    """What the computing process finds out with its first job holds for those that follow."""
+    worker = place.worker()
+    first = place.submit(do="room")
+    assert place.ended(first).state == "done"
+    ids = [place.submit(steps=10, pause=0.05) for _ in range(6)]
+    place.until(lambda: len(worker.working) == 3)
+    assert all(place.ended(id).state == "done" for id in ids)
 
 
 def test_slots_draw_side_by_side(place: Place) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import chashka
 from chashka.engines.batching import StepBatcher, best_rows
+from chashka.errors import EngineError
 from chashka.families.family import Bundle
 
 Float = NDArray[np.float32]
@@ -152,14 +153,20 @@ def test_what_is_not_numpy_goes_through() -> None:
 
 def test_rows_grow_only_where_that_is_quicker() -> None:
     def launched(x: Float, t: Float, cond: dict[str, Float]) -> Float:  # a GPU: the call costs, the rows do not
-        time.sleep(0.005)
+        time.sleep(0.01)
         return x
 
     def computed(x: Float, t: Float, cond: dict[str, Float]) -> Float:  # a processor that is busy already
         time.sleep(0.005 * len(x))
         return x
 
+    def small(x: Float, t: Float, cond: dict[str, Float]) -> Float:
+        if len(x) > 4:
+            raise EngineError("no memory for so many rows")
+        return launched(x, t, cond)
+
     assert best_rows(launched, *call(1, rows=2), most=16) == 16
+    assert best_rows(small, *call(1, rows=2), most=16) == 4
     assert best_rows(computed, *call(1, rows=2), most=16) == 2
 
 

@@ -37,7 +37,9 @@ class Settings:
     model: str = setting("kandinsky-teacup", "the model that is used when a request names none")
     engine: str = setting("auto", "auto, openvino or torch")
     device: str = setting("", "the engine's name of a device")
-    slots: int = setting(1, "jobs that are drawn at the same time, sharing calls where their network is the same")
+    slots: int = setting(
+        0, "jobs that are drawn at the same time, sharing their network's calls; 0: as many as are found to be worth it"
+    )
     strict: bool = setting(True, "pictures do not depend on what is drawn beside them, to the last bit")
     memory: int = setting(0, "bytes that the computing process may hold; 0: three quarters of the machine's")
     model_memory: int = setting(0, "bytes of models that are kept open; 0: half of memory")
@@ -121,6 +123,4 @@ def _checked(settings: Settings) -> Settings:
             raise InputError(f"{name}: {value!r} is not possible; allowed: {', '.join(allowed)}")
     if not 0 <= settings.port <= 65535:
         raise InputError(f"port: {settings.port} is not possible; allowed: 0 to 65535")
-    if settings.slots < 1:
-        raise InputError("slots: 0 is not possible; allowed: a whole number from 1")
     return settings

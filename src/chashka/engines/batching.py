@@ -17,10 +17,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from chashka.errors import ChashkaError
+
 Array: TypeAlias = Any
 Key: TypeAlias = tuple[Any, ...]
-FASTER = 0.9
-"""More rows in a call are worth it if a row then takes at most this much of its time."""
+FASTER = 0.6
+"""Twice the rows in a call are worth it if a row then takes at most this much of its time: a job that is alone pays for the empty
+places, a fifth more time at this limit."""
 
 
 @dataclass(eq=False, slots=True)
@@ -163,32 +166,41 @@ class StepBatcher:
 
 
 def best_rows(network: Callable[..., Array], x: Array, t: Array, cond: dict[str, Array], most: int) -> int:
-    """How many rows a call should have on this machine, doubled from ``x``'s own as long as a row gets quicker by a tenth.
+    """How many rows a call should have on this machine, doubled from ``x``'s own as long as a row gets quicker (``FASTER``).
 
-    x, t, cond: one job's call. On two processor cores that is usually the job's own number; it is for GPUs.
+    x, t, cond: one job's call. On two processor cores that is usually the job's own number; it is for GPUs. A number of rows
+    that the engine cannot do, for want of memory say, is too large.
     """
-    best, rows = len(x), len(x)
-    before = _seconds(network, x, t, cond) / rows
-    while rows * 2 <= most:
-        rows *= 2
+
+    def calling(rows: int) -> Callable[[], Array]:
         again = rows // len(x)
+        given = np.concatenate([x] * again), np.concatenate([t] * again)
         wide = {name: np.concatenate([value] * again) for name, value in cond.items()}
-        each = _seconds(network, np.concatenate([x] * again), np.concatenate([t] * again), wide) / rows
-        if each > FASTER * before:
+        return lambda: network(*given, wide)
+
+    rows = len(x)
+    while rows * 2 <= most:
+        try:
+            narrow, wide = _seconds(calling(rows), calling(2 * rows))
+        except (ChashkaError, MemoryError, RuntimeError):
             break
-        best, before = rows, each
-    return best
+        if wide / 2 > FASTER * narrow:
+            break
+        rows *= 2
+    return rows
 
 
-def _seconds(network: Callable[..., Array], x: Array, t: Array, cond: dict[str, Array]) -> float:
-    """The quicker of two calls, after one that compiles."""
-    network(x, t, cond)
-    times = []
-    for _ in range(2):
-        started = time.perf_counter()
-        network(x, t, cond)
-        times.append(time.perf_counter() - started)
-    return min(times)
+def _seconds(*calls: Callable[[], Array]) -> list[float]:
+    """The quickest of five of each, in turns, after one that compiles: what else the machine does then slows all of them."""
+    for call in calls:
+        call()
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(5):
+        for call, took in zip(calls, times, strict=True):
+            started = time.perf_counter()
+            call()
+            took.append(time.perf_counter() - started)
+    return [min(took) for took in times]
 
 
 def _stacked(parts: Sequence[Array]) -> Array:

@@ -42,6 +42,8 @@ ROOT = "/sdapi/v1"
 class Painter:
     """A runner. gate: it waits for this before every step. tasks: what it was given. fails: the problem of every task."""
 
+    slots = 1
+
     def __init__(self, gate: threading.Event | None = None, fails: Problem | None = None) -> None:
         self.gate, self.fails = gate, fails
         self.tasks: list[Task] = []

@@ -56,6 +56,14 @@ class Child:
         self._lock = threading.Lock()
         self._process: _Process | None = None
         self._room = _Room()
+        self._slots = settings.slots or 1
+
+    @property
+    def slots(self) -> int:
+        process = self._process
+        if process is not None:
+            self._slots = max(self._slots, process.slots)
+        return self._slots
 
     def run(self, task: Task, stop: Stop) -> Iterator[Event]:
         with self._room.enter(task.job):
@@ -122,6 +130,7 @@ class _Process:
         self.dead = threading.Event()
         self.ending = False
         self.pid = 0
+        self.slots = 1
         self._settings, self._kinds, self._limit = settings, kinds, limit
         self._lock = threading.Lock()
         self._writing = threading.Lock()
@@ -230,6 +239,9 @@ class _Process:
                 self._takes = True
                 for one in self._tasks.values():
                     one.heard = time.monotonic()
+            return
+        if header["what"] == "slots":
+            self.slots = int(header["number"])
             return
         try:
             event: Event | BaseException | None = frames.to_event(header, bodies)

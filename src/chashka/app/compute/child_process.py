@@ -1,7 +1,8 @@
 """``python -m chashka.app.compute.child_process PARENT KINDS``: the process that computes, for ``child.Child``.
 
 It reads frames from its input, {run, task, …} and {stop, task, how}, and writes to its output what ``runner.Runner.run`` gives,
-each with the number of its task. It ends when its input does. Opened models stay open from one task to the next.
+each with the number of its task; and {slots, number} once it was found how many tasks at a time are worth it. It ends when its
+input does. Opened models stay open from one task to the next.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Computing:
         self._given, self._out, self._kinds, self._models = given, out, kinds, models
         self._writing = threading.Lock()
         self._stops: dict[int, str] = {}
+        self._slots = models.slots
 
     def serve(self) -> None:
         """Until the input ends."""
@@ -48,6 +50,7 @@ class Computing:
         try:
             for event in self._kinds.run(frames.to_task(said), self._models, lambda: self._stops[number]):
                 self._send(number, *frames.of_event(event))
+                self._tell_slots()
             self._send(number, {"what": "end"})
         except (TaskError, DiedError) as error:
             self._send(number, frames.of_error(error))
@@ -63,6 +66,12 @@ class Computing:
             self._send(number, frames.of_error(TaskError(problem)))
         finally:
             del self._stops[number]
+
+    def _tell_slots(self) -> None:
+        """That more tasks at the same time are worth it, once that was found."""
+        if self._models.slots != self._slots:
+            self._slots = self._models.slots
+            self._send(0, {"what": "slots", "number": self._slots})
 
     def _send(self, number: int, header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> None:
         with self._writing:

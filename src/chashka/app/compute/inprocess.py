@@ -17,6 +17,10 @@ class InProcess:
     def __init__(self, models: Models, kinds: str = KINDS) -> None:
         self._models, self._kinds = models, importlib.import_module(kinds)
 
+    @property
+    def slots(self) -> int:
+        return self._models.slots
+
     def run(self, task: Task, stop: Stop) -> Iterator[Event]:
         yield from self._kinds.run(task, self._models, stop)
 

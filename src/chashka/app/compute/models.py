@@ -45,6 +45,9 @@ class Models:
 
     def __init__(self, settings: Settings, open: Open | None = None) -> None:
         self.settings = settings
+        self.slots = settings.slots or 1
+        """Jobs that draw at the same time; where the settings leave it open, it is found with the first model."""
+        self._found = bool(settings.slots)
         self.cap = settings.model_memory or available(settings.memory) // 2
         self._open = open
         self._base = held(os.getpid())
@@ -110,7 +113,11 @@ class Models:
             embeddings=embeddings,
         )
         opened = _Opened(bundle, expected, before)
-        if settings.slots > 1:
+        if not self._found:
+            from chashka.app.compute.sharing import jobs_worth
+
+            self.slots, self._found = jobs_worth(bundle, settings.device, settings.cache), True
+        if self.slots > 1:
             self._share(opened)
         self._opened[key] = opened
         return opened
@@ -120,7 +127,7 @@ class Models:
         from chashka.engines.batching import StepBatcher
 
         denoiser: Any = opened.bundle.denoiser
-        opened.batcher = StepBatcher(denoiser.network, 2 * self.settings.slots, self.settings.strict)
+        opened.batcher = StepBatcher(denoiser.network, 2 * self.slots, self.settings.strict)
         opened.bundle = replace(opened.bundle, denoiser=replace(denoiser, network=opened.batcher))
 
     def _learn(self, opened: _Opened) -> None:

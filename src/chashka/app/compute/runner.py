@@ -79,6 +79,10 @@ class DiedError(Exception):
 class Runner(Protocol):
     """Computes tasks, one at a time for each caller's thread."""
 
+    @property
+    def slots(self) -> int:
+        """How many threads should call; it may grow once, when the first model is open."""
+
     def run(self, task: Task, stop: Stop) -> Iterator[Event]:
         """What happens, in order; ends when the task is done or was stopped. Raises TaskError, DiedError."""
 

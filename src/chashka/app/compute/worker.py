@@ -76,7 +76,7 @@ class _Held:
 
 
 class Worker:
-    """Draws what waits in ``store``, with ``runner``, in ``settings.slots`` threads. name: who it is in the rows of its jobs."""
+    """Draws what waits in ``store``, with ``runner``, in as many threads as that has slots. name: who it is in the jobs' rows."""
 
     def __init__(
         self,
@@ -95,15 +95,19 @@ class Worker:
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
         self._draining, self._closing = threading.Event(), threading.Event()
-        self._slots = [
-            threading.Thread(target=self._pull, name=f"slot {i}", daemon=True) for i in range(settings.slots)
-        ]
+        self._slots: list[threading.Thread] = []
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
     def start(self) -> None:
         """Begin to pull."""
+        self._grow()
         self._keeper.start()
-        for slot in self._slots:
+
+    def _grow(self) -> None:
+        """As many slots as the runner has."""
+        while len(self._slots) < self._runner.slots and not self._draining.is_set():
+            slot = threading.Thread(target=self._pull, name=f"slot {len(self._slots)}", daemon=True)
+            self._slots.append(slot)
             slot.start()
 
     @property
@@ -133,7 +137,7 @@ class Worker:
         return not any(slot.is_alive() for slot in self._slots)
 
     def _join(self, until: float) -> None:
-        for slot in self._slots:
+        for slot in list(self._slots):
             if slot.is_alive():
                 slot.join(max(until - time.monotonic(), 0.0))
 
@@ -334,6 +338,7 @@ class Worker:
         """Renew, and take back what others left."""
         expired = time.monotonic()
         while not self._closing.wait(TICK):
+            self._grow()
             with self._lock:
                 held = list(self._held.values())
             try:
