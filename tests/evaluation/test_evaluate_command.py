@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,17 @@ def test_recognition(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     stored = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert len(stored["verdicts"]) == 2 * count
     assert stored["caveat"] == metrics.CAVEAT
+
+
+@pytest.mark.parametrize("words", [(), ("--fast",)])
+def test_drafts_are_judged_too(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    known_only(monkeypatch, "recognition_report")
+    monkeypatch.setattr(families, "load", lambda *_, **__: replace(toy_bundle(), fast={"steps": 1}))
+    assert call("recognition", "--shards", shards, *words, "--out", tmp_path / "r.json").exit_code == 0
+    settings = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["steps"] == 1, settings["fast"]) == (bool(words), bool(words))
 
 
 def test_thresholds(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

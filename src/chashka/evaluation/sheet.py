@@ -65,21 +65,17 @@ def contact_sheet(
     *,
     shards: Path | None = None,
     prompts: Sequence[Prompt] = PROMPTS,
-    steps: int | None = None,
-    guidance_scale: float | None = None,
-    sampler: str | None = None,
     on_picture: Callable[[], object] | None = None,
+    **fields: Any,
 ) -> SheetReport:
     """Draw ``prompts``, each with its seed, and write sheet.png, strip.png, sheet.md and sheet.json into the folder ``out``.
 
-    With ``shards`` every picture has its nearest training picture beside it. None: the model's own default. The same
+    With ``shards`` every picture has its nearest training picture beside it. fields: as :func:`draw_prompts`. The same
     weights, shards and settings give the same files on one machine. Raises InputError, EngineError, TrainingError and FileError.
     """
     _writable(out)
     training, held_out = (None, None) if shards is None else galleries(shards)
-    drawings = draw_prompts(
-        bundle, prompts, on_picture=on_picture, steps=steps, guidance_scale=guidance_scale, sampler=sampler
-    )
+    drawings = draw_prompts(bundle, prompts, on_picture=on_picture, **fields)
     found: list[Nearest] | None = None
     baseline = None
     if training is not None and held_out is not None:
