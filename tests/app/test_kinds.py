@@ -45,7 +45,7 @@ NO_KINDS = {
     "options": "looks at what can be said",
 }
 """Commands that no job does, each with the reason."""
-SETTINGS = Settings()
+SETTINGS = Settings(slots=1)
 PROMPT = {"prompt": "чашка"}
 SIZE = {"init": (256, 256)}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import chashka
 from chashka.engines.batching import StepBatcher, best_rows
-from chashka.errors import EngineError
+from chashka.errors import EngineError, InputError
 from chashka.families.family import Bundle
 
 Float = NDArray[np.float32]
@@ -149,6 +149,11 @@ def test_what_is_not_numpy_goes_through() -> None:
     batcher = StepBatcher(lambda x, t, cond: seen.append(x) or x, 4)  # type: ignore[func-returns-value]
     given = Other()
     assert batcher(given, None, {}) is given is seen[0]
+
+
+def test_what_cannot_be_tiled_says_so() -> None:
+    with pytest.raises(InputError, match="tiling"):
+        StepBatcher(Counting(0), 4).tiled("x")
 
 
 def test_rows_grow_only_where_that_is_quicker() -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chashka.errors import ChashkaError
+from chashka.errors import ChashkaError, InputError
 
 Array: TypeAlias = Any
 Key: TypeAlias = tuple[Any, ...]
@@ -78,11 +78,16 @@ class StepBatcher:
                 self._changed.notify_all()
 
     def tiled(self, axes: str) -> StepBatcher:
-        """The same around the network whose pictures continue at their edges; shared by all jobs that ask for these axes."""
+        """The same around the network whose pictures continue at their edges; shared by all jobs that ask for these axes.
+
+        Raises InputError where the network cannot.
+        """
+        make = getattr(self.network, "tiled", None)
+        if make is None:
+            raise InputError("tiling: this model cannot; leave it out")
         with self._changed:
             if axes not in self._tiled:
-                network: Any = self.network
-                self._tiled[axes] = StepBatcher(network.tiled(axes), self.rows, self.strict, self.linger)
+                self._tiled[axes] = StepBatcher(make(axes), self.rows, self.strict, self.linger)
             return self._tiled[axes]
 
     def __call__(self, x: Array, t: Array, cond: dict[str, Array], /) -> Array:
