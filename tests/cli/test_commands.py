@@ -72,10 +72,14 @@ def test_a_closed_pipe_is_silent() -> None:
 
 def test_models_lists_by_itself(call: Call) -> None:
     assert call("models").out == call("models", "list").out
-    row, *published = json.loads(call("models", "list", "--json").out)
-    assert row["name"] == "kandinsky-teacup" and row["licence"] and isinstance(row["missing"], list)
+    rows = json.loads(call("models", "list", "--json").out)
+    embedded, published = [row for row in rows if row["folder"]], [row for row in rows if not row["folder"]]
+    assert [row["name"] for row in embedded] == ["kandinsky-teacup", "stable_diffusion-teacup"] and rows[0] == embedded[
+        0
+    ]
+    assert all(row["licence"] and row["missing"] == [] for row in embedded)
     assert [r["name"] for r in published][:2] == ["kandinsky-2.0", "kandinsky-2.0-inpainting"]
-    assert all(r["folder"] is None and r["missing"] for r in published) and "vae.ckpt" in published[0]["missing"]
+    assert all(r["missing"] for r in published) and "vae.ckpt" in published[0]["missing"]
     assert "kandinsky-2.0  not here (--models)" in call("models").out
     shown = call("models", "show", "kandinsky-2.0").out
     assert "folder: not found" in shown and "missing: text_encoder1/config.json" in shown

@@ -15,6 +15,7 @@ from made_shards import CONCEPTS
 from chashka import families
 from chashka.cli.evaluate import evaluate
 from chashka.evaluation import precision
+from chashka.evaluation.gallery import galleries
 from chashka.evaluation.precision import LEVELS, precision_report, relative, told
 from chashka.evaluation.prompts import PROMPTS
 from chashka.families import Bundle
@@ -48,6 +49,19 @@ def test_errors_are_of_the_same_inputs_and_do_not_add_up() -> None:
     assert network.median == pytest.approx(0.1, rel=1e-4) and network.largest == pytest.approx(0.1, rel=1e-4)
     assert report.psnr[0] < 40 and report.holds is None
     assert "not judged: give --shards" in told(report)[-1]
+
+
+def test_networks_that_see_the_mask_are_told_that_nothing_is_kept(shards: Path) -> None:
+    bundle, told = toy_bundle(), list[Any]()
+
+    def network(x: Any, t: Any, cond: Any, /) -> Any:
+        told.append(cond["concat"])
+        return bundle.denoiser.network(x, t, {name: value for name, value in cond.items() if name != "concat"})
+
+    masked = replace(bundle, masked=True, denoiser=replace(bundle.denoiser, network=network))
+    some = galleries(shards)[1].spread(2)
+    assert precision.denoising_errors(masked, some, {}) == precision.denoising_errors(bundle, some, {})
+    assert told and all((one[:, 0] == 1).all() and (one[:, 1:] == 0).all() for one in told)
 
 
 def test_a_spoilt_model_does_not_hold(shards: Path) -> None:

@@ -82,7 +82,7 @@ def _weights(preset: Preset, failures: list[ChashkaError]) -> list[dict[str, Any
     # f32: the self-test is not wanted here, and opening compiles nothing
     opener = open_engine("openvino", precision="f32")
     rows = []
-    for component in sorted(name.removesuffix(".safetensors") for name in preset.weights):
+    for component in sorted(name.removesuffix(".safetensors") for name in preset.own_weights):
         row: dict[str, Any] = {"file": f"{component}.safetensors", "ok": True}
         try:
             row["sha256"] = sha256(preset.place / row["file"])

@@ -187,7 +187,7 @@ def register(name: str | None, registry: Path, recipes: Path, root: Path) -> Non
 
     chosen = name or families.DEFAULT
     preset = families.located(chosen, families.find(chosen)[1], None)
-    files = [preset.place / file for file in preset.weights]
+    files = [preset.place / file for file in preset.own_weights]
     known = sorted(recipes.glob("*.json"))
     before = Registry.read(registry) if registry.is_file() else Registry()
     after = before.joined(entry_of(file, chosen, root, known) for file in files)

@@ -68,7 +68,8 @@ def _table(files: list[WeightFile]) -> list[str]:
 def _drawing(preset: Preset) -> list[str]:
     """What the files say about sampling, whichever of them says it."""
     lines = []
-    for path in sorted(preset.place.glob("*.safetensors")):
+    files = (preset.place / name for name in preset.weights)
+    for path in sorted((path for path in files if path.is_file()), key=lambda path: path.stem):
         metadata = read_metadata(path)
         for key in ("prediction", "data_std", "schedule", "defaults", "fast", "latent_scale"):
             if key in metadata:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chashka.data.manifest import Manifest
-from chashka.diffusion import Conditioning, Network, PictureNoise
+from chashka.diffusion import Conditioning, Network, PictureNoise, mask_channels
 from chashka.evaluation.drawing import Drawing, Float, draw_prompts, network_pixels, settings, weights_of
 from chashka.evaluation.gallery import MANIFEST, Gallery, galleries
 from chashka.evaluation.judge import Judge, NearestJudge
@@ -189,7 +189,9 @@ def denoising_errors(bundle: Bundle, pictures: Gallery, texts: dict[str, str]) -
     total = np.zeros(len(LEVELS))
     for row in range(len(pictures)):
         x = bundle.codec.encode(pictures.pixels(row))
-        cond = bundle.text.encode([texts.get(pictures.ids[row], "")])
+        cond = {**bundle.text.encode([texts.get(pictures.ids[row], "")])}
+        if bundle.masked:  # nothing of the picture is kept
+            cond["concat"] = mask_channels(np.zeros_like(x), np.ones_like(x[:, :1]))
         noise = PictureNoise([row], x.shape[1:])
         for number, sigma in enumerate(LEVELS):
             noisy = x + np.float32(sigma) * noise(number)

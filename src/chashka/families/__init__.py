@@ -136,7 +136,7 @@ def at(path: Path) -> tuple[Family, Preset]:
 def _by_files(folder: Path) -> tuple[Family, Preset] | None:
     """The preset all of whose files are in the folder."""
     for _, declaration, preset in models():
-        if not preset.missing(folder):
+        if not preset.shares and not preset.missing(folder):
             if preset.folder is None:
                 return declaration, replace(preset, folder=folder)
             own = folder.resolve().name or preset.name
@@ -148,7 +148,7 @@ def _likely(path: Path) -> str:
     """What a path would have to be."""
     if path.is_file():
         return "checkpoint that chashka knows; give a .safetensors or .ckpt file of Stable Diffusion 1.x or 2.x"
-    lacking = [(preset.missing(path), name, preset) for name, _, preset in models()]
+    lacking = [(preset.missing(path), name, preset) for name, _, preset in models() if not preset.shares]
     missing, name, preset = min(lacking, key=lambda item: len(item[0]) / len(item[2].files))
     how = "write them with chashka export" if preset.folder is not None else "put them there"
     return f"folder of a model; for {name} it lacks {_some(missing)}; {how}"

@@ -130,10 +130,11 @@ class Preset:
     """One model of a family.
 
     open: makes a :class:`Bundle` of its files. folder: where they are; None until they are found, for models that are not in the
-    package. files: each by its name, or by all the names that it may have. area: pixels of the pictures it was trained on. free:
-    it draws any size; otherwise other sizes are drawn near ``area`` and brought to what was asked. multiple: width and height that
-    it draws are multiples of this. summary, licence: one line each, for people. optional: files that it may lack; what they are
-    for is then refused in one line. homes: names of folders that it is looked for in, besides its own.
+    package. files: each by its name, or by all the names that it may have; ``../OTHER/NAME`` is shared with another preset. area:
+    pixels of the pictures it was trained on. free: it draws any size; otherwise other sizes are drawn near ``area`` and brought
+    to what was asked. multiple: width and height that it draws are multiples of this. summary, licence: one line each, for
+    people. optional: files that it may lack; what they are for is then refused in one line. homes: names of folders that it is
+    looked for in, besides its own.
     """
 
     name: str
@@ -170,6 +171,21 @@ class Preset:
         """Names of its exported weight files: all that it needs, and the optional ones that are there."""
         there = (name for name in self.optional if (self.place / name).is_file())
         return tuple(name for name in (*self.needed, *there) if name.endswith(".safetensors"))
+
+    @property
+    def own_weights(self) -> tuple[str, ...]:
+        """Of these the ones that are not another preset's (``../OTHER/decoder.safetensors``)."""
+        return tuple(name for name in self.weights if not name.startswith("../"))
+
+    @property
+    def shares(self) -> bool:
+        """Whether some of its files are another preset's, so that no folder alone can be this model."""
+        return any(name.startswith("../") for name in self.needed)
+
+    def home(self, component: str) -> Path:
+        """The folder of an exported component."""
+        named = next(name for name in (*self.needed, *self.optional) if Path(name).stem == component)
+        return (self.place / named).parent.resolve()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,9 @@ from chashka.prompts.vocabulary import BOS, EOS, Vocabulary
 if TYPE_CHECKING:
     from chashka.families.family import EngineChoice
 
-COMPONENTS = (*CODEC, "text_contrastive", "unet")
-FILES = tuple(f"{part}.{suffix}" for part in COMPONENTS for suffix in ("xml", "safetensors"))
+UNET = ("unet.xml", "unet.safetensors")
+SHARED = tuple(f"{part}.{suffix}" for part in (*CODEC, "text_contrastive") for suffix in ("xml", "safetensors"))
+FILES = (*UNET, *SHARED)
 MOST = 2**31
 """Pieces of a text that is cut later, into chunks."""
 
@@ -53,8 +54,8 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
 
     folder = preset.place
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
-    unet, text = engine.open(folder, "unet"), engine.open(folder, "text_contrastive")
-    codec = open_codec(engine, folder)
+    unet, text = (engine.open(preset.home(part), part) for part in ("unet", "text_contrastive"))
+    codec = open_codec(engine, preset.home("decoder"))
     schedule = stored_schedule(json.loads(stored(unet, "schedule", folder)), folder)
     data_std = float(unet.metadata.get("data_std", 1.0))
     block = int(unet.metadata.get("text_block", BLOCK))

@@ -1,0 +1,69 @@
+"""Stable Diffusion's model inside the package: its own U-Net beside Kandinsky's autoencoder and text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import chashka
+from chashka import families
+from chashka.families.kandinsky import TEACUP as KANDINSKY
+from chashka.families.stable_diffusion import TEACUP
+from chashka.generate import draw
+from chashka.request import Inputs
+
+NAME = "stable_diffusion-teacup"
+
+
+@pytest.fixture(scope="module")
+def bundle() -> families.Bundle:
+    """One bundle for all tests, in float32, so that no self-test is needed."""
+    return families.load(NAME, precision="f32", threads=1)
+
+
+def test_only_the_unet_is_its_own() -> None:
+    assert TEACUP.own_weights == ("unet.safetensors",)
+    assert {TEACUP.home(part) for part in ("decoder", "encoder", "text_contrastive")} == {KANDINSKY.place}
+    assert [path.name for path in sorted(TEACUP.place.iterdir())] == ["unet.safetensors", "unet.xml"]
+
+
+def test_words_become_pictures_that_tell_where_they_are_from(bundle: families.Bundle, tmp_path: Path) -> None:
+    request = bundle.request(prompt="красное яблоко", seed=3)
+    (picture,) = draw(bundle, request)
+    red, green, blue = picture.pixels[picture.pixels[..., 3] > 128][:, :3].mean(0)
+    assert red > green + 40 and red > blue + 40
+    stored = chashka.read_metadata(chashka.save(picture, tmp_path / "a.png"))
+    assert stored is not None and (stored["model"], stored["family"]) == (NAME, "stable_diffusion")
+    assert np.array_equal(draw(bundle, request)[0].pixels, picture.pixels)
+
+
+def test_the_familys_grammar_is_heard(bundle: families.Bundle) -> None:
+    """Weights, AND and changes within the drawing give other pictures; the same words without them the same."""
+
+    def pixels(prompt: str, **said: object) -> np.ndarray:
+        return draw(bundle, bundle.request(prompt=prompt, seed=5, steps=6, **said))[0].pixels
+
+    plain = pixels("a green tree")
+    assert np.array_equal(pixels("a (green:1.0) tree"), plain)
+    for other in ("a (green:1.6) tree", "a green tree AND a red apple", "a green [tree:car:0.3]"):
+        assert not np.array_equal(pixels(other), plain)
+    assert np.array_equal(pixels("a (green:1.6) tree", syntax="plain"), pixels("a \\(green:1.6\\) tree"))
+
+
+@pytest.mark.parametrize("size", [(320, 192), (300, 500)])
+def test_other_sizes_are_drawn(bundle: families.Bundle, size: tuple[int, int]) -> None:
+    request = bundle.request(prompt="a fish", seed=1, steps=2, width=size[0], height=size[1])
+    assert draw(bundle, request)[0].size == size
+
+
+def test_a_mask_is_seen(bundle: families.Bundle) -> None:
+    init = np.zeros((256, 256, 4), np.uint8)
+    init[40:200, 40:200] = (200, 30, 30, 255)
+    mask = np.zeros((256, 256), np.float32)
+    mask[:, 128:] = 1
+    assert bundle.masked
+    (picture,) = draw(bundle, bundle.request(prompt="a star", seed=1, steps=4), Inputs(init, mask))
+    assert np.array_equal(picture.pixels[:, :128], init[:, :128])
+    assert not np.array_equal(picture.pixels[:, 128:], init[:, 128:])
