@@ -194,7 +194,7 @@ def test_p23_the_memory_cap_is_kept(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).symlink_to(source)
     size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
-    settings = Settings(models=tmp_path, model_memory=2 * size + size // 2, cache=tmp_path / "cache")
+    settings = Settings(models=tmp_path, model_memory=2 * size + size // 2, cache=tmp_path / "cache", slots=1)
     ballast = Ballast(size)
     models = Models(settings, ballast)
     base, most, sizes = held(os.getpid()), 0, []
@@ -220,13 +220,14 @@ def really_switched(settings: Settings, names: list[str]) -> int:
         "from chashka.app.compute.models import Models\nfrom chashka.app.compute.processes import held\n"
         "from chashka.app.settings import Settings\nfrom chashka.generate import draw\n"
         "folder, names = Path(sys.argv[1]), sys.argv[2:]\n"
-        "first = Models(Settings(models=folder, cache=folder / 'cache', model_memory=1))\n"
+        "first = Models(Settings(models=folder, cache=folder / 'cache', slots=1, model_memory=1))\n"
         "def one(models, name):\n"
         "    with models.use(name) as bundle:\n"
         "        draw(bundle, bundle.request(prompt='чашка', seed=1, steps=1))\n"
         "        return held(os.getpid())\n"
         "whole = one(first, names[0])\nfirst.close()\nbase = held(os.getpid())\n"
-        "models = Models(Settings(models=folder, cache=folder / 'cache', model_memory=2 * (whole - base) + (whole - base) // 2))\n"
+        "room = 2 * (whole - base) + (whole - base) // 2\n"
+        "models = Models(Settings(models=folder, cache=folder / 'cache', slots=1, model_memory=room))\n"
         "sizes = [one(models, names[i % 3]) - base for i in range(15)]\n"
         "assert len(models.names) <= 2, models.names\n"
         "assert max(sizes) <= 1.1 * max(models.cap, 0) , (max(sizes), models.cap)\n"
