@@ -52,18 +52,25 @@ def test_text_becomes_pictures(bundle: families.Bundle, tmp_path: Path) -> None:
     assert np.array_equal(same[1].pixels, pictures[1].pixels)
 
 
-@pytest.mark.parametrize("size", [(300, 500)])
-def test_other_sizes_are_drawn(bundle: families.Bundle, size: tuple[int, int]) -> None:
-    request = bundle.request(prompt="a red cat", seed=1, steps=1, width=size[0], height=size[1])
-    assert draw(bundle, request)[0].size == size
+@pytest.fixture(params=["kandinsky-teacup", "stable_diffusion-teacup"])
+def either(request: pytest.FixtureRequest) -> families.Bundle:
+    """Each model inside the package."""
+    return families.load(request.param, precision="f32", threads=1)
 
 
-def test_a_picture_with_a_mask(bundle: families.Bundle) -> None:
+@pytest.mark.parametrize("size", [(300, 500), (320, 192)])
+def test_other_sizes_are_drawn(either: families.Bundle, size: tuple[int, int]) -> None:
+    request = either.request(prompt="a red cat", seed=1, steps=1, width=size[0], height=size[1])
+    assert draw(either, request)[0].size == size
+
+
+def test_a_picture_with_a_mask(either: families.Bundle) -> None:
+    assert either.masked  # the network sees it
     init = np.zeros((256, 256, 4), np.uint8)
     init[40:200, 40:200] = (200, 30, 30, 255)
     mask = np.zeros((256, 256), np.float32)
     mask[:, 128:] = 1
-    (picture,) = draw(bundle, bundle.request(prompt="звезда", seed=1, steps=2), Inputs(init, mask))
+    (picture,) = draw(either, either.request(prompt="звезда", seed=1, steps=2), Inputs(init, mask))
     assert np.array_equal(picture.pixels[:, :128], init[:, :128])
     assert not np.array_equal(picture.pixels[:, 128:], init[:, 128:])
 

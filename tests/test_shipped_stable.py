@@ -12,7 +12,6 @@ from chashka import families
 from chashka.families.kandinsky import TEACUP as KANDINSKY
 from chashka.families.stable_diffusion import TEACUP
 from chashka.generate import draw
-from chashka.request import Inputs
 
 NAME = "stable_diffusion-teacup"
 
@@ -50,20 +49,3 @@ def test_the_familys_grammar_is_heard(bundle: families.Bundle) -> None:
     for other in ("a (green:1.6) tree", "a green tree AND a red apple", "a green [tree:car:0.3]"):
         assert not np.array_equal(pixels(other), plain)
     assert np.array_equal(pixels("a (green:1.6) tree", syntax="plain"), pixels("a \\(green:1.6\\) tree"))
-
-
-@pytest.mark.parametrize("size", [(320, 192), (300, 500)])
-def test_other_sizes_are_drawn(bundle: families.Bundle, size: tuple[int, int]) -> None:
-    request = bundle.request(prompt="a fish", seed=1, steps=2, width=size[0], height=size[1])
-    assert draw(bundle, request)[0].size == size
-
-
-def test_a_mask_is_seen(bundle: families.Bundle) -> None:
-    init = np.zeros((256, 256, 4), np.uint8)
-    init[40:200, 40:200] = (200, 30, 30, 255)
-    mask = np.zeros((256, 256), np.float32)
-    mask[:, 128:] = 1
-    assert bundle.masked
-    (picture,) = draw(bundle, bundle.request(prompt="a star", seed=1, steps=4), Inputs(init, mask))
-    assert np.array_equal(picture.pixels[:, :128], init[:, :128])
-    assert not np.array_equal(picture.pixels[:, 128:], init[:, 128:])

@@ -16,6 +16,7 @@ import chashka
 from chashka.engines.batching import StepBatcher, best_rows
 from chashka.errors import EngineError, InputError
 from chashka.families.family import Bundle
+from toy_model import toy_bundle
 
 Float = NDArray[np.float32]
 
@@ -151,9 +152,13 @@ def test_what_is_not_numpy_goes_through() -> None:
     assert batcher(given, None, {}) is given is seen[0]
 
 
-def test_what_cannot_be_tiled_says_so() -> None:
-    with pytest.raises(InputError, match="tiling"):
-        StepBatcher(Counting(0), 4).tiled("x")
+def test_it_can_be_tiled_if_its_network_can() -> None:
+    batcher = StepBatcher(Counting(0), 4)
+    assert not hasattr(batcher, "tiled")
+    bundle = toy_bundle()
+    shared = replace(bundle, denoiser=replace(bundle.denoiser, network=batcher))
+    with pytest.raises(InputError, match="tiling: toy"):
+        shared.tiled("x")
 
 
 def test_rows_grow_only_where_that_is_quicker() -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chashka.errors import ChashkaError, InputError
+from chashka.errors import ChashkaError
 
 Array: TypeAlias = Any
 Key: TypeAlias = tuple[Any, ...]
@@ -77,18 +77,22 @@ class StepBatcher:
                 self._active -= 1
                 self._changed.notify_all()
 
-    def tiled(self, axes: str) -> StepBatcher:
-        """The same around the network whose pictures continue at their edges; shared by all jobs that ask for these axes.
+    @property
+    def tiled(self) -> Callable[[str], StepBatcher]:
+        """Makes the same around the network whose pictures continue at their edges, shared by all jobs that ask for these axes.
 
-        Raises InputError where the network cannot.
+        A batcher has it if its network does.
         """
-        make = getattr(self.network, "tiled", None)
-        if make is None:
-            raise InputError("tiling: this model cannot; leave it out")
-        with self._changed:
-            if axes not in self._tiled:
-                self._tiled[axes] = StepBatcher(make(axes), self.rows, self.strict, self.linger)
-            return self._tiled[axes]
+        network: Any = self.network
+        make = network.tiled
+
+        def shared(axes: str) -> StepBatcher:
+            with self._changed:
+                if axes not in self._tiled:
+                    self._tiled[axes] = StepBatcher(make(axes), self.rows, self.strict, self.linger)
+                return self._tiled[axes]
+
+        return shared
 
     def __call__(self, x: Array, t: Array, cond: dict[str, Array], /) -> Array:
         if not isinstance(x, np.ndarray):

@@ -14,17 +14,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chashka.checkpoints.safetensors_file import NumpyArray, replace
+from chashka.checkpoints.safetensors_file import NumpyArray
 from chashka.engines.machine import processor
+from chashka.engines.remembered import recall, remember
 from chashka.engines.runtime import openvino
-from chashka.errors import EngineError, FileError
+from chashka.errors import EngineError
 
 FILE = "selftest.json"
 ENOUGH = 0.999  # cosine between bf16 and f32; right ones are above 0.99999, wrong ones were at 0.28 to 0.65
@@ -41,11 +41,11 @@ def best_precision(cache_dir: Path | None = None) -> str:
     """
     key = f"openvino {importlib.metadata.version('openvino')} on {processor()}"
     path = cache_dir / FILE if cache_dir else None
-    results = _stored(path)
+    results = {name: result for name, result in recall(path).items() if isinstance(result, dict)}
     if key not in results:
         results[key] = _ask_child()
-        if path and results[key].get("reason") != FAILED:
-            _store(path, results)
+        if results[key].get("reason") != FAILED:
+            remember(path, results)
     return "bf16" if results[key].get("bf16") is True else "f32"
 
 
@@ -75,21 +75,6 @@ def _ask_child() -> dict[str, Any]:
     except (ValueError, AttributeError, TypeError):
         return {"bf16": False, "reason": "no answer"}
     return {"bf16": judge(cosines), "cosines": cosines}
-
-
-def _stored(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {k: v for k, v in results.items() if isinstance(v, dict)} if isinstance(results, dict) else {}
-
-
-def _store(path: Path, results: dict[str, Any]) -> None:
-    with suppress(FileError):  # in a folder that cannot be written to, the child is asked again next time
-        replace(path, [json.dumps(results, indent=1, sort_keys=True).encode()])
 
 
 def _graphs(ov: Any) -> dict[str, tuple[Any, list[NumpyArray]]]:

@@ -6,8 +6,6 @@ kept in the cache folder, because with another number of rows a picture is not t
 
 from __future__ import annotations
 
-import contextlib
-import json
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 
 from chashka.engines.batching import best_rows
 from chashka.engines.machine import processor
-from chashka.errors import FileError
+from chashka.engines.remembered import recall, remember
 
 if TYPE_CHECKING:
     from chashka.families import Bundle
@@ -40,11 +38,10 @@ def jobs_worth(bundle: Bundle, device: str, cache: Path | None) -> int:
     """From 1 to ``MOST``. device: as in the settings. cache: where it was kept, or will be."""
     key = f"{bundle.model} on {bundle.engine} {version('chashka')}, {device or processor()}"
     path = None if cache is None else cache / FILE
-    known = _stored(path)
+    known = {name: jobs for name, jobs in recall(path).items() if type(jobs) is int and 1 <= jobs <= MOST}
     if key not in known:
         known[key] = _measured(bundle)
-        if path is not None:
-            _store(path, known)
+        remember(path, known)
     return known[key]
 
 
@@ -70,23 +67,3 @@ def _measured(bundle: Bundle) -> int:
         return 1
     denoiser: Any = bundle.denoiser
     return best_rows(denoiser.network, x, t, cond, MOST * len(x)) // len(x)
-
-
-def _stored(path: Path | None) -> dict[str, int]:
-    """What the file holds; nothing where it is damaged."""
-    if path is None:
-        return {}
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(said, dict):
-        return {}
-    return {key: jobs for key, jobs in said.items() if type(jobs) is int and 1 <= jobs <= MOST}
-
-
-def _store(path: Path, known: dict[str, int]) -> None:
-    from chashka.checkpoints.safetensors_file import replace as write
-
-    with contextlib.suppress(FileError):  # then it is measured again next time
-        write(path, [json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False).encode()])

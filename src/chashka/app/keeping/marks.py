@@ -144,13 +144,13 @@ def _alike(data: bytes, pictures: Pictures | None, made: Made | None) -> tuple[s
     hash = dhash(read(data))
     if not FLAT <= int(hash, 16).bit_count() <= 64 - FLAT:
         return None
-    near = [] if pictures is None else pictures.alike(hash, NEAR)
-    drawn = ((_drawn(pictures, sent), distance) for sent, distance in near if pictures is not None)
-    found = next(((sent.picture, distance) for sent, distance in drawn if sent is not None), None)
-    other = None if made is None else made.nearest(hash)
-    if other is None or other > NEAR or (found is not None and found[1] <= other):
-        return found
-    return None, other
+    near: list[tuple[str | None, int]] = []
+    if pictures is not None:
+        drawn = ((_drawn(pictures, sent), distance) for sent, distance in pictures.alike(hash, NEAR))
+        near = [(sent.picture, distance) for sent, distance in drawn if sent is not None]
+    if made is not None and (distance := made.nearest(hash)) is not None and distance <= NEAR:
+        near.append((None, distance))
+    return min(near, key=lambda one: one[1], default=None)
 
 
 def _drawn(pictures: Pictures, sent: Sent | None) -> Sent | None:
