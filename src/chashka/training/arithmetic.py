@@ -25,3 +25,10 @@ def cpu_has_bfloat16() -> bool:
 def autocast(device: str) -> torch.autocast:
     """Products and convolutions in ``matrix_type``; a context manager."""
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=matrix_type(device) == torch.bfloat16)
+
+
+def prepare(device: str) -> None:
+    """On a GPU, let float32 products use its matrix units and let convolutions be chosen by trying them."""
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True

@@ -62,10 +62,11 @@ class JudgeTask:
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe = self.recipe
-        rows = self.known[torch.randint(len(self.known), (recipe.run.batch,), generator=generator)]
+        chance = torch.Generator().manual_seed(generator.initial_seed())  # scenes are laid out on the CPU everywhere
+        rows = self.known[torch.randint(len(self.known), (recipe.run.batch,), generator=chance)]
         with torch.autocast(self.device.split(":")[0], enabled=False), torch.no_grad():
-            scene = self.composer.compose(rows, generator, self.spoiler)
-            pixels, visible = augment(scene, recipe.opaque, generator)
+            scene = self.composer.compose(rows, chance, self.spoiler)
+            pixels, visible = augment(scene, recipe.opaque, chance)
             boxes = self._boxes(rows, visible, scene)
             wanted = targets(boxes, visible, self.recipe.network.grid)
         seen = self.network(pixels)

@@ -164,11 +164,17 @@ def augment(scene: Composed, opaque: float, chance: torch.Generator) -> tuple[to
 
 @torch.no_grad()
 def decoded(
-    path: Path, pictures: Pictures, networks: tuple[nn.Module, nn.Module], size: int, blurred: int, seed: int
+    path: Path,
+    pictures: Pictures,
+    networks: tuple[nn.Module, nn.Module],
+    size: int,
+    blurred: int,
+    seed: int,
+    device: str,
 ) -> dict[str, torch.Tensor]:
     """``clean``: every picture through the autoencoder and back; ``worn``: ``blurred`` of them from noisy latents.
 
-    uint8 (N, 4, size, size), computed once and kept in ``path``. ``networks``: encoder and decoder.
+    uint8 (N, 4, size, size), computed once and kept in ``path``. ``networks``: encoder and decoder, on ``device``.
     """
     if path.is_file():
         return load_file(path)
@@ -178,14 +184,14 @@ def decoded(
     keep = max(len(pictures) // max(blurred, 1), 1)
     for i in range(len(pictures)):
         chance = generator(seed + 5, i)
-        pixels = to_network(pictures.pixels[i : i + 1])
-        with autocast("cpu"):
+        pixels = to_network(pictures.pixels[i : i + 1]).to(device)
+        with autocast(device):
             latents = encoder(pixels).float().chunk(2, 1)[0]
-            noise = torch.randn(latents.shape, generator=chance) * latents.std()
+            noise = torch.randn(latents.shape, generator=chance).to(device) * latents.std()
             rows = [latents + 0.05 * noise]
             if i % keep == 0 and len(worn) < blurred:
                 rows.append(NOISY[0] * latents + NOISY[1] * noise)
-            out = shrink(to_bytes(decoder(torch.cat(rows)).float()), size)
+            out = shrink(to_bytes(decoder(torch.cat(rows)).float()), size).cpu()
         clean.append(out[:1])
         worn.append(out[1:])
     tensors = {"clean": torch.cat(clean), "worn": torch.cat(worn)}

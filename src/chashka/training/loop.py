@@ -22,6 +22,7 @@ from chashka.training.catalogue import to_json
 from chashka.training.ema import Average
 from chashka.training.optimisers import optimisers
 from chashka.training.recipes import Optimiser, Recipe, Run
+from chashka.training.rounding import rounded, stored_as_int8
 from chashka.training.state import Progress, RunFolder
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
@@ -90,6 +91,7 @@ class Trainer:
         self.weights = trainable(task.modules)
         self.average = Average(self.weights, self.run.optimiser.ema_rel)
         self.optimisers = optimisers(task.modules, self.run.optimiser)
+        self.for_int8 = stored_as_int8(task.modules) if self.run.int8_from < 1 else []
         self.owner = {p: o for o in self.optimisers for group in o.param_groups for p in group["params"]}
         self.progress = Progress()
         self.figures: list[dict[str, torch.Tensor]] = []
@@ -157,13 +159,19 @@ class Trainer:
                 group["lr"] = rate
         chance = generator(self.run.seed, step, self.device)
         torch.manual_seed(self.run.seed * 1_000_003 + step)  # dropout draws from the global generator
-        with autocast(self.device):
-            loss, figures = self.task.loss(chance, share)
-        for p in self.weights.values():
-            p.grad = None
-        loss.backward()
+        with rounded(self.for_int8 if share >= self.run.int8_from else ()):
+            with autocast(self.device):
+                loss, figures = self.task.loss(chance, share)
+            for p in self.weights.values():
+                p.grad = None
+            loss.backward()
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.run.optimiser.clip, foreach=True)
-        # A step whose gradient is not finite is left out: one bad batch must not end a run of hours.
+        # A step whose gradient is not finite is left out: one bad batch must not end a run of hours. A GPU is not waited for
+        # to know: there the step is one without a gradient.
+        if self.device != "cpu":
+            for p in self.weights.values():
+                if p.grad is not None:
+                    p.grad = torch.where(torch.isfinite(norm), p.grad, 0.0)
         if self.device != "cpu" or bool(torch.isfinite(norm)):
             for optimiser in self.optimisers:
                 optimiser.step()

@@ -31,7 +31,8 @@ class Run:
     """What every stage shares: seed, batch, length and how often to log, save and look.
 
     ``steps`` is the length of the whole run; 0 means that the length is ``minutes`` of training time, over all slices.
-    With ``steps`` a CPU run is deterministic and resumes with an identical loss curve.
+    With ``steps`` a CPU run is deterministic and resumes with an identical loss curve. ``int8_from`` is the share of the run
+    after which the network learns with its weights rounded as int8 stores them (rounding.py); 1: never.
     """
 
     seed: int = 0
@@ -41,4 +42,5 @@ class Run:
     log_every: int = 20
     save_minutes: float = 2.0
     look_minutes: float = 5.0
+    int8_from: float = 1.0
     optimiser: Optimiser = field(default_factory=Optimiser)

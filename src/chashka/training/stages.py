@@ -18,7 +18,8 @@ from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
-from chashka.training.appearance import appearance
+from chashka.training.appearance import Appearance, appearance
+from chashka.training.arithmetic import prepare
 from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
 from chashka.training.catalogue import from_json
@@ -82,6 +83,7 @@ def train(
     'autoencoder', 'clip' and 't5'. Weights are an ``average.safetensors``, or a folder of exported components (the
     package's own ``teacup/kandinsky``, say). Raises TrainingError for what does not fit.
     """
+    prepare(device)
     fresh = not (run / "manifest.json").exists()
     task = _task(recipe, shards, run, device, frozen or {})
     if fresh:
@@ -196,9 +198,9 @@ def _judge_task(recipe: JudgeRecipe, shards: Path, run: Path, device: str, froze
 
     extra: dict[str, torch.Tensor] = {}
     if "autoencoder" in frozen and (recipe.decoded or recipe.blurred):
-        both = _autoencoder(frozen["autoencoder"], "cpu")
+        both = _autoencoder(frozen["autoencoder"], device)
         path, seed = run / "features" / "decoded.safetensors", recipe.run.seed
-        extra = decoded(path, drawings(True, None), both, recipe.network.side, recipe.blurred, seed)
+        extra = decoded(path, drawings(True, None), both, recipe.network.side, recipe.blurred, seed, device)
     side = recipe.network.side
     return JudgeTask(recipe, scenes, drawings(True, side), drawings(False, side), device, extra)
 
@@ -232,18 +234,35 @@ def _contrastive_task(
     if recipe.appearance:
         if "autoencoder" not in frozen:
             raise TrainingError("this recipe's texts learn what things look like: give --frozen autoencoder=WEIGHTS")
-        folder = run / "features"
-        _latents(folder, frozen["autoencoder"], shards, UNetRecipe(variants=1), device)
-        seen = load_latents(folder, device)
-        if seen.concepts != captions.concepts:
-            raise TrainingError(f"{shards}: captions and pictures are not of one build; make the captions again")
         shape = len(captions.concepts), len(pictures.styles)
-        looks = appearance(seen.latents[0], seen.concept, seen.style, seen.weight, shape, recipe.appearance)
+        looks = _looks(run / "features", frozen["autoencoder"], shards, captions.concepts, shape, recipe.appearance, device)
     sentences = None
     if recipe.sentences:
         table = load_scenes(shards / "scenes.safetensors")
         sentences = Sentences(table, table.locales.index("en"), device)
     return ContrastiveTask(recipe, pictures, captions, device, looks, sentences)
+
+
+def _looks(
+    folder: Path,
+    autoencoder: Path,
+    shards: Path,
+    concepts: list[str],
+    shape: tuple[int, int],
+    size: int,
+    device: str,
+) -> Appearance:
+    """What the concepts look like, computed once: another machine's linear algebra may turn every axis round."""
+    file = folder / "looks.safetensors"
+    if not file.exists():
+        _latents(folder, autoencoder, shards, UNetRecipe(variants=1), device)
+        seen = load_latents(folder, device)
+        if seen.concepts != concepts:
+            raise TrainingError(f"{shards}: captions and pictures are not of one build; make the captions again")
+        found = appearance(seen.latents[0], seen.concept, seen.style, seen.weight, shape, size)
+        save_file({"concept": found.concept.contiguous(), "styled": found.styled.contiguous()}, file.with_suffix(".part"))
+        file.with_suffix(".part").replace(file)
+    return Appearance(**load_file(file))
 
 
 def _picture_task(recipe: PictureRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> PictureTask:

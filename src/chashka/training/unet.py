@@ -85,8 +85,8 @@ class UNetTask:
         self.head = None if recipe.head is None else KandinskyTextHead(recipe.head).to(device)
         self.modules = {"unet": self.unet} | ({} if self.head is None else {"text_head": self.head})
         self.decoder = decoder.to(device).eval().requires_grad_(False)
-        both = Conditioned(self.unet, self.head)
-        self.network = torch.compile(both, fullgraph=True) if recipe.compile else both
+        self.network = Conditioned(self.unet, self.head)
+        self.compiled = torch.compile(self.network, fullgraph=True) if recipe.compile else self.network
         self.denoiser = self._denoiser(schedule_of(recipe, 1.0))
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
         self.held = torch.nonzero(features.held_out == 1).squeeze(1)[:256]
@@ -170,8 +170,11 @@ class UNetTask:
         return Denoiser(self._predict, schedule, self.recipe.prediction, data_std=self.recipe.data_std)
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
+        # Compiled for the one shape that nearly all steps have: each other one would cost a minute of compiling.
+        usual = self.unet.training and torch.is_grad_enabled() and x.shape[0] == self.recipe.run.batch
+        square = x.shape[2:] == self.features.latents.shape[3:]
         with autocast(self.device):
-            out: torch.Tensor = self.network(x, t, **cond).float()
+            out: torch.Tensor = (self.compiled if usual and square else self.network)(x, t, **cond).float()
         return out
 
     def _index_captions(self) -> None:
