@@ -44,6 +44,21 @@ def test_wide_matrices_take_a_shorter_way_to_the_same() -> None:
     assert torch.allclose(orthogonal(wide), x, atol=1e-4)
 
 
+def test_matrices_of_one_shape_move_as_they_would_alone() -> None:
+    chance = torch.Generator().manual_seed(2)
+    start = [torch.randn(32, 64, generator=chance) for _ in range(3)] + [torch.randn(64, 32, generator=chance)]
+    gradients = [torch.randn(w.shape, generator=chance) for w in start]
+    together, alone = ([nn.Parameter(w.clone()) for w in start] for _ in range(2))
+    for params in (together, alone):
+        for p, gradient in zip(params, gradients, strict=True):
+            p.grad = gradient.clone()
+    Muon(together, lr=0.1, weight_decay=0.1).step()
+    for p in alone:
+        Muon([p], lr=0.1, weight_decay=0.1).step()
+    for p, q in zip(together, alone, strict=True):
+        assert torch.allclose(p, q, atol=1e-5)
+
+
 def test_rare_directions_move_as_far_as_common_ones() -> None:
     p = nn.Parameter(torch.zeros(32, 32))
     p.grad = torch.diag(torch.tensor([1.0] * 31 + [0.01]))

@@ -235,7 +235,9 @@ def _contrastive_task(
         if "autoencoder" not in frozen:
             raise TrainingError("this recipe's texts learn what things look like: give --frozen autoencoder=WEIGHTS")
         shape = len(captions.concepts), len(pictures.styles)
-        looks = _looks(run / "features", frozen["autoencoder"], shards, captions.concepts, shape, recipe.appearance, device)
+        looks = _looks(
+            run / "features", frozen["autoencoder"], shards, captions.concepts, shape, recipe.appearance, device
+        )
     sentences = None
     if recipe.sentences:
         table = load_scenes(shards / "scenes.safetensors")
@@ -260,7 +262,9 @@ def _looks(
         if seen.concepts != concepts:
             raise TrainingError(f"{shards}: captions and pictures are not of one build; make the captions again")
         found = appearance(seen.latents[0], seen.concept, seen.style, seen.weight, shape, size)
-        save_file({"concept": found.concept.contiguous(), "styled": found.styled.contiguous()}, file.with_suffix(".part"))
+        save_file(
+            {"concept": found.concept.contiguous(), "styled": found.styled.contiguous()}, file.with_suffix(".part")
+        )
         file.with_suffix(".part").replace(file)
     return Appearance(**load_file(file))
 
