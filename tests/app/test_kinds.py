@@ -387,7 +387,18 @@ def test_the_embedded_model_draws_the_same_bytes(embedded: InProcess) -> None:
     assert made(events)[0].picture.width == 64 and any(isinstance(event, Remark) for event in events)
 
 
+def test_the_embedded_model_enlarges(embedded: InProcess, picture: Path) -> None:
+    """A disc comes back as a disc: between the one drawn at the larger size and this is next to nothing."""
+    (large,) = made(done(embedded, "upscale", {}, {"init": picture}))
+    assert (large.picture.height, large.picture.width) == (512, 512)
+    pixels = images.read(large.data)
+    y, x = np.mgrid[:512, :512] + 0.5
+    disc = (y - 257) ** 2 + (x - 257) ** 2 < 160**2
+    assert ((pixels[..., 3] > 127) != disc).mean() < 0.01
+    assert np.abs(pixels[300, 256, :3].astype(int) - (200, 30, 30)).max() <= 6
+
+
 def test_a_model_without_an_upscaler_says_so(embedded: InProcess, picture: Path) -> None:
     with pytest.raises(TaskError) as caught:
-        done(embedded, "upscale", {}, {"init": picture})
+        done(embedded, "upscale", {"model": "stable_diffusion-teacup"}, {"init": picture})
     assert caught.value.problem.code == "weights" and "has no upscaler" in caught.value.problem.message

@@ -11,6 +11,7 @@ import pytest
 
 from chashka.checkpoints import sha256, write
 from chashka.errors import FileError
+from chashka.evaluation.datasheet import datasheet
 from chashka.evaluation.registry import Entry, Registry, entry_of, faults
 
 RECIPE = {"name": "unet", "steps": 5}
@@ -88,3 +89,25 @@ def test_a_foreign_file_is_refused(text: str, tmp_path: Path) -> None:
 def test_files_elsewhere_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="give --root"):
         entry_of(weights(tmp_path), "m", tmp_path / "other", [])
+
+
+def test_weights_are_followed_to_where_they_began(tmp_path: Path) -> None:
+    """Of the same component, nearest first; what nobody entered ends the line, and a circle is walked once."""
+    first = entry(tmp_path)
+    second = replace(first, file="x", sha256="2", data="d", parents=[first.sha256, "unknown"])
+    third = replace(first, file="y", sha256="3", data="d", parents=["2"])
+    registry = Registry((third,), (replace(first, parents=["3"]), second))
+    assert [e.sha256 for e in registry.ancestors(third)] == ["2", first.sha256, "3"]
+    assert registry.ancestors(replace(first, parents=None)) == []
+
+
+def test_the_datasheet_tells_whose_weights_came_from_elsewhere(project: Path, tmp_path: Path) -> None:
+    pictures = project / "docs" / "models" / "pictures.jsonl.gz"
+    old = replace(entry(tmp_path), note="Older pictures.")
+    new = replace(old, file="x", sha256="2", data=sha256(pictures), parents=[old.sha256], note=None)
+    sheet = datasheet(pictures, "pictures", Registry((new,), (old,)))
+    assert "- `unet`: began with other weights (pictures not recorded). Older pictures." in sheet
+    other = replace(new, parents=[replace(old, component="decoder").sha256])
+    assert "another history" not in datasheet(
+        pictures, "pictures", Registry((other,), (replace(old, component="decoder"),))
+    )

@@ -305,6 +305,10 @@ def components() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, ...]]]:
         "text_t5": (T5TextEncoder(TEACUP_T5), (ids, mask)),
         "text_head": (KandinskyTextHead(TEACUP_TEXT_HEAD), (wide, pooled, narrow)),
         "unet": (UNet(TEACUP_UNET), (latents, torch.zeros(1), torch.zeros(1, 64, 256), pooled)),
+        "unet in the package, 96 wide, with a mask": (
+            UNet(replace(TEACUP_UNET, width=96, in_channels=33)),
+            (torch.zeros(1, 33, 16, 16), torch.zeros(1), torch.zeros(1, 64, 256), torch.zeros(1, 384)),
+        ),
         "picture": (ImageTower(TEACUP_IMAGE_TOWER), (torch.zeros(1, 4, 64, 64),)),
         "upscaler": (Upscaler(TEACUP_UPSCALER), (torch.zeros(1, 4, 256, 256),)),
         "T5 decoder (training)": (T5Decoder(TEACUP_T5), (ids, narrow, mask)),

@@ -78,6 +78,17 @@ class Registry:
         """The entry of the file with this sha256, shipped or earlier."""
         return next((entry for entry in (*self.weights, *self.earlier) if entry.sha256 == digest), None)
 
+    def ancestors(self, entry: Entry) -> list[Entry]:
+        """The entries of the weights that this file's run began with, those that these began with, and so on; nearest first."""
+        found: list[Entry] = []
+        waiting = list(entry.parents or ())
+        while waiting:
+            parent = self.of(waiting.pop(0))
+            if parent is not None and parent not in found:
+                found.append(parent)
+                waiting += parent.parents or ()
+        return found
+
     def joined(self, entries: Iterable[Entry]) -> Registry:
         """With these entries in place of those of the same files; replaced ones are kept under ``earlier``."""
         new = {entry.file: _kept(entry, self.of(entry.sha256)) for entry in entries}
