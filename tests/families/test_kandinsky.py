@@ -124,10 +124,8 @@ def test_inpainting_keeps_latents_outside_the_mask(bundle: families.Bundle) -> N
     assert not np.allclose(seen[-1][..., 8:], known[..., 8:])
 
 
-def test_an_upscaler_is_opened_when_it_is_asked_for(
-    bundle: families.Bundle, engine: FakeEngine, tmp_path: Path
-) -> None:
-    assert bundle.upscaler is None  # no such file
+def test_an_upscaler_is_opened_when_it_is_asked_for(engine: FakeEngine, tmp_path: Path) -> None:
+    assert open_teacup(replace(TEACUP, folder=tmp_path), EngineChoice()).upscaler is None  # no such file
     (tmp_path / "upscaler.safetensors").touch()
     bundle = open_teacup(replace(TEACUP, folder=tmp_path), EngineChoice())
     assert bundle.upscaler is not None and "upscaler" not in engine.graphs
