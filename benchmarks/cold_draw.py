@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-STEPS = 20
+STEPS = 12
 PROMPT = "красное яблоко"
 KIB_PER_MB = 1e6 / 1024
 

@@ -9,6 +9,7 @@ ratio says how much of the time is anything else; it is measured in one run, so 
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
@@ -20,9 +21,10 @@ import openvino as ov
 from openvino import opset13 as ops
 
 import chashka
+from chashka.checkpoints import read_metadata
 from chashka.families.family import Preset
 
-STEPS = 20
+STEPS = 12
 PROMPT = "красное яблоко"
 GEMM = 1536
 GUIDED_ROWS = 2
@@ -70,14 +72,14 @@ def flops(model: Any) -> int:
     return total
 
 
-def shape_of(name: str, rows: int, known: Any) -> list[int]:
-    """The shape that an input has in one picture's drawing, by its name in docs/networks.md."""
+def shape_of(name: str, rows: int, known: Any, channels: int) -> list[int]:
+    """The shape that an input has in one picture's drawing, by its name in docs/networks.md. channels: the U-Net's at its input."""
     width = known[len(known) - 1]
     lengths = {
         "t": [rows],
         "ids": [rows, TOKENS],
         "mask": [rows, TOKENS],
-        "x": [rows, *LATENTS],
+        "x": [rows, channels, *LATENTS[1:]],
         "latents": [rows, *LATENTS],
     }
     if name in lengths:
@@ -91,10 +93,12 @@ def picture_flops(preset: Preset) -> dict[str, int]:
     """FLOPs by component for one picture of STEPS steps with guidance."""
     core = ov.Core()
     calls = {"text_contrastive": (2, 1), "text_t5": (2, 1), "text_head": (2, 1), "unet": (GUIDED_ROWS, STEPS)}
+    channels = json.loads(read_metadata(preset.folder / "unet.safetensors")["config"])["in_channels"]
     counted = {}
     for name, (rows, times) in {**calls, "decoder": (1, 1)}.items():
         model = core.read_model(preset.folder / f"{name}.xml", preset.folder / f"{name}.safetensors")
-        model.reshape({p.get_any_name(): shape_of(p.get_any_name(), rows, p.get_partial_shape()) for p in model.inputs})
+        named = {p.get_any_name(): p.get_partial_shape() for p in model.inputs}
+        model.reshape({port: shape_of(port, rows, known, channels) for port, known in named.items()})
         counted[name] = times * flops(model)
     return counted
 
