@@ -152,9 +152,10 @@ def test_p14_clean_shutdown_under_load(tmp_path: Path) -> None:
 def test_p19_long_life_in_short(tmp_path: Path) -> None:
     """Thousands of quick jobs and reads: memory, open files and the database's log stay where they were.
 
-    Caches fill until about the six thousandth job: it is counted from there, and takes six minutes.
+    Python's own memory is the same after the thousandth and the three thousandth job; what the C library keeps for its threads
+    grows less and less: counted from the two thousandth, which takes three minutes.
     """
-    warm_up, jobs, reads = 6_000, 10_000, 10_000
+    warm_up, jobs = 2_000, 6_000
     with running(tmp_path / "data", "--max-queue", 100_000, "--submits-per-minute", 0) as server:
         process, done = psutil.Process(server.process.pid), itertools.count()
         held: list[tuple[int, int]] = []
@@ -166,8 +167,7 @@ def test_p19_long_life_in_short(tmp_path: Path) -> None:
                 return time.sleep(0.05)
             answer = client.post("/v1/jobs", json={"prompt": "x", "steps": 1, "seed": count})
             assert answer.status_code == 202
-            for _ in range(reads // jobs):
-                assert client.get(answer.headers["location"]).status_code == 200
+            assert client.get(answer.headers["location"]).status_code == 200
             if count % 100 == 0:
                 held.append((count, process.memory_info().rss))
             return None
