@@ -12,10 +12,12 @@ from torch import nn
 
 from chashka.checkpoints.int8 import SCALES, to_int8
 from chashka.engines.export import stored_weights
+from chashka.errors import TrainingError
 from chashka.nets.configs import TEACUP_UNET
 from chashka.nets.unet import UNet
 from chashka.training.loop import Slice, Trainer
 from chashka.training.rounding import nearest, rounded, stored_as_int8
+from chashka.training.run import Run
 
 pytestmark = pytest.mark.torch
 
@@ -51,6 +53,11 @@ def test_the_exact_weights_come_back_whatever_happens() -> None:
         layer(torch.ones(1, 16)).sum().backward()
         raise ZeroDivisionError
     assert torch.equal(layer.weight, before) and layer.weight.grad is not None
+
+
+def test_a_share_is_a_share() -> None:
+    with pytest.raises(TrainingError, match=r"int8_from is 1.5; allowed: 0 to 1"):
+        Run(int8_from=1.5)
 
 
 def test_a_run_learns_with_rounded_weights(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from chashka.errors import TrainingError
+
 
 @dataclass(frozen=True, slots=True)
 class Optimiser:
@@ -44,3 +46,7 @@ class Run:
     look_minutes: float = 5.0
     int8_from: float = 1.0
     optimiser: Optimiser = field(default_factory=Optimiser)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.int8_from <= 1:
+            raise TrainingError(f"run.int8_from is {self.int8_from}; allowed: 0 to 1, a share of the run")
