@@ -105,6 +105,33 @@ def test_wide_and_tall_canvases_join_the_training_of_the_unet(runs: Path, shards
     ]
 
 
+def test_only_steps_on_squares_are_compiled(
+    runs: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other shape would be compiled anew: wide canvases and what a look draws go through the network as it is."""
+    seen: list[tuple[int, ...]] = []
+
+    def compiled(network: torch.nn.Module, **_: Any) -> Any:
+        def call(x: torch.Tensor, *rest: Any, **more: Any) -> Any:
+            seen.append(tuple(x.shape))
+            return network(x, *rest, **more)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    recipe = replace(UNET, compile=True, canvases=CANVASES, canvas_pictures=20)
+    task = stages._unet_task(recipe, shards, tmp_path, "cpu", frozen(runs))
+    squares = 0
+    for step in range(12):
+        squares += task._canvas(generator(0, step)) is None
+        task.loss(generator(0, step), 0.0)
+    assert 0 < squares < 12 and seen == [(UNET.run.batch, UNET.network.in_channels, 16, 16)] * squares
+    task.unet.eval()
+    with torch.no_grad():
+        task.look(tmp_path, 0)
+    assert len(seen) == squares
+
+
 @pytest.mark.parametrize(
     ("canvases", "words"),
     [(((100, 128, 0.1),), "multiples of 64"), (((64, 128, 0.0),), "share above 0"), (((64, 64, 0.6),) * 2, "squares")],

@@ -56,10 +56,13 @@ def _counted(what: str, values: Iterable[str]) -> list[str]:
 def _exceptions(registry: Registry | None, digest: str) -> list[str]:
     """Shipped files that learnt from something else than this manifest, or nobody knows from what: themselves, or the weights
     that they began with."""
-    lines = []
-    for entry in registry.weights if registry else ():
-        line = [entry, *registry.ancestors(entry)] if registry else []
-        for known in (e for e in line if e.data != digest and e.component == entry.component):
+    lines: list[str] = []
+    if registry is None:
+        return lines
+    for entry in registry.weights:
+        for known in (
+            e for e in (entry, *registry.ancestors(entry)) if e.data != digest and e.component == entry.component
+        ):
             pictures = "pictures not recorded" if known.data is None else f"manifest `{known.data[:16]}…`"
             whose = pictures if known is entry else f"began with other weights ({pictures})"
             lines.append(f"- `{entry.component}`: {whose}" + (f". {known.note}" if known.note else ""))

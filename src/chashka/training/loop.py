@@ -168,11 +168,11 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.run.optimiser.clip, foreach=True)
         # A step whose gradient is not finite is left out: one bad batch must not end a run of hours. A GPU is not waited for
         # to know: there the step is one without a gradient.
+        finite = torch.isfinite(norm)
         if self.device != "cpu":
             for p in self.weights.values():
-                if p.grad is not None:
-                    p.grad = torch.where(torch.isfinite(norm), p.grad, 0.0)
-        if self.device != "cpu" or bool(torch.isfinite(norm)):
+                p.grad = None if p.grad is None else torch.where(finite, p.grad, 0.0)
+        if self.device != "cpu" or bool(finite):
             for optimiser in self.optimisers:
                 optimiser.step()
         self.average.update(step + 1)
