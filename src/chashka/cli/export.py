@@ -22,6 +22,7 @@ RUNS = [
     click.option("--t5", type=WEIGHTS, help="Weights of the T5-style encoder's run, for a Kandinsky teacup."),
     click.option("--unet", type=WEIGHTS, help="Weights of the U-Net's run.  [required]"),
     click.option("--picture", type=WEIGHTS, help="Weights of the picture encoder's run, for chashka vary and mix."),
+    click.option("--fast", type=WEIGHTS, help="Weights of the run of the stage distil, for drafts in a few steps."),
     click.option("--upscaler", type=WEIGHTS, help="Weights of the upscaler's run, for chashka upscale."),
     click.option(
         "--latents",
@@ -83,23 +84,25 @@ def _export_runs(
     t5: Path | None,
     unet: Path,
     picture: Path | None,
+    fast: Path | None,
     upscaler: Path | None,
     latents: Path | None,
     guide_without: tuple[str, ...],
     out: Path,
     precisions: tuple[str, ...],
 ) -> None:
-    from chashka.families.kandinsky.opening import PICTURE, UPSCALER
+    from chashka.families.kandinsky.opening import FAST, PICTURE, UPSCALER
 
-    given = {PICTURE: picture, UPSCALER: upscaler}
+    given = {PICTURE: picture, FAST: fast, UPSCALER: upscaler}
     precision = chosen_precision(precisions, tuple(name for name, weights in given.items() if weights is not None))
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "chashka export")
+    from chashka.checkpoints.safetensors_file import sha256
     from chashka.training.ship import Finished, ship
 
-    finished = Finished(autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None)
+    finished = Finished(autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None, fast)
     for written in ship(finished, out, precision):
-        click.echo(f"{written.weights}  {written.weights.stat().st_size / 1e6:.1f} MB  {written.sha256[:16]}")
+        click.echo(f"{written}  {written.stat().st_size / 1e6:.1f} MB  {sha256(written)[:16]}")
 
 
 def chosen_precision(words: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, str]:

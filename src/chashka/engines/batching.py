@@ -59,7 +59,7 @@ class StepBatcher:
     _last: float = field(default=0.0, init=False, repr=False)
     _waiting: list[_Call] = field(default_factory=list, init=False, repr=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
-    _tiled: dict[str, StepBatcher] = field(default_factory=dict, init=False, repr=False)
+    _others: dict[str, StepBatcher] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -87,12 +87,21 @@ class StepBatcher:
         make = network.tiled
 
         def shared(axes: str) -> StepBatcher:
-            with self._changed:
-                if axes not in self._tiled:
-                    self._tiled[axes] = StepBatcher(make(axes), self.rows, self.strict, self.linger)
-                return self._tiled[axes]
+            return self._shared(f"tiled {axes}", lambda: make(axes))
 
         return shared
+
+    @property
+    def quick(self) -> StepBatcher | None:
+        """The same around the network for drafts, shared by all jobs that draw some; None if the network has none."""
+        network: Any = getattr(self.network, "quick", None)
+        return None if network is None else self._shared("quick", lambda: network)
+
+    def _shared(self, name: str, make: Callable[[], Any]) -> StepBatcher:
+        with self._changed:
+            if name not in self._others:
+                self._others[name] = StepBatcher(make(), self.rows, self.strict, self.linger)
+            return self._others[name]
 
     def __call__(self, x: Array, t: Array, cond: dict[str, Array], /) -> Array:
         if not isinstance(x, np.ndarray):

@@ -9,6 +9,8 @@ A component is ``<name>.safetensors`` (weights and these metadata) and ``<name>.
     outputs     JSON list: the graph's outputs, in order; a module returns one tensor, or a tuple in this order
     precision   "fp16" or "int8"; files from before there was a choice do not say it and are fp16
     int8        JSON list: the weights that are stored as int8 with scales (``checkpoints.int8``)
+    base        name of the component in the same folder whose weights these are changes of (``checkpoints.low_rank``), and
+    base_sha256 its file's; such a component has no graph of its own
     …           whatever the exporter adds (latent_scale, recipe, licence, …)
 """
 
@@ -22,12 +24,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chashka.checkpoints.safetensors_file import sha256
 from chashka.errors import WeightsError
 from chashka.nets import configs
 
 FORMAT = "1"
 PACKAGE = "chashka."
-OWN = frozenset({"format", "class", "config_class", "config", "inputs", "outputs", "precision", "int8"})
+OWN = frozenset(
+    {"format", "class", "config_class", "config", "inputs", "outputs", "precision", "int8", "base", "base_sha256"}
+)
 """What an export writes by itself; the rest of the metadata is handed to it."""
 
 CLASSES: frozenset[str] = frozenset(
@@ -126,6 +131,21 @@ def ports(metadata: Mapping[str, str], path: Path) -> tuple[tuple[str, ...], tup
         found = metadata.get("format", "none")
         raise WeightsError(f"{path} has metadata of format {found}, expected {FORMAT}: export it again")
     return tuple(json.loads(metadata["inputs"])), tuple(json.loads(metadata["outputs"]))
+
+
+def base_of(metadata: Mapping[str, str], path: Path) -> Path | None:
+    """The file whose weights those in ``path`` change, or None. Raises WeightsError where it is missing or another one."""
+    name = metadata.get("base")
+    if name is None:
+        return None
+    base = path.with_name(f"{Path(name).name}.safetensors")
+    expected, actual = metadata.get("base_sha256", ""), sha256(base)
+    if expected != actual:
+        raise WeightsError(
+            f"{path} was made for weights with sha256 {expected[:12]}…, but {base} has {actual[:12]}…: leave it out, or train "
+            "and export it anew"
+        )
+    return base
 
 
 def network_class(metadata: Mapping[str, str], path: Path) -> Any:

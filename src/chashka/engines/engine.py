@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -93,6 +93,8 @@ class GraphNetwork:
     """
 
     graph: Graph
+    draft: Callable[[], Graph] | None = None
+    """Opens the same for a few steps of one call each, if the model has it; always the same graph."""
 
     def __call__(self, x: Array, t: Array, cond: dict[str, Array], /) -> Array:
         given = {"x": x, "t": t} | {name: cond[name] for name in self.graph.inputs if name in cond}
@@ -101,6 +103,11 @@ class GraphNetwork:
     def tiled(self, axes: str) -> GraphNetwork:
         """See ``Graph.tiled``."""
         return GraphNetwork(self.graph.tiled(axes))
+
+    @property
+    def quick(self) -> GraphNetwork | None:
+        """What drafts are drawn with, or None."""
+        return None if self.draft is None else GraphNetwork(self.draft())
 
 
 def check_names(graph: Graph, given: Mapping[str, Any]) -> None:

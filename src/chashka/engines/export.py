@@ -21,12 +21,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from chashka.checkpoints import low_rank
 from chashka.checkpoints.int8 import SCALES, to_int8, widened
 from chashka.checkpoints.safetensors_file import (
     GRAPH_TENSOR,
     NumpyArray,
     Place,
     layout,
+    read_metadata,
+    read_tensors,
     replace,
     sha256,
     write,
@@ -107,6 +110,33 @@ def export_component(
     graph = target.with_suffix(".xml")
     replace(graph, [_serialised(root, name, digest)])
     return Exported(target, graph, digest, len(constants.extra), constants.reused)
+
+
+def export_change(
+    change: Mapping[str, torch.Tensor], base: Path, name: str, metadata: Mapping[str, str], precision: str = "int8"
+) -> Path:
+    """Write what is changed in the weights of the exported component ``base`` as ``<name>.safetensors`` beside it.
+
+    change: see ``checkpoints.low_rank``. Its graph is the base's. Raises WeightsError where the two do not fit.
+    """
+    tensors = {key: value.detach().cpu().float().numpy() for key, value in change.items()}
+    low_rank.layers(tensors, read_tensors(base), name)
+    stored: dict[str, NumpyArray] = {}
+    for key, array in tensors.items():
+        if precision == "int8":
+            stored[key], stored[key + SCALES] = to_int8(array)
+        else:
+            stored[key] = array.astype(np.float16)
+    own = read_metadata(base)
+    told = dict(metadata) | {
+        key: own[key] for key in ("format", "class", "config_class", "config", "inputs", "outputs")
+    }
+    told |= {"precision": precision, "base": base.stem, "base_sha256": sha256(base)}
+    if precision == "int8":
+        told["int8"] = json.dumps(sorted(tensors))
+    target = base.with_name(f"{name}.safetensors")
+    write(target, stored, told)
+    return target
 
 
 def stored_weights(module: nn.Module, keep_f32: Collection[str] = (), precision: str = "fp16") -> dict[str, NumpyArray]:

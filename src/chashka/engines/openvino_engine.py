@@ -24,8 +24,9 @@ import numpy as np
 from chashka.checkpoints.safetensors_file import NumpyArray, read_metadata, sha256
 from chashka.engines import quantised, selftest
 from chashka.engines.compiled_cache import CompiledCache
-from chashka.engines.components import ports
+from chashka.engines.components import base_of, ports
 from chashka.engines.engine import Blueprint, check_names
+from chashka.engines.openvino_changing import change_weights
 from chashka.engines.openvino_products import widen_products
 from chashka.engines.openvino_wrapping import wrap_convolutions
 from chashka.engines.runtime import openvino
@@ -110,11 +111,14 @@ class OpenVINOEngine:
         return settings if self.threads is None else settings | {"INFERENCE_NUM_THREADS": self.threads}
 
     def open(self, folder: Path, name: str) -> OpenVINOGraph:
-        """Open ``<name>.xml`` over ``<name>.safetensors``. Raises WeightsError if one is missing or they do not belong
-        together."""
-        graph, weights = Path(folder) / f"{name}.xml", Path(folder) / f"{name}.safetensors"
-        metadata = read_metadata(weights)
-        inputs, outputs = ports(metadata, weights)
+        """Open ``<name>.xml`` over ``<name>.safetensors``, or the graph of another component with the weights that this one
+        changes. Raises WeightsError if a file is missing or they do not belong together."""
+        path = Path(folder) / f"{name}.safetensors"
+        metadata = read_metadata(path)
+        inputs, outputs = ports(metadata, path)
+        base = base_of(metadata, path)
+        weights = base or path
+        graph = weights.with_suffix(".xml")
         expected, actual = _expected_sha256(graph), sha256(weights)
         if expected != actual:
             raise WeightsError(
@@ -122,7 +126,10 @@ class OpenVINOEngine:
                 "one of them is damaged or from another version; fetch or export both again"
             )
         cache = CompiledCache(self.cache_dir, graph, actual) if self.cache_dir and self.device == "CPU" else None
-        return self._chosen(OpenVINOGraph(self, name, graph, weights, metadata, inputs, outputs, cache))
+        if base is not None and cache is not None:
+            cache = cache.apart(f"changed {sha256(path)}")
+        change = None if base is None else path
+        return self._chosen(OpenVINOGraph(self, name, graph, weights, metadata, inputs, outputs, cache, change=change))
 
     def build(self, blueprint: Blueprint, tensors: Mapping[str, Any], source: Path) -> OpenVINOGraph:
         """See ``engine.Engine``. The weights are kept as float16 in ``cache_dir`` (without one: for this process)."""
@@ -167,6 +174,8 @@ class OpenVINOGraph:
     outputs: tuple[str, ...]
     cache: CompiledCache | None
     axes: str = ""
+    change: Path | None = None
+    """What is changed in the weights (``openvino_changing``)."""
     _requests: OrderedDict[Shapes, Any] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -219,6 +228,8 @@ class OpenVINOGraph:
             return cached
         try:
             model = core.read_model(str(self.path), str(self.weights))
+            if self.change is not None:
+                change_weights(model, self.path, self.weights, self.change)
             if self.axes:
                 wrap_convolutions(model, self.axes)
             if self.engine.rest == "f32":

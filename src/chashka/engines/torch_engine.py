@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from chashka.checkpoints.low_rank import merged
 from chashka.checkpoints.safetensors_file import read_metadata, read_tensors
 from chashka.checkpoints.strict import load_strict
-from chashka.engines.components import configuration, imported, network_class, ports
+from chashka.engines.components import base_of, configuration, imported, network_class, ports
 from chashka.engines.engine import Blueprint, check_names
 from chashka.engines.torch_wrapping import wrapped
 from chashka.errors import EngineError
@@ -77,7 +78,10 @@ class TorchEngine:
         inputs, outputs = ports(metadata, path)
         with torch.device("meta"):
             module: nn.Module = network_class(metadata, path)(configuration(metadata, path))
-        return self._graph(name, module, read_tensors(path), path, metadata, inputs, outputs)
+        tensors, base = read_tensors(path), base_of(metadata, path)
+        if base is not None:
+            tensors = merged(read_tensors(base), tensors, str(path))
+        return self._graph(name, module, tensors, path, metadata, inputs, outputs)
 
     def build(self, blueprint: Blueprint, tensors: Mapping[str, Any], source: Path) -> TorchGraph:
         """See ``engine.Engine``. Weights are cast to this engine's precision where products use them."""

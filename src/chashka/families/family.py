@@ -245,6 +245,11 @@ class Bundle:
             raise InputError(f"tiling: {self.model} cannot; leave it out")
         return replace(self, denoiser=replace(self.denoiser, network=network(axes)), codec=self.codec.tiled(axes))
 
+    def drafting(self) -> Bundle:
+        """The same with the network that drafts are drawn with; itself where the model has one network for both."""
+        network = getattr(self.denoiser.network, "quick", None)
+        return self if network is None else replace(self, denoiser=replace(self.denoiser, network=network))
+
     def request(self, **fields: Any) -> Request:
         """This family's options, checked, with what is absent filled in from the model's defaults."""
         return self.filled(self.family.options(**fields))

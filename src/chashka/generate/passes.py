@@ -85,6 +85,8 @@ def weight_files(preset: Preset) -> list[Path]:
 
 
 def _run(bundle: Bundle, request: Request, given: Inputs) -> Run:
+    if request.fast:
+        bundle = bundle.drafting()
     if request.tiling is not None:
         bundle = bundle.tiled(request.tiling)
     if request.hires_scale is not None:

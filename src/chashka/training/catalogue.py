@@ -94,7 +94,7 @@ RECIPES: dict[str, Recipe] = {
         draw_guidance=5.0,
         run=Run(batch=64, minutes=180.0, optimiser=MUON),
     ),
-    "distil": DistilRecipe(network=MASKED, **WHOLE),
+    "distil": DistilRecipe(network=replace(MASKED, width=96), head=replace(TEACUP_TEXT_HEAD, added=384), **WHOLE),
     "judge": JudgeRecipe(),
     "judge-b": JudgeRecipe(run=replace(JudgeRecipe().run, seed=1), sources=CHOOSING),
 }

@@ -1,24 +1,46 @@
-"""Stage five: few steps. A trained U-Net is tuned so that one call jumps to the end of a segment (recipe: ``DistilRecipe``)."""
+"""Stage five: few steps. What a trained U-Net draws in many guided steps, learned as a few jumps (recipe: ``DistilRecipe``).
+
+The teacher's drawings are computed once and kept in ``features/`` of the run, a file for each batch of them:
+
+features/path-NNNNN.safetensors  x f16 (S, B, C, h, w), where each of the S segments begins, in network space; denoised f16 of the
+                                 same shape, what has to be said there to arrive where the segment ends
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.func import functional_call
+
+from chashka.diffusion.arrays import as_rows
 from chashka.diffusion.denoiser import Conditioning, Denoiser
-from chashka.diffusion.schedule import Flow
+from chashka.diffusion.guidance import cfg
+from chashka.diffusion.samplers import SAMPLERS, euler
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training.arithmetic import autocast
 from chashka.training.features import Features
+from chashka.training.loop import generator
+from chashka.training.low_rank import LowRank
+from chashka.training.pictures import sheet
 from chashka.training.recipes import DistilRecipe
-from chashka.training.unet import Conditioned, UNetTask
+from chashka.training.unet import UNetTask, schedule_of
 
-LAST = 0.999
-"""The noisiest time of a Flow."""
+HELD = 1
+"""The first so many batches of drawings are not learned from."""
 
 
 class DistilTask(UNetTask):
+    """The teacher's weights stay; what is learned is a ``LowRank`` change of its U-Net (component ``fast``).
+
+    In sigma space one Euler step from σ to σ' = r·σ that says D arrives at D + r·(x - D). So at the beginning of a segment the
+    student shall say (x' - r·x)/(1 - r), x' being where the teacher was at its end. Progressive distillation (arXiv 2202.00512)
+    to the end at once, with guidance in it (2210.03142).
+    """
+
     recipe: DistilRecipe
 
     def __init__(
@@ -28,63 +50,103 @@ class DistilTask(UNetTask):
         decoder: nn.Module,
         device: str,
         teacher: tuple[UNet, KandinskyTextHead],
+        folder: Path,
     ) -> None:
-        """The student begins as the ``teacher``."""
         super().__init__(recipe, features, decoder, device)
         self.unet.load_state_dict(teacher[0].state_dict())
         self.modules["text_head"].load_state_dict(teacher[1].state_dict())
-        self.teacher = Conditioned(*teacher).to(device).eval().requires_grad_(False)
-        schedule = Flow(shift=recipe.shift)
-        times = [min(schedule.shifted(i / recipe.segments), LAST) for i in range(recipe.segments + 1)]
-        self.bounds = torch.tensor(times, device=device)
+        self.network.eval().requires_grad_(False)
+        self.change = LowRank(self.unet, recipe.rank).to(device)
+        self.modules = {"fast": self.change}
+        self.schedule = schedule_of(recipe, recipe.shift)
+        self.sigmas = self.schedule.spaced(recipe.segments)
+        self.levels = torch.tensor(self.sigmas[:-1], device=device)
+        self.paths = [self._path(folder, number) for number in range(recipe.paths)]
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        recipe = self.recipe
-        x0, rows, seen = self._batch(generator)
-        shown = self._with_pictures(self._text(rows), rows, seen, generator)
-        known = self._known(x0, generator)
-        text, empty = shown | known, self._text(torch.zeros_like(rows)) | known
-        b, device = len(x0), x0.device
-        u = torch.rand(2, b, generator=generator, device=device)
-        segment = (u[0] * recipe.segments).long()
-        low, high = self.bounds[segment], self.bounds[segment + 1]
-        t = low + (high - low) * (1 - u[1])
-        length = (high - low) / (recipe.first_steps * 2 ** min(int(share * 4), 3))
-        r = torch.maximum(low, t - length)
-        noise = torch.randn(x0.shape, generator=generator, device=device)
-        z = rows_of(1 - t) * x0 + rows_of(t) * noise
-        with torch.no_grad():
-            after = z - rows_of(t - r) * self._guided(z, t, text, empty)
-            target = after - rows_of(r - low) * velocity(self.denoiser, after, r.clamp(min=1e-3), text)
-        jumped = z - rows_of(t - low) * velocity(self.denoiser, z, t, text)
-        scale = recipe.robust + 0.1 * (1 - share)
-        error = (jumped - target).square().mean((1, 2, 3))
-        consistent = (torch.log1p(error / scale**2) * scale**2 / (t - r).clamp(min=1e-3)).mean()
-        value, _ = self._flow_loss(x0, t, noise, text)
-        loss = consistent + recipe.plain * value.mean()
-        return loss, {"jump": error.detach().mean().sqrt(), "plain": value.detach().mean()}
+        device = self.levels.device
+        size = (len(self.paths) - HELD,)
+        number = HELD + int(torch.randint(size[0], (), generator=generator, device=device))
+        path = self.paths[number]
+        rows = path["x"].shape[1]
+        segment = torch.randint(self.recipe.segments, (rows,), generator=generator, device=device)
+        value = self._jump_loss(path, number, segment)
+        first = (value * (segment == 0)).sum() / (segment == 0).sum().clamp(min=1)
+        return value.mean(), {"first": first.detach()}
 
-    def _guided(self, z: torch.Tensor, t: torch.Tensor, text: Conditioning, empty: Conditioning) -> torch.Tensor:
-        """The teacher's velocity under guidance inside the interval."""
-        low, high = self.recipe.interval
-        scale = torch.where((t >= low) & (t <= high), self.recipe.guidance, 1.0)
-        teacher = Denoiser(self._teach, Flow(), self.recipe.prediction, data_std=self.recipe.data_std)
-        cond, uncond = velocity(teacher, z, t, text), velocity(teacher, z, t, empty)
-        return uncond + rows_of(scale) * (cond - uncond)
+    def look(self, folder: Path, step: int) -> dict[str, float]:
+        """Of drawings never learned from: the loss of each jump, and how far the student's own end is from the teacher's, as a
+        share of what the teacher's drawings deviate; and the usual sheet."""
+        figures, path = {}, self.paths[0]
+        for segment in range(self.recipe.segments):
+            everywhere = torch.full((path["x"].shape[1],), segment, device=self.levels.device)
+            figures[f"held_{segment}"] = float(self._jump_loss(path, 0, everywhere).mean())
+        cond, _, _ = self._shown(0)
+        x = path["x"][0].float() / self.schedule.scale(self.sigmas[0])
+        for each in euler(lambda x, sigma: self.denoiser(x, sigma, cond), x, self.sigmas):
+            x = each.x
+        end = path["denoised"][-1].float()
+        figures["end"] = float((x - end).square().mean().sqrt() / (end - end.mean(0)).square().mean().sqrt())
+        chance = torch.Generator(self.device).manual_seed(5)
+        square = tuple(self.features.latents.shape[3:])
+        sheet(self._draw(self._look_rows(), square, chance), 8, folder / f"look-{step:07d}.png")
+        return figures
+
+    def _jump_loss(self, path: dict[str, torch.Tensor], number: int, segment: torch.Tensor) -> torch.Tensor:
+        """Per picture: the mean squared error of what the network says at the beginning of its ``segment`` (B,)."""
+        cond, _, _ = self._shown(number)
+        rows = torch.arange(len(segment), device=segment.device)
+        sigma = self.levels[segment]
+        x = path["x"][segment, rows].float() / as_rows(self.schedule.scale(sigma), path["x"][0])
+        c_skip, c_out, _ = self.denoiser.scalings(sigma)
+        wanted = path["denoised"][segment, rows].float() - as_rows(c_skip, x) * x
+        out = self.denoiser.output(x, sigma, cond)
+        value: torch.Tensor = (out - wanted / as_rows(c_out, x)).square().mean((1, 2, 3))
+        return value
+
+    def _shown(self, number: int) -> tuple[Conditioning, Conditioning, torch.Tensor]:
+        """What batch ``number`` is drawn from: its conditioning, the empty one, and the noise (B, C, h, w)."""
+        chance = generator(self.recipe.run.seed + 82, number, self.device)
+        x0, rows, seen = self._batch(chance)
+        text = self._with_pictures(self._text(rows), rows, seen, chance)
+        known = self._known(x0, chance)
+        noise = torch.randn(x0.shape, generator=chance, device=x0.device)
+        return text | known, self._text(torch.zeros_like(rows)) | known, noise
+
+    def _path(self, folder: Path, number: int) -> dict[str, torch.Tensor]:
+        """The teacher's drawings of batch ``number``, from the folder or drawn now."""
+        file = folder / f"path-{number:05d}.safetensors"
+        if not file.exists():
+            save_file(self._drawn(number), file.with_suffix(".part"))
+            file.with_suffix(".part").replace(file)
+        return load_file(file, device=self.device)
+
+    @torch.no_grad()
+    def _drawn(self, number: int) -> dict[str, torch.Tensor]:
+        recipe = self.recipe
+        cond, empty, noise = self._shown(number)
+        low, high = (float(self.schedule.t_to_sigma(t)) for t in recipe.interval)
+        teacher = Denoiser(self._teach, self.schedule, recipe.prediction, data_std=recipe.data_std)
+        sigmas = self.schedule.spaced(recipe.teacher_steps)
+        points = [self.schedule.start(noise, sigmas[0])]
+        denoise = cfg(teacher, cond, empty, recipe.guidance, (low, high) if low < high else None)
+        points += [step.x for step in SAMPLERS[recipe.teacher_sampler](denoise, points[0], sigmas)]
+        every = recipe.teacher_steps // recipe.segments
+        kept, levels = points[::every], sigmas[::every]
+        starts, said = [], []
+        for i in range(recipe.segments):
+            ratio = levels[i + 1] / levels[i]
+            starts.append(kept[i] * self.schedule.scale(levels[i]))
+            said.append((kept[i + 1] - ratio * kept[i]) / (1 - ratio))
+        return {"x": torch.stack(starts).half().contiguous(), "denoised": torch.stack(said).half().contiguous()}
 
     def _teach(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
         with autocast(self.device):
-            out: torch.Tensor = self.teacher(x, t, **cond).float()
+            out: torch.Tensor = self.network(x, t, **cond).float()
         return out
 
-
-def velocity(denoiser: Denoiser, z: torch.Tensor, t: torch.Tensor, text: Conditioning) -> torch.Tensor:
-    """dz/dt of the straight path at z = (1 - t)·data + t·noise (B, C, h, w), t (B,) in (0, 1): (z - denoised)/t."""
-    denoised = denoiser(z / rows_of(1 - t), t / (1 - t), text)
-    out: torch.Tensor = (z - denoised) / rows_of(t)
-    return out
-
-
-def rows_of(values: torch.Tensor) -> torch.Tensor:
-    """(B,) → (B, 1, 1, 1)."""
-    return values[:, None, None, None]
+    def _predict(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
+        weights = {f"unet.{name}": value for name, value in self.change.changed(self.unet).items()}
+        with autocast(self.device):
+            out: torch.Tensor = functional_call(self.network, weights, (x, t), cond).float()
+        return out

@@ -22,19 +22,23 @@ KEYS = ("data", "hours", "machine", "parents", "revision")
 def begin(run: Path, shards: Path, start: Path | None, parts: tuple[str, ...], device: str) -> None:
     """Write ``origin.json`` into the folder of a new run; what is not known is left out.
 
-    parts: the components that are taken from ``start``.
+    start: the weights that the run goes on from. parts: the components that it takes of them.
     """
     found: dict[str, object] = {"machine": machine(device)}
     if (shards / MANIFEST).is_file():
         found["data"] = sha256(shards / MANIFEST)
     if start is not None:
-        files = [start / f"{part}.safetensors" for part in parts] if start.is_dir() else [start]
-        found["parents"] = [sha256(file) for file in files if file.is_file()]
+        found["parents"] = [sha256(file) for file in weight_files(start, parts) if file.is_file()]
     code = revision()
     if code is not None:
         found["revision"] = code
     run.mkdir(parents=True, exist_ok=True)
     replace(run / FILE, [json.dumps(found, indent=1, sort_keys=True).encode()])
+
+
+def weight_files(weights: Path, parts: tuple[str, ...]) -> list[Path]:
+    """Where the components ``parts`` lie: in an ``average.safetensors``, or in files of their own."""
+    return [weights / f"{part}.safetensors" for part in parts] if weights.is_dir() else [weights]
 
 
 def origin(run: Path, seconds: float) -> dict[str, str]:

@@ -277,24 +277,31 @@ class UNetRecipe:
 
 @dataclass(frozen=True, slots=True)
 class DistilRecipe(UNetRecipe):
-    """A U-Net tuned to draw in ``segments`` steps of one call each, from a trained one (frozen as 'unet').
+    """A change of a trained U-Net (frozen as 'unet') that draws in ``segments`` steps of one call each; see training/distil.py.
 
-    Consistency within segments (arXiv 2403.06807, 2405.18407) towards a guided teacher: at time t of a segment the student's
-    jump to the segment's lower end shall agree with its jump after a teacher's step to r < t. Steps are a ``first_steps``-th
-    of a segment, and half as long after each quarter of the run. ``guidance`` of the teacher inside ``interval`` of t, else 1.
-    ``robust``: the Cauchy loss's scale at the end of the run (arXiv 2502.01441). ``plain``: share of the plain loss.
+    paths                  batches of drawings that the teacher makes
+    teacher_steps          of each of them, a multiple of ``segments``; teacher_sampler: how
+    guidance, interval     of the teacher: its scale, and between which times t of the straight path (elsewhere 1)
+    rank                   of the change
     """
 
     stage: str = "distil"
     run: Run = field(
-        default_factory=lambda: Run(batch=64, minutes=60.0, optimiser=Optimiser(lr=1.6e-4, betas=(0.9, 0.95)))
+        default_factory=lambda: Run(
+            batch=64,
+            minutes=60.0,
+            int8_from=0.5,
+            optimiser=Optimiser(lr=2e-3, weight_decay=0.0, warmup_steps=100, decay_share=0.6),
+        )
     )
+    drop_text: float = 0.02
     segments: int = 4
-    first_steps: int = 4
-    guidance: float = 3.0
-    interval: tuple[float, float] = (0.1, 0.95)
-    robust: float = 0.02
-    plain: float = 0.1
+    paths: int = 128
+    teacher_steps: int = 12
+    teacher_sampler: str = "dpmpp_2m"
+    guidance: float = 4.5
+    interval: tuple[float, float] = (0.1, 1.0)
+    rank: int = 32
     draw_steps: int = 4
     draw_guidance: float = 1.0
     draw_sampler: str = "euler"
@@ -308,6 +315,14 @@ class DistilRecipe(UNetRecipe):
             raise TrainingError(
                 "few steps are learned along the straight path, by networks with a text head: schedule 'flow'"
             )
+        if self.segments < 1 or self.teacher_steps % self.segments:
+            raise TrainingError(
+                f"teacher_steps is {self.teacher_steps}; allowed: multiples of segments, which is {self.segments}"
+            )
+        if self.paths < 2:
+            raise TrainingError(f"paths is {self.paths}; allowed: 2 and more, the first is kept to measure with")
+        if self.rank < 1:
+            raise TrainingError(f"rank is {self.rank}; allowed: 1 and more")
 
 
 REPORTING = ("twemoji", "emojione", "fxemoji", "streamline-emojis")

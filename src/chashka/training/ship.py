@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
 
+from chashka.checkpoints.safetensors_file import sha256
 from chashka.engines.components import OWN, configuration
-from chashka.engines.export import Exported, export_component
+from chashka.engines.export import export_change, export_component
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.configs import TextHeadConfig
@@ -27,11 +28,13 @@ from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
 from chashka.nets.upscaler import Upscaler
-from chashka.training.origin import KEYS
+from chashka.training.low_rank import LowRank
+from chashka.training.origin import KEYS, weight_files
 from chashka.training.picture import anchor
 from chashka.training.recipes import (
     AutoencoderRecipe,
     ContrastiveRecipe,
+    DistilRecipe,
     PictureRecipe,
     T5Recipe,
     UNetRecipe,
@@ -39,6 +42,9 @@ from chashka.training.recipes import (
 )
 from chashka.training.stages import load_component, metadata_of, recipe_of
 
+FAST = "fast"
+"""The component of the stage distil."""
+SETTINGS = ("steps", "guidance_scale", "sampler")
 SAME = 0.99
 """Cosine of one text's pooled vectors above which two text encoders are the same one, stored with other roundings."""
 
@@ -48,8 +54,8 @@ class Finished:
     """The weights of the stages: an ``average.safetensors`` or a folder of exported components each.
 
     ``t5``: None for a U-Net that reads the contrastive encoder's tokens. ``latents``: those of the U-Net's run, for their scale; an
-    exported autoencoder brings its own scale. ``picture``, ``upscaler``: of what a model may have or not. ``guide_without``:
-    blocks in place of those that the U-Net's recipe names.
+    exported autoencoder brings its own scale. ``picture``, ``upscaler``, ``fast``: of what a model may have or not.
+    ``guide_without``: blocks in place of those that the U-Net's recipe names.
     """
 
     autoencoder: Path
@@ -60,6 +66,7 @@ class Finished:
     picture: Path | None = None
     upscaler: Path | None = None
     guide_without: tuple[str, ...] | None = None
+    fast: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +81,19 @@ class _Part:
     source: Path
 
 
-def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) -> list[Exported]:
-    """Write a teacup's components into ``out``: Kandinsky's six or Stable Diffusion's four, ``picture``, ``upscaler`` if given.
+def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) -> list[Path]:
+    """Write a teacup's components into ``out``: Kandinsky's six or Stable Diffusion's four, ``picture``, ``upscaler`` and ``fast``
+    if given. Returns the files of the weights.
 
     The same runs give the same bytes. precision: "fp16" or "int8" by component; one that is not named keeps the precision of
     the exported file it comes from, and a run's weights become fp16.
     """
     parts = _parts(runs)
-    chosen = precisions({part.name: part.source for part in parts}, precision or {})
-    return [
+    sources = {part.name: part.source for part in parts} | ({} if runs.fast is None else {FAST: runs.fast})
+    chosen = precisions(sources, precision or {})
+    if runs.fast is not None:
+        check_change(runs.fast, runs.unet)
+    written = [
         export_component(
             part.module,
             part.name,
@@ -92,9 +103,33 @@ def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) 
             out,
             told(part),
             precision=chosen[part.name],
-        )
+        ).weights
         for part in parts
     ]
+    if runs.fast is not None:
+        written.append(_ship_change(runs.fast, out, chosen[FAST]))
+    return written
+
+
+def check_change(fast: Path, unet: Path) -> None:
+    """Raises TrainingError unless the change was learnt beside this U-Net."""
+    if not isinstance(recipe_of(fast, FAST), DistilRecipe):
+        raise TrainingError(f"{fast}: not of the stage distil")
+    metadata = metadata_of(fast, FAST)
+    known = [*json.loads(metadata.get("parents", "[]")), metadata.get("base_sha256")]
+    (file,) = weight_files(unet, ("unet",))
+    if sha256(file) not in known:
+        raise TrainingError(f"{fast}: learnt beside another U-Net than {file}; train it again: chashka train distil")
+
+
+def _ship_change(fast: Path, out: Path, precision: str) -> Path:
+    """Write what drafts are drawn with beside the U-Net that it changes."""
+    recipe = recipe_of(fast, FAST)
+    assert isinstance(recipe, DistilRecipe)
+    unet = UNet(recipe.network)
+    change = load_component(LowRank(unet, recipe.rank), fast, FAST)
+    metadata = {"fast": _settings(recipe)} | (carried(fast, FAST) or provenance(fast, FAST))
+    return export_change(change.state_dict(), out / "unet.safetensors", FAST, metadata, precision)
 
 
 def _parts(runs: Finished) -> list[_Part]:
@@ -167,16 +202,20 @@ def _unet(
     if body.cfg.dropped:
         inputs["keep"] = torch.ones(2)
     usual = (recipe.draw_steps, recipe.draw_guidance, recipe.draw_sampler)
-    quick = (recipe.fast_steps, recipe.fast_guidance, recipe.fast_sampler)
-    names = ("steps", "guidance_scale", "sampler")
     sampling = {
         "prediction": recipe.prediction,
         "data_std": repr(recipe.data_std),
         "schedule": json.dumps(schedule),
-        "defaults": json.dumps(dict(zip(names, usual, strict=True))),
-        "fast": json.dumps(dict(zip(names, quick, strict=True))),
+        "defaults": json.dumps(dict(zip(SETTINGS, usual, strict=True))),
+        "fast": _settings(recipe),
     }
     return _Part(body, "unet", inputs, ["out"], sampling | more, runs.unet)
+
+
+def _settings(recipe: UNetRecipe) -> str:
+    """The settings of drafts, as they are stored."""
+    quick = (recipe.fast_steps, recipe.fast_guidance, recipe.fast_sampler)
+    return json.dumps(dict(zip(SETTINGS, quick, strict=True)))
 
 
 def precisions(sources: Mapping[str, Path], wanted: Mapping[str, str]) -> dict[str, str]:

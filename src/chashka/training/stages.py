@@ -87,7 +87,10 @@ def train(
     fresh = not (run / "manifest.json").exists()
     task = _task(recipe, shards, run, device, frozen or {})
     if fresh:
-        begin(run, shards, start, tuple(task.modules), device)
+        if isinstance(task, DistilTask):  # what it changes is what it comes from
+            begin(run, shards, (frozen or {})["unet"], ("unet",), device)
+        else:
+            begin(run, shards, start, tuple(task.modules), device)
         if start is not None:
             _begin_with(task, start)
     with listening() as stop:
@@ -329,7 +332,7 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     unet, head = UNet(recipe.network), KandinskyTextHead(recipe.head)
     load_component(unet, frozen["unet"], "unet")
     load_component(head, frozen["unet"], "text_head")
-    return DistilTask(recipe, features, decoder, device, (unet, head))
+    return DistilTask(recipe, features, decoder, device, (unet, head), folder)
 
 
 def _t5(path: Path, device: str) -> nn.Module:

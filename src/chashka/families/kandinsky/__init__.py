@@ -13,7 +13,7 @@ from pathlib import Path
 import chashka
 from chashka.families.family import Family, Preset
 from chashka.families.kandinsky import published, published_21, published_22
-from chashka.families.kandinsky.opening import COMPONENTS, PICTURE, UPSCALER, open_teacup
+from chashka.families.kandinsky.opening import COMPONENTS, FAST, PICTURE, UPSCALER, open_teacup
 from chashka.families.kandinsky.options import Options
 
 TEACUP = Preset(
@@ -25,7 +25,7 @@ TEACUP = Preset(
     summary="objects on transparent ground, 256x256 with alpha, in many languages",
     licence="Apache-2.0; trained on openly licensed pictures, see ATTRIBUTION.md",
     open=open_teacup,
-    optional=tuple(f"{part}.{suffix}" for part in (PICTURE, UPSCALER) for suffix in ("xml", "safetensors")),
+    optional=tuple(f"{part}.{suffix}" for part in (FAST, PICTURE, UPSCALER) for suffix in ("xml", "safetensors")),
 )
 PUBLISHED = Preset(
     name="2.0",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING
 
+from chashka.checkpoints import read_metadata
 from chashka.diffusion import Denoiser
 from chashka.diffusion.samplers import ddpm
 from chashka.engines import GraphNetwork, open_engine
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 COMPONENTS = (*CODEC, "text_contrastive", "text_t5", "text_head", "unet")
 PICTURE = "picture"
 """The component that a model may lack: it then draws from text, and says so where a picture is to be varied or mixed."""
+FAST = "fast"
+"""One that it may lack as well: a change of the U-Net that draws drafts in a few steps of one call each."""
 UPSCALER = "upscaler"
 """Another one that it may lack; chashka upscale needs it, and nothing else opens it."""
 
@@ -39,17 +43,22 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     contrastive, t5, head = (by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
     picture = PictureEncoder(by_mapping(engine.open(preset.place, PICTURE))) if _has(preset, PICTURE) else None
     upscaler = Upscaler(lambda: engine.open(preset.place, UPSCALER)) if _has(preset, UPSCALER) else None
+    draft, weights = None, preset.place / f"{FAST}.safetensors"
+    if _has(preset, FAST):
+        draft = functools.cache(lambda: engine.open(preset.place, FAST))  # when it is first asked for
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(GraphNetwork(unet), schedule, prediction, data_std=float(unet.metadata.get("data_std", 1.0))),
+        denoiser=Denoiser(
+            GraphNetwork(unet, draft), schedule, prediction, data_std=float(unet.metadata.get("data_std", 1.0))
+        ),
         codec=codec,
         text=JoinedText(
             vocabulary(preset.place), contrastive, t5, head, int(graphs["text_head"].metadata.get("text_block", BLOCK))
         ),
         denoise=denoise,
         defaults=json.loads(stored(unet, "defaults", preset.place)),
-        fast=json.loads(unet.metadata.get("fast", "{}")),
+        fast=json.loads((unet.metadata if draft is None else read_metadata(weights)).get("fast", "{}")),
         weakened="keep" in unet.inputs,
         engine=engine.name,
         masked=takes_mask(unet, codec.channels, preset.place),
