@@ -25,7 +25,10 @@ TEACUP = Preset(
     summary="objects on transparent ground, 256x256 with alpha, in many languages",
     licence="Apache-2.0; trained on openly licensed pictures, see ATTRIBUTION.md",
     open=open_teacup,
-    optional=tuple(f"{part}.{suffix}" for part in (FAST, PICTURE, UPSCALER) for suffix in ("xml", "safetensors")),
+    optional=(
+        *(f"{part}.{suffix}" for part in (PICTURE, UPSCALER) for suffix in ("xml", "safetensors")),
+        f"{FAST}.safetensors",
+    ),
 )
 PUBLISHED = Preset(
     name="2.0",
