@@ -17,6 +17,7 @@ HELP = {
     "chashka_policy_refusals_total": "requests that the policy refused",
     "chashka_draining": "1 while the server stops",
     "chashka_submitted_total": "jobs that were accepted, by kind",
+    "chashka_sketches_total": "sketches that were drawn",
     "chashka_sent_bytes_total": "bytes of pictures that were sent",
     "chashka_uploaded_bytes_total": "bytes of pictures that were uploaded",
     "chashka_http_requests_total": "requests by route and status",

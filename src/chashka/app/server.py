@@ -26,9 +26,10 @@ from chashka.app.dialects import a1111, openai
 from chashka.app.guard import policy
 from chashka.app.guard.shield import App, Shield
 from chashka.app.keeping.housekeeping import Housekeeping
-from chashka.app.routes import about, collections, errors, images, jobs, sessions, studio
+from chashka.app.routes import about, collections, errors, images, jobs, sessions, sketches, studio
 from chashka.app.service import Service
 from chashka.app.settings import Settings
+from chashka.app.sketches import Sketches
 from chashka.errors import FileError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def create(settings: Settings, service: Service) -> App:
     for router in (
         openai.router(service),
         jobs.router(service),
+        sketches.router(service),
         images.router(service),
         collections.router(service),
         about.router(service),
@@ -167,6 +169,7 @@ def opened(settings: Settings, token: str = "", runner: Runner | None = None) ->
         hub = Hub()
         service = Service(settings, store, blobs, hub, token=token)
         worker = Worker(store, blobs, computing, hub, settings)
+        service.sketches = Sketches(computing, lambda: service.draining or bool(worker.working))
         yield service, worker
 
 

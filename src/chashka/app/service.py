@@ -21,6 +21,7 @@ from chashka.app.keeping.blobs import StorageFullError
 from chashka.app.keeping.files import Files
 from chashka.app.keeping.importing import UPLOADED
 from chashka.app.metrics import Metrics
+from chashka.app.sketches import BusyError
 from chashka.errors import InputError
 from chashka.request import shown
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from chashka.app.events import Hub
     from chashka.app.keeping.blobs import Blobs
     from chashka.app.settings import Settings
+    from chashka.app.sketches import Sketches
     from chashka.app.store import Store
 
 __all__ = ["ConflictError", "KeyReusedError", "NotFoundError", "QueueFullError", "Service", "StorageFullError"]
@@ -56,6 +58,9 @@ class Service:
         self.draining = False
         self.closing = False
         self._buckets = Buckets(settings.submits_per_minute)
+        self._sketch_buckets = Buckets(settings.sketches_per_minute, "sketches")
+        self.sketches: Sketches | None = None
+        """What draws sketches; None where nothing is computed."""
         self._files = Files(settings, store, blobs)
         self._throughput = (0.0, float("-inf"))
 
@@ -100,6 +105,23 @@ class Service:
             self.hub.wake()
             self.metrics.count("chashka_submitted_total", kind=kind)
         return job, fresh
+
+    def sketch(self, who: Who, said: Mapping[str, Any]) -> tuple[bytes, str]:
+        """One picture of what a client said, drawn now with the model's quick settings and not kept: the file and its media type.
+
+        said: as for :meth:`submit`, without kind, inputs and consent. Raises InputError, Refused, TooManyError, BusyError,
+        SupersededError.
+        """
+        fields = {"fast": True} | {name: value for name, value in said.items() if value is not None} | {"n": 1}
+        _plain(fields)
+        self._sketch_buckets.take(who)
+        checked = kinds.check("draw", fields, {}, self.settings)
+        self._allowed(who, lambda: policy.check(checked.texts))
+        if self.sketches is None:
+            raise BusyError("this server draws nothing itself")
+        made = self.sketches.draw(who.id, checked.fields)
+        self.metrics.count("chashka_sketches_total")
+        return self._files.send(made, self.settings.privacy)
 
     def upload(self, who: Who, data: bytes, *, consent: bool = False, source: str = UPLOADED) -> Picture:
         """Keep a picture as it was sent, found in the gallery from now on. Raises FileError, Refused, StorageFullError.

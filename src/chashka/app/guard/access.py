@@ -135,9 +135,10 @@ class Access:
 
 
 class Buckets:
-    """How many submits each may make in a minute: a bucket that fills evenly and holds a minute's worth."""
+    """How many submits each may make in a minute: a bucket that fills evenly and holds a minute's worth. what: is submitted."""
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, per_minute: int, what: str = "jobs") -> None:
+        self._what = what
         self._rate, self._size = per_minute / 60.0, float(per_minute)
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
@@ -155,7 +156,7 @@ class Buckets:
                 self._levels.popitem(last=False)
         if level < 1:
             raise TooManyError(
-                f"more than {self._size:.0f} jobs were submitted in a minute; wait and try again",
+                f"more than {self._size:.0f} {self._what} were submitted in a minute; wait and try again",
                 (1 - level) / self._rate,
             )
 

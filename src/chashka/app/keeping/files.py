@@ -14,6 +14,7 @@ from chashka.app.keeping.importing import bring_in, check_size, sniffed, tame
 from chashka.errors import FileError
 
 if TYPE_CHECKING:
+    from chashka.app.compute import runner
     from chashka.app.keeping.blobs import Blobs
     from chashka.app.settings import Settings
     from chashka.app.store import Store
@@ -55,6 +56,16 @@ class Files:
         with self._decoding:
             data, media_type = with_privacy(data, privacy, format)
         self._log(hashlib.sha256(data).hexdigest(), picture, privacy)
+        return data, media_type
+
+    def send(self, made: runner.Made, privacy: str) -> tuple[bytes, str]:
+        """The bytes and media type of a picture that is kept nowhere. That it was sent is logged by its sha256."""
+        from chashka.images.privacy import with_privacy
+
+        data, media_type = made.data, made.picture.media_type
+        if privacy != "full":
+            data, media_type = with_privacy(data, privacy, None)
+        self._store.pictures.log(hashlib.sha256(data).hexdigest(), made.picture.dhash, None, privacy)
         return data, media_type
 
     def verify(self, data: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from chashka.app.guard.access import ForbiddenError, TooManyError, UnauthorizedE
 from chashka.app.guard.policy import Refused
 from chashka.app.guard.shield import error_body
 from chashka.app.service import ConflictError, KeyReusedError, NotFoundError, QueueFullError, Service, StorageFullError
+from chashka.app.sketches import BusyError, SupersededError
 from chashka.app.store.database import UnavailableError
 from chashka.errors import FileError, InputError, MissingExtraError, WeightsError
 
@@ -24,6 +25,8 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     Refused: (403, "refused"),
     NotFoundError: (404, "not_found"),
     ConflictError: (409, "conflict"),
+    SupersededError: (409, "superseded"),
+    BusyError: (503, "busy"),
     KeyReusedError: (422, "key_reused"),
     UnavailableError: (503, "unavailable"),
     InputError: (422, "input"),
@@ -47,7 +50,7 @@ MEANINGS = {
     416: "More than eight ranges.",
     422: "A value is not possible; the message names the field, what was given and what is allowed.",
     429: "Too many requests, or the queue is full; Retry-After says when to try again.",
-    503: "Not ready: the server stops, or the store cannot be used.",
+    503: "Not ready: the server stops, the store cannot be used, or jobs need what sketches would.",
     507: "The disk is nearly full.",
 }
 ALWAYS = (400, 401, 403, 416, 503)
@@ -110,6 +113,8 @@ def install(app: FastAPI, service: Service) -> None:
         answer = reply(request, status, code, message, param_of(message) if status == 422 else None)
         if isinstance(error, TooManyError):
             answer.headers["Retry-After"] = str(max(1, round(error.retry_after + 0.5)))
+        elif isinstance(error, BusyError):
+            answer.headers["Retry-After"] = "1"
         elif status in (429, 503):
             answer.headers["Retry-After"] = str(service.retry_after())
         return answer

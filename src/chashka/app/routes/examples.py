@@ -15,6 +15,7 @@ JSON = "-H 'Content-Type: application/json'"
 EXAMPLES = {
     "submit": f"""curl $CHASHKA/v1/jobs {JSON} -H 'Idempotency-Key: tea-$RANDOM' \\
   -d '{{"prompt": "чашка на столе", "n": 2, "seed": 7, "steps": 2}}'""",
+    "sketch": f"""curl $CHASHKA/v1/sketches {JSON} -d '{{"prompt": "чашка на столе", "seed": 7}}' -o sketch.png""",
     "jobs": "curl '$CHASHKA/v1/jobs?state=done&limit=5'",
     "job": "curl $CHASHKA/v1/jobs/$JOB",
     "cancel": "curl -X POST $CHASHKA/v1/jobs/$WAITING/cancel",
@@ -60,14 +61,15 @@ def example(name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     return extra
 
 
-def options_schema() -> dict[str, Any]:
-    """The JSON Schema of a submitted job: what every model's options have; a family may have more."""
-    own = {
+def options_schema(*, job: bool = True) -> dict[str, Any]:
+    """The JSON Schema of a submitted job, or of a sketch: what every model's options have; a family may have more."""
+    model = {
+        "type": ["string", "null"],
+        "description": "a model's name (GET /v1/models); the server's default if absent",
+    }
+    own: dict[str, Any] = {
         "kind": {"type": "string", "enum": list(kinds.KINDS), "default": "draw", "description": "what to do"},
-        "model": {
-            "type": ["string", "null"],
-            "description": "a model's name (GET /v1/models); the server's default if absent",
-        },
+        "model": model,
         "inputs": {
             "type": "object",
             "additionalProperties": {"type": "string"},
@@ -76,9 +78,11 @@ def options_schema() -> dict[str, Any]:
         },
         "consent": {"type": "boolean", "default": False, "description": "the people in the given pictures agree"},
     }
+    if not job:
+        own = {"model": model}
     return {
         "type": "object",
-        "description": "A job. Fields besides these: GET /v1/options/{family}.",
+        "description": f"A {'job' if job else 'sketch'}. Fields besides these: GET /v1/options/{{family}}.",
         "properties": {
             name: _or_null(schema) for name, schema in (own | Request.model_json_schema()["properties"]).items()
         },

@@ -45,12 +45,13 @@ async function ask(method, path, body = null) {
  * A file of the server, as it is.
  *
  * @param {string} path
+ * @param {RequestInit} [how]
  * @returns {Promise<Blob>}
  */
-async function file(path) {
-  const answer = await fetch(path).catch(() => null);
+async function file(path, how = {}) {
+  const answer = await fetch(path, how).catch(() => null);
   if (!answer) throw new ApiError(0, {});
-  if (!answer.ok) throw new ApiError(answer.status, reason(await answer.text()));
+  if (!answer.ok) throw new ApiError(answer.status, reason(await answer.text()), Number(answer.headers.get('Retry-After') ?? 0) || 0);
   return answer.blob();
 }
 
@@ -78,6 +79,9 @@ export const api = {
 
   /** @param {object} body @returns {Promise<Job>} */
   submit: (body) => ask('POST', '/v1/jobs', body),
+  /** @param {string} body JSON @param {AbortSignal} signal @returns {Promise<Blob>} the picture */
+  sketch: (body, signal) =>
+    file('/v1/sketches', { method: 'POST', headers: { 'Content-Type': 'application/json', 'X-Chashka': 'studio' }, body, signal }),
   /** @param {string} id @returns {Promise<Job>} */
   job: (id) => ask('GET', `/v1/jobs/${id}`),
   /** @param {{state?: string, limit?: number}} [which] @returns {Promise<Job[]>} newest first */

@@ -8,6 +8,7 @@ import { bind } from './i18n.js';
 import { draft } from './preferences.js';
 import { varied } from './requests.js';
 import { StudioSettings } from './settings.js';
+import { StudioSketch } from './sketch.js';
 
 const EXAMPLES = 3;
 
@@ -22,12 +23,14 @@ export class StudioComposer extends HTMLElement {
   #file = h('input', { type: 'file', accept: 'image/png,image/jpeg,image/webp', hidden: true });
   #consent = new StudioConsent();
   #settings = new StudioSettings();
+  #sketch = new StudioSketch();
   #drawer = iconButton('settings', 'settings', () => this.#show(this.#settings.hidden), { 'aria-controls': 'settings' });
   #button = h('button', { type: 'submit', class: 'draw', t: 'draw' });
 
   connectedCallback() {
     if (this.childElementCount) return;
     this.#settings.id = 'settings';
+    this.#settings.addEventListener('input', () => this.#follow());
     this.#show(false);
     bind(this.#field, 'placeholder', `example.${1 + Math.floor((Date.now() / 3.6e6) % EXAMPLES)}`);
     this.#field.value = draft.read();
@@ -51,7 +54,7 @@ export class StudioComposer extends HTMLElement {
       h(
         'div',
         { class: 'card' },
-        this.#field,
+        h('div', { class: 'words' }, this.#field, this.#sketch),
         this.#chip,
         this.#consent,
         h(
@@ -89,6 +92,7 @@ export class StudioComposer extends HTMLElement {
     this.#chip.hidden = id === null;
     if (id !== null) this.#picture.src = thumbnailOf(id);
     else this.#picture.removeAttribute('src');
+    if (id !== null) this.#follow();
     if (id !== null || had) this.#field.focus();
   }
 
@@ -125,7 +129,8 @@ export class StudioComposer extends HTMLElement {
       this.#field.focus();
     } else if (said) {
       const start = this.#start ? { inputs: { init: this.#start }, strength: this.#strength.value } : {};
-      if (await this.send({ ...said, ...start, prompt })) this.startFrom(null);
+      const seed = this.#start ? {} : this.#sketch.take(prompt, said);
+      if (await this.send({ ...said, ...seed, ...start, prompt })) this.startFrom(null);
     } else {
       this.#show(true);
       this.#settings.complain();
@@ -142,6 +147,13 @@ export class StudioComposer extends HTMLElement {
     draft.keep(this.#field.value);
     tell(this.#problem, null);
     this.#grow();
+    this.#follow();
+  }
+
+  /** Sketch what is in the field; a drawing that starts from a picture has none. */
+  #follow() {
+    const wanted = !this.#start && this.#settings.quick;
+    this.#sketch.follow(wanted ? this.#field.value.trim() : '', this.#settings.values());
   }
 
   /** The field is as high as its text. */

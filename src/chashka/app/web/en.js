@@ -16,6 +16,7 @@ const phrases = {
   'home': 'chashka: to the beginning',
 
   'draw': 'Draw',
+  'sketch': 'A sketch of what you typed',
   'draw.hint': 'Enter draws, Shift + Enter begins a new line',
   'settings': 'Settings',
   'attach': 'Start from a picture',
@@ -48,6 +49,7 @@ const phrases = {
   'shape.portrait': 'Portrait',
   'shape.landscape': 'Landscape',
   'shape.wide': 'Wide',
+  'field.sketches': 'Sketch while I type',
   'settings.reset': 'Back to usual',
 
   'drawing': 'Drawing',

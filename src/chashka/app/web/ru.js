@@ -21,6 +21,7 @@ const phrases = {
   'home': 'chashka: в начало',
 
   'draw': 'Нарисовать',
+  'sketch': 'Набросок того, что вы пишете',
   'draw.hint': 'Enter — нарисовать, Shift + Enter — новая строка',
   'settings': 'Настройки',
   'attach': 'Начать с картинки',
@@ -53,6 +54,7 @@ const phrases = {
   'shape.portrait': 'Портрет',
   'shape.landscape': 'Альбом',
   'shape.wide': 'Панорама',
+  'field.sketches': 'Набросок, пока пишу',
   'settings.reset': 'Вернуть обычные',
 
   'drawing': 'Рисунок',

@@ -49,6 +49,11 @@ export class StudioSettings extends HTMLElement {
     return said;
   }
 
+  /** Whether the model is small enough to draw while somebody types. */
+  get quick() {
+    return (this.#model()?.area ?? Infinity) <= AREA;
+  }
+
   /** Go to the first field that is wrong. */
   complain() {
     const wrong = [...this.#controls.values()].find((control) => !control.checkValidity());
@@ -87,9 +92,17 @@ export class StudioSettings extends HTMLElement {
       this.#add(grid, name, this.#control(name, field, caps[`max_${name}`]), kept[name]);
       if (name === 'n') this.#add(grid, 'shape', shape, kept.shape ?? 'square');
     }
+    grid.append(this.#sketches());
     const reset = h('button', { type: 'button', class: 'plain', t: 'settings.reset', onclick: () => this.#reset() });
     grid.append(reset);
     this.replaceChildren(grid);
+  }
+
+  /** Whether to sketch while somebody types: the page's own matter, no field of a request. */
+  #sketches() {
+    const box = h('input', { id: 'field-sketches', type: 'checkbox', checked: preference('sketches') !== false });
+    box.addEventListener('input', () => prefer('sketches', box.checked ? null : false));
+    return h('div', { class: 'field check sketches' }, h('label', { t: 'field.sketches', htmlFor: box.id }), box);
   }
 
   /**
@@ -146,6 +159,7 @@ export class StudioSettings extends HTMLElement {
 
   #reset() {
     prefer('settings', null);
+    prefer('sketches', null);
     this.load();
   }
 }
