@@ -49,3 +49,12 @@ def test_the_familys_grammar_is_heard(bundle: families.Bundle) -> None:
     for other in ("a (green:1.6) tree", "a green tree AND a red apple", "a green [tree:car:0.3]"):
         assert not np.array_equal(pixels(other), plain)
     assert np.array_equal(pixels("a (green:1.6) tree", syntax="plain"), pixels("a \\(green:1.6\\) tree"))
+
+
+def test_it_enlarges_with_the_upscaler_that_both_models_share(bundle: families.Bundle) -> None:
+    pixels = np.zeros((32, 48, 4), np.uint8)
+    pixels[8:24, 8:40] = (200, 40, 40, 255)
+    other = families.load("kandinsky-teacup", precision="f32", threads=1)
+    larger = chashka.upscale(bundle, pixels)
+    assert larger.shape == (64, 96, 4) and np.array_equal(larger, chashka.upscale(other, pixels))
+    assert bundle.preset.own_weights == ("unet.safetensors",)

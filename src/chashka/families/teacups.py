@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import chashka
 from chashka.diffusion import Flow, NoiseSchedule, Table
 from chashka.engines import Engine, Graph
 from chashka.errors import WeightsError
 from chashka.families.latents import LatentCodec, stored_preview
+from chashka.families.upscaler import Upscaler
 from chashka.prompts.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from chashka.families.family import Preset
 
 VOCABULARY = Path(chashka.__file__).parent / "teacup" / "vocabulary.tsv"
 """Every teacup reads the same words; a folder of exported components may bring others in a file of this name."""
 AREA, MULTIPLE = 256 * 256, 64
 CODEC = ("encoder", "decoder")
+UPSCALER = "upscaler"
+"""A component that a model may lack; chashka upscale needs it, and nothing else opens it."""
 BLOCK = 16
 """Texts are padded with zeros to a multiple of this many tokens, unless the weights name another number, as in training: the
 U-Net masks nothing, so that the number of padding rows is a part of what it sees."""
@@ -60,6 +66,18 @@ def open_codec(engine: Engine, folder: Path) -> LatentCodec:
     channels = int(json.loads(stored(decoder, "config", folder))["z_channels"])
     preview = stored_preview(decoder.metadata, channels)
     return LatentCodec(encoder, decoder, float(scales["encoder"]), channels, preview)
+
+
+def has(preset: Preset, component: str) -> bool:
+    """Whether any file of an optional component is there: of half a one opening it says what is missing."""
+    return any((preset.place / name).is_file() for name in preset.optional if Path(name).stem == component)
+
+
+def open_upscaler(engine: Engine, preset: Preset) -> Upscaler | None:
+    """What doubles the size of pictures, if the model has it; its file is opened when it is first used."""
+    if not has(preset, UPSCALER):
+        return None
+    return Upscaler(lambda: engine.open(preset.home(UPSCALER), UPSCALER))
 
 
 def takes_mask(unet: Graph, channels: int, where: Path) -> bool:

@@ -13,9 +13,18 @@ from chashka.engines import GraphNetwork, open_engine
 from chashka.families.kandinsky.options import OWN_SAMPLER
 from chashka.families.kandinsky.picture import PictureEncoder
 from chashka.families.kandinsky.text import JoinedText
-from chashka.families.kandinsky.upscaler import Upscaler
 from chashka.families.latents import by_mapping
-from chashka.families.teacups import BLOCK, CODEC, open_codec, stored, stored_schedule, takes_mask, vocabulary
+from chashka.families.teacups import (
+    BLOCK,
+    CODEC,
+    has,
+    open_codec,
+    open_upscaler,
+    stored,
+    stored_schedule,
+    takes_mask,
+    vocabulary,
+)
 
 if TYPE_CHECKING:
     from chashka.families.family import Bundle, EngineChoice, Preset
@@ -25,8 +34,6 @@ PICTURE = "picture"
 """The component that a model may lack: it then draws from text, and says so where a picture is to be varied or mixed."""
 FAST = "fast"
 """One that it may lack as well: a change of the U-Net that draws drafts in a few steps of one call each."""
-UPSCALER = "upscaler"
-"""Another one that it may lack; chashka upscale needs it, and nothing else opens it."""
 
 
 def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
@@ -41,10 +48,9 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     schedule = stored_schedule(json.loads(stored(unet, "schedule", preset.place)), preset.place)
     prediction = stored(unet, "prediction", preset.place)
     contrastive, t5, head = (by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
-    picture = PictureEncoder(by_mapping(engine.open(preset.place, PICTURE))) if _has(preset, PICTURE) else None
-    upscaler = Upscaler(lambda: engine.open(preset.place, UPSCALER)) if _has(preset, UPSCALER) else None
+    picture = PictureEncoder(by_mapping(engine.open(preset.place, PICTURE))) if has(preset, PICTURE) else None
     draft, weights = None, preset.place / f"{FAST}.safetensors"
-    if _has(preset, FAST):
+    if has(preset, FAST):
         draft = functools.cache(lambda: engine.open(preset.place, FAST))  # when it is first asked for
     return Bundle(
         family=FAMILY,
@@ -63,11 +69,6 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         engine=engine.name,
         masked=takes_mask(unet, codec.channels, preset.place),
         picture=picture,
-        upscaler=upscaler,
+        upscaler=open_upscaler(engine, preset),
         samplers={OWN_SAMPLER: ddpm},
     )
-
-
-def _has(preset: Preset, name: str) -> bool:
-    """Whether any file of an optional component is there: of half a one opening it says what is missing."""
-    return any((preset.place / f"{name}{suffix}").is_file() for suffix in (".safetensors", ".xml"))

@@ -20,7 +20,9 @@ from chashka.families.teacups import (
     BLOCK,
     CODEC,
     MULTIPLE,
+    UPSCALER,
     open_codec,
+    open_upscaler,
     stored,
     stored_schedule,
     takes_mask,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 UNET = ("unet.xml", "unet.safetensors")
 SHARED = tuple(f"{part}.{suffix}" for part in (*CODEC, "text_contrastive") for suffix in ("xml", "safetensors"))
 FILES = (*UNET, *SHARED)
+OPTIONAL = tuple(f"{UPSCALER}.{suffix}" for suffix in ("xml", "safetensors"))
 MOST = 2**31
 """Pieces of a text that is cut later, into chunks."""
 
@@ -45,7 +48,7 @@ def recognise(folder: Path) -> Preset | None:
     if json.loads(read_metadata(folder / "unet.safetensors").get("config", "{}")).get("attention") != "transformer":
         return None
     summary, licence = "a folder of exported components", "as said in the files"
-    return Preset(folder.resolve().name, folder, FILES, AREA, MULTIPLE, summary, licence, open_teacup)
+    return Preset(folder.resolve().name, folder, FILES, AREA, MULTIPLE, summary, licence, open_teacup, OPTIONAL)
 
 
 def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
@@ -70,6 +73,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         fast=json.loads(unet.metadata.get("fast", "{}")),
         engine=engine.name,
         masked=takes_mask(unet, codec.channels, folder),
+        upscaler=open_upscaler(engine, preset),
         conventions=conventions,
     )
 
