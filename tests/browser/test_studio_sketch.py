@@ -25,6 +25,7 @@ def test_what_is_typed_is_sketched_and_then_drawn(server: Server, visit: Visit) 
     page = visit(server.url)
     asked: list[Response] = []
     page.on("response", lambda answer: asked.append(answer) if answer.url.endswith("/v1/sketches") else None)
+    jobs = server.http.get("/v1/jobs").json()["data"]
     where = page.locator(".grid, #gallery").first.bounding_box()
     page.locator("#prompt").press_sequentially("красное яблоко", delay=20)
     page.locator(SHOWN).wait_for()
@@ -32,8 +33,9 @@ def test_what_is_typed_is_sketched_and_then_drawn(server: Server, visit: Visit) 
     assert page.locator(".grid, #gallery").first.bounding_box() == where, "nothing moves"
     expect(page.locator(SHOWN)).to_have_attribute("alt", "Набросок того, что вы пишете")
     assert page.evaluate("document.querySelector('studio-sketch img').naturalWidth") == 256
-    sketch, seed = asked[0].body(), asked[0].request.post_data_json["seed"]
-    assert server.http.get("/v1/jobs").json()["data"] == [], "it is no job"
+    said = asked[0].request.post_data_json
+    seed = said["seed"]
+    assert server.http.get("/v1/jobs").json()["data"] == jobs, "it is no job"
     page.locator("#prompt").press_sequentially(" на столе", delay=20)
     page.locator(SHOWN).wait_for()
     assert asked[-1].request.post_data_json["seed"] == seed, "the same picture goes on"
@@ -45,6 +47,7 @@ def test_what_is_typed_is_sketched_and_then_drawn(server: Server, visit: Visit) 
     job = server.http.get("/v1/jobs", params={"limit": 1}).json()["data"][0]
     assert job["fields"]["seed"] == seed
     first = next(one for one in job["pictures"] if one["index"] == 0)
+    sketch = server.http.post("/v1/sketches", json=said).raise_for_status().content
     near, far = (distance(sketch, server.http.get(one["url"]).content) for one in (first, job["pictures"][-1]))
     assert near < far, "the first picture looks like the sketch"
 
