@@ -91,9 +91,9 @@ def test_jobs_go_first(tmp_path: Path) -> None:
         time.sleep(0.1)
         job = served.submit()
         answer = sketch.result(10)
-        assert answer.status_code == 503 and code(answer.content) == "busy" and answer.headers["retry-after"] == "1"
+        assert answer.status_code == 409 and code(answer.content) == "busy" and answer.headers["retry-after"] == "1"
         # … none is begun beside it, and afterwards there is room again
-        assert code(asked(served, 503)) == "busy"
+        assert code(asked(served, 409)) == "busy"
         gate.set()
         served.ended(job["id"])
         until = time.monotonic() + 5
@@ -139,7 +139,7 @@ def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
         runner.error = DiedError(Problem("worker_died", "the computing process ended by SIGKILL"))
         assert b"ended by SIGKILL" in asked(served, 503)
         served.service.draining = True
-        assert code(asked(served, 503)) == "busy"
+        assert code(asked(served, 409)) == "busy"
     with serving(tmp_path / "other", work=False) as served:
         served.service.sketches = None
         assert b"draws nothing itself" in asked(served, 503)

@@ -21,7 +21,7 @@ from chashka.app.keeping.blobs import StorageFullError
 from chashka.app.keeping.files import Files
 from chashka.app.keeping.importing import UPLOADED
 from chashka.app.metrics import Metrics
-from chashka.app.sketches import BusyError
+from chashka.app.store.database import UnavailableError
 from chashka.errors import InputError
 from chashka.request import shown
 
@@ -109,8 +109,8 @@ class Service:
     def sketch(self, who: Who, said: Mapping[str, Any]) -> tuple[bytes, str]:
         """One picture of what a client said, drawn now with the model's quick settings and not kept: the file and its media type.
 
-        said: as for :meth:`submit`, without kind, inputs and consent. Raises InputError, Refused, TooManyError, BusyError,
-        SupersededError.
+        said: as for :meth:`submit`, without kind, inputs and consent. Raises InputError, Refused, TooManyError, and
+        as ``Sketches.draw``.
         """
         fields = {"fast": True} | {name: value for name, value in said.items() if value is not None} | {"n": 1}
         _plain(fields)
@@ -118,7 +118,7 @@ class Service:
         checked = kinds.check("draw", fields, {}, self.settings)
         self._allowed(who, lambda: policy.check(checked.texts))
         if self.sketches is None:
-            raise BusyError("this server draws nothing itself")
+            raise UnavailableError("this server draws nothing itself")
         made = self.sketches.draw(who.id, checked.fields)
         self.metrics.count("chashka_sketches_total")
         return self._files.send(made, self.settings.privacy)

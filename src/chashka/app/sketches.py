@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chashka.app.compute.runner import DiedError, Made, Task, TaskError
 from chashka.app.ids import new_id
+from chashka.app.store.database import UnavailableError
 from chashka.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Sketches:
     def draw(self, owner: str, fields: Mapping[str, Any]) -> Made:
         """The picture that the checked ``fields`` of a job of the kind draw stand for.
 
-        Raises BusyError, SupersededError, and InputError for what only drawing can tell.
+        Raises BusyError, SupersededError, InputError for what only drawing can tell, UnavailableError if what draws has died.
         """
         id = new_id("sketch")
         with self._lock:
@@ -75,7 +76,7 @@ class Sketches:
             except TaskError as error:
                 raise InputError(error.problem.message) from error
             except DiedError as error:
-                raise BusyError(f"{error.problem.message}; try again") from error
+                raise UnavailableError(f"{error.problem.message}; try again") from error
         self._go_on(id, owner)
         raise BusyError("nothing was drawn; try again")
 

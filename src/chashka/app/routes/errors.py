@@ -26,7 +26,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     NotFoundError: (404, "not_found"),
     ConflictError: (409, "conflict"),
     SupersededError: (409, "superseded"),
-    BusyError: (503, "busy"),
+    BusyError: (409, "busy"),
     KeyReusedError: (422, "key_reused"),
     UnavailableError: (503, "unavailable"),
     InputError: (422, "input"),
@@ -50,7 +50,7 @@ MEANINGS = {
     416: "More than eight ranges.",
     422: "A value is not possible; the message names the field, what was given and what is allowed.",
     429: "Too many requests, or the queue is full; Retry-After says when to try again.",
-    503: "Not ready: the server stops, the store cannot be used, or jobs need what sketches would.",
+    503: "Not ready: the server stops, or the store cannot be used.",
     507: "The disk is nearly full.",
 }
 ALWAYS = (400, 401, 403, 416, 503)

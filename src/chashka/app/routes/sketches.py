@@ -34,7 +34,7 @@ def router(service: Service) -> APIRouter:
         """One picture, drawn now with the model's quick settings, and kept nowhere; the answer is its file.
 
         The body has `prompt`, `model` and the fields of the model's options. Jobs go first: while one is being drawn the answer is
-        503 with the code `busy`. A newer sketch of the same key ends the one before, which is answered with 409.
+        409 with the code `busy` and `Retry-After`. A newer sketch of the same key ends the one before (409, `superseded`).
         """
         data, media_type = service.sketch(who, plainly_typed(json_object(body)))
         return Response(data, 200, {"Cache-Control": "no-store"}, media_type)

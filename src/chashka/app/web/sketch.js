@@ -74,7 +74,7 @@ export class StudioSketch extends HTMLElement {
     } catch (error) {
       if (wanted !== this.#asked) return;
       // somebody else's job is drawn, or it was too many; whatever else is wrong the button will tell
-      if (error instanceof ApiError && [429, 503].includes(error.status)) this.#later(wanted, Math.max(error.wait, 1));
+      if (error instanceof ApiError && error.wait) this.#later(wanted, error.wait);
       else this.#show('', null);
     }
   }
