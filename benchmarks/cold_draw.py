@@ -1,4 +1,4 @@
-"""Process start → PNG on disk: one 256×256 picture, 20 steps, with the shipped weights, in fresh processes.
+"""Process start → PNG on disk: one 256×256 picture with the shipped weights in fresh processes, and a draft.
 
     python benchmarks/cold_draw.py [N]
 
@@ -20,11 +20,11 @@ PROMPT = "красное яблоко"
 KIB_PER_MB = 1e6 / 1024
 
 
-def draw(folder: Path, number: int) -> tuple[float, float]:
+def draw(folder: Path, number: int, *more: str) -> tuple[float, float]:
     """Draw once in a fresh process; returns (seconds until it ended, peak resident MB)."""
     out = folder / f"{number}.png"
     command = str(Path(sys.executable).parent / "chashka")
-    words = [command, "draw", PROMPT, "--seed", str(number), "--steps", str(STEPS), "--out", str(out)]
+    words = [command, "draw", PROMPT, "--seed", str(number), "--out", str(out), *(more or ("--steps", str(STEPS)))]
     home = str(folder / "home")
     environment = os.environ | {"HOME": home, "XDG_CACHE_HOME": f"{home}/.cache", "XDG_DATA_HOME": f"{home}/.local"}
     started = time.perf_counter()
@@ -46,12 +46,18 @@ def main() -> None:
         folder = Path(name)
         first, first_memory = draw(folder, 0)
         measured = [draw(folder, i) for i in range(1, runs + 1)]
+        draw(folder, 0, "--fast")
+        drafts = [draw(folder, i, "--fast")[0] for i in range(1, runs + 1)]
     times = [t for t, _ in measured]
     memory = statistics.median(m for _, m in measured)
     median = statistics.median(times)
     print(f"cold_draw: one 256×256 picture, {STEPS} steps, {runs} fresh processes")
     print(f"  first ever         {first:7.2f} s   peak {first_memory:6.0f} MB   {first / median:5.2f} × median")
     print(f"  median             {median:7.2f} s   peak {memory:6.0f} MB   ({min(times):.2f} … {max(times):.2f} s)")
+    quick = statistics.median(drafts)
+    print(
+        f"  a draft (--fast)   {quick:7.2f} s   ({min(drafts):.2f} … {max(drafts):.2f} s)   {quick / median:5.2f} × median"
+    )
 
 
 if __name__ == "__main__":

@@ -109,11 +109,18 @@ def main() -> None:
     request = chashka.Request(prompt=PROMPT, seed=1, steps=STEPS)
     request = bundle.request(**request.model_dump(exclude_none=True))
     times = seconds(lambda: chashka.draw(bundle, request), runs)
+    draft = bundle.request(prompt=PROMPT, seed=1, fast=True)
+    drafts = seconds(lambda: chashka.draw(bundle, draft), runs)
     counted, speed = picture_flops(bundle.preset), gemm_speed()
     total = sum(counted.values())
     median, limit = statistics.median(times), total / speed
     print(f"warm_draw: one picture, {STEPS} steps with guidance, {runs} times, engine {bundle.engine}")
     print(f"  median             {median:7.3f} s   ({min(times):.3f} … {max(times):.3f} s)")
+    quick = statistics.median(drafts)
+    asked = f"{draft.steps} steps, guidance {draft.guidance_scale:g}"
+    print(
+        f"  a draft            {quick:7.3f} s   ({min(drafts):.3f} … {max(drafts):.3f} s), {asked}, {quick / median:.2f} × that"
+    )
     print(f"  arithmetic         {total / 1e9:7.1f} GFLOP  (U-Net {100 * counted['unet'] / total:.0f} %)")
     print(f"  matrix product     {speed / 1e9:7.0f} GFLOP/s, f32 {GEMM}×{GEMM}")
     print(f"  limit              {limit:7.3f} s   median is {median / limit:.2f} × the limit")

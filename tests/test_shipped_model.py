@@ -167,3 +167,28 @@ def test_every_component_is_named_with_its_graph() -> None:
     for name in TEACUP.files:
         assert (TEACUP.folder / name).is_file(), f"{name} is not shipped"
         assert re.fullmatch(r"\w+\.(xml|safetensors)", name)
+
+
+def test_a_draft_is_four_single_calls_and_shows_what_the_model_would_draw(bundle: families.Bundle) -> None:
+    """From the same noise: nearer to the usual drawing than that is to another seed's; with a mask and from a picture, too."""
+
+    def drawn(seed: int, given: Inputs | None = None, **said: Any) -> np.ndarray:
+        request = bundle.request(prompt="красное яблоко", seed=seed, background="white", **said)
+        steps: list[int] = []
+        (picture,) = draw(bundle, request, given, lambda progress: steps.append(progress.total))
+        assert not request.fast or set(steps) == {request.steps}
+        return picture.pixels[..., :3].astype(float)
+
+    assert dict(bundle.fast) == {"steps": 4, "guidance_scale": 1.0, "sampler": "euler"}
+    usual = [drawn(seed) for seed in (1, 2, 3)]
+    drafts = [drawn(seed, fast=True) for seed in (1, 2, 3)]
+    near = [np.abs(a - b).mean() for a, b in zip(usual, drafts, strict=True)]
+    far = [np.abs(a - b).mean() for a, b in itertools.permutations(usual, 2)]
+    assert np.mean(near) < 0.5 * np.mean(far)
+    plain = [drawn(seed, steps=4, guidance_scale=1.0, sampler="euler") for seed in (1, 2, 3)]
+    assert np.mean(near) < 0.7 * np.mean([np.abs(a - b).mean() for a, b in zip(usual, plain, strict=True)])
+    init = np.full((256, 256, 4), 255, np.uint8)
+    mask = np.zeros((256, 256), np.float32)
+    mask[:, 128:] = 1
+    edited = drawn(4, Inputs(init, mask), fast=True)
+    assert (edited[:, :112] > 250).mean() > 0.99 > (edited[:, 144:] > 250).mean()

@@ -31,7 +31,7 @@ def test_engines_agree() -> None:
 
 def test_exporting_afresh_gives_the_shipped_files(tmp_path: Path) -> None:
     shipped = Path(chashka.__file__).parent / "teacup" / "kandinsky"
-    ship(Finished(*[shipped] * 4, picture=shipped, upscaler=shipped), tmp_path)
+    ship(Finished(*[shipped] * 4, picture=shipped, upscaler=shipped, fast=shipped), tmp_path)
     written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert written.keys() == {path.name for path in shipped.iterdir()}
     differing = [name for name, content in written.items() if content != (shipped / name).read_bytes()]
