@@ -398,7 +398,10 @@ def test_the_embedded_model_enlarges(embedded: InProcess, picture: Path) -> None
     assert np.abs(pixels[300, 256, :3].astype(int) - (200, 30, 30)).max() <= 6
 
 
-def test_a_model_without_an_upscaler_says_so(embedded: InProcess, picture: Path) -> None:
+def test_a_model_without_an_upscaler_says_so(
+    embedded: InProcess, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chashka.families.stable_diffusion.teacup.open_upscaler", lambda *_: None)
     with pytest.raises(TaskError) as caught:
         done(embedded, "upscale", {"model": "stable_diffusion-teacup"}, {"init": picture})
     assert caught.value.problem.code == "weights" and "has no upscaler" in caught.value.problem.message

@@ -214,7 +214,9 @@ def test_pictures_do_not_depend_on_their_neighbours(bundle: Bundle) -> None:
     assert batcher.calls < sum(2 + n % 3 for n in range(4))
 
 
-def test_without_strictness_pictures_differ_by_rounding_alone(bundle: Bundle) -> None:
+def test_without_strictness_pictures_differ_by_rounding_alone() -> None:
+    """In float32; bfloat16 has 16 bits less to round in."""
+    bundle = chashka.load(precision="f32")
     batcher = StepBatcher(bundle.denoiser.network, 4, strict=False, linger=5)
     shared = together([lambda n=n: drawn(bundle, n, batcher) for n in range(3)])  # type: ignore[misc]
     for number, pixels in enumerate(shared):

@@ -122,7 +122,7 @@ def test_bfloat16_does_not_round_the_timestep(folder: Path, tmp_path_factory: py
     """bfloat16 has 8 bits: 998.2 would become 1000, and a network that was trained on 998.2 would draw worse."""
     if best_precision(tmp_path_factory.mktemp("cache")) != "bf16":
         return  # this processor has no bfloat16 to round with
-    low = open_engine("openvino", precision="bf16", threads=1).open(folder, "unet")
+    low = open_engine("openvino", precision="bf16").open(folder, "unet")
     full = open_engine("torch", "cpu", "f32").open(folder, "unet")
     for t in (1.0, 503.3, 903.7, 998.2):
         inputs = unet_inputs(1, 8, 4) | {"t": np.array([t], np.float32)}

@@ -174,7 +174,7 @@ def test_it_is_opened_where_it_held_and_only_when_asked_for(
     keep: Callable[[Calibration], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(selftest, "best_precision", lambda _: "f32")
+    monkeypatch.setattr(selftest, "best_precision", lambda *_: "f32")
     folder = keep(report)
     kept = json.loads((quantised.home(folder, report.weights_sha256) / "report.json").read_text(encoding="utf-8"))
     assert kept == json.loads(json.dumps(asdict(report)))

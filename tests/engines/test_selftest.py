@@ -11,6 +11,7 @@ import pytest
 
 from chashka.engines import selftest
 from chashka.engines.openvino_engine import OpenVINOEngine
+from chashka.errors import EngineError
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +114,31 @@ def test_this_machine_answers(tmp_path: Path) -> None:
     assert "reason" not in stored
     assert (precision == "bf16") == bool(stored["cosines"])
     assert OpenVINOEngine(precision="auto", cache_dir=tmp_path).precision == precision
+
+
+def test_one_thread_is_another_question(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With one thread bf16 may crash where with more it works: each is asked, and kept, for itself."""
+    crash = f"import os, sys\nif sys.argv[-1] == '1': os.kill(os.getpid(), {int(signal.SIGFPE)})\n{GOOD}"
+    child(monkeypatch, tmp_path, crash)
+    assert selftest.best_precision(tmp_path, 2) == "bf16" and selftest.best_precision(tmp_path, 1) == "f32"
+    stored = json.loads((tmp_path / selftest.FILE).read_text())
+    assert {name.endswith(", one thread"): result["bf16"] for name, result in stored.items()} == {
+        False: True,
+        True: False,
+    }
+    assert OpenVINOEngine(threads=1, cache_dir=tmp_path).precision == "f32"
+    with pytest.raises(EngineError, match="bf16 with one thread does not work on this machine"):
+        OpenVINOEngine(precision="bf16", threads=1, cache_dir=tmp_path)
+
+
+def test_one_core_is_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    assert selftest.alone(None) and selftest.alone(1) and not selftest.alone(2)
+    monkeypatch.setattr(selftest.os, "sched_getaffinity", lambda _: {0, 3}, raising=False)
+    assert not selftest.alone(None)
+
+
+def test_the_package_text_encoder_is_tried() -> None:
+    from chashka.engines.runtime import openvino
+
+    assert list(selftest._text(openvino().Core())) == ["text"]

@@ -171,7 +171,8 @@ def test_it_draws(exported: Path) -> None:
     assert np.array_equal(repainted.pixels[40:], picture.pixels[40:])
     with pytest.raises(InputError, match="denoised_type"):
         model.request(prompt="x", denoised_type="none")
-    (same,) = chashka.draw(chashka.load(str(exported), engine="torch"), model.request(prompt="красное яблоко", **asked))
+    exact, other = (chashka.load(str(exported), engine=engine, precision="f32") for engine in ("openvino", "torch"))
+    picture, same = (chashka.draw(one, one.request(prompt="красное яблоко", **asked))[0] for one in (exact, other))
     assert np.abs(same.pixels.astype(int) - picture.pixels).max() <= 3, "both engines"
 
 

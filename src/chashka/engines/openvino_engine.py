@@ -78,7 +78,13 @@ class OpenVINOEngine:
         self._temporary: Path | None = None
         self._lock = threading.Lock()
         best = precision in ("auto", quantised.W8A8)
-        self.rest = (selftest.best_precision(cache_dir) if device == "CPU" else "f32") if best else precision
+        tested = best or (precision == "bf16" and selftest.alone(threads))
+        found = selftest.best_precision(cache_dir, threads) if device == "CPU" and tested else "f32"
+        if device == "CPU" and tested and not best and found != "bf16":
+            raise EngineError(
+                "bf16 with one thread does not work on this machine (it was tried); use precision f32 or auto"
+            )
+        self.rest = found if best else precision
         self.precision = self.rest if precision == "auto" else precision
 
     @property

@@ -1,16 +1,18 @@
 """Does this machine compute bfloat16 right? Asked once per OpenVINO version and processor, in a child process.
 
 There are reports of silently wrong bfloat16 matrix products (openvino issue 38256) and of a SIGFPE while compiling
-where a hypervisor hides instruction sets (issue 35943). The first is found by comparing with float32; the second ends
-the process that asks, so a child asks. Whatever goes wrong, the answer is float32.
+where a hypervisor hides instruction sets (issue 35943); with one thread, on a processor with AMX, compiling the embedded T5
+encoder ends so as well (2026.4). The first is found by comparing with float32; the second ends the process that asks,
+so a child asks, with as many threads as will compute. Whatever goes wrong, the answer is float32.
 
-    python -m chashka.engines.selftest        prints the cosines as JSON
+    python -m chashka.engines.selftest [THREADS]        prints the cosines as JSON
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+import chashka
 from chashka.checkpoints.safetensors_file import NumpyArray
 from chashka.engines.machine import processor
 from chashka.engines.remembered import recall, remember
@@ -27,26 +30,33 @@ from chashka.engines.runtime import openvino
 from chashka.errors import EngineError
 
 FILE = "selftest.json"
+ENCODER = Path(chashka.__file__).parent / "teacup" / "kandinsky" / "text_t5"
 ENOUGH = 0.999  # cosine between bf16 and f32; right ones are above 0.99999, wrong ones were at 0.28 to 0.65
 SECONDS = 60.0  # for the child; it needs about one
 CRASHED = 128  # exit codes from here on, and negative ones, are crashes (Windows has 0xC0000094 and the like)
 FAILED = "the test could not run"
 
 
-def best_precision(cache_dir: Path | None = None) -> str:
-    """ "bf16" if the child found it present and right, otherwise "f32".
+def best_precision(cache_dir: Path | None = None, threads: int | None = None) -> str:
+    """ "bf16" if the child found it present and right, otherwise "f32". threads: that compute; None: all that there are.
 
     The result is stored in ``cache_dir``; with None it is remembered for this process alone. A child that could not be
     started, or ended with an error of its own, says nothing about the processor and is asked again next time.
     """
-    key = f"openvino {importlib.metadata.version('openvino')} on {processor()}"
+    key = f"openvino {importlib.metadata.version('openvino')} on {processor()}" + ", one thread" * alone(threads)
     path = cache_dir / FILE if cache_dir else None
     results = {name: result for name, result in recall(path).items() if isinstance(result, dict)}
     if key not in results:
-        results[key] = _ask_child()
+        results[key] = _ask_child(threads)
         if results[key].get("reason") != FAILED:
             remember(path, results)
     return "bf16" if results[key].get("bf16") is True else "f32"
+
+
+def alone(threads: int | None) -> bool:
+    """Whether one thread computes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (threads or cores) == 1
 
 
 def judge(cosines: dict[str, float]) -> bool:
@@ -55,11 +65,17 @@ def judge(cosines: dict[str, float]) -> bool:
 
 
 @cache
-def _ask_child() -> dict[str, Any]:
+def _ask_child(threads: int | None) -> dict[str, Any]:
     """{"bf16": bool, "cosines": {...}} or {"bf16": False, "reason": …}."""
     if not sys.executable or getattr(sys, "frozen", False):  # a bundled program would start itself again
         return {"bf16": False, "reason": FAILED}
-    words = [sys.executable, "-P", "-m", "chashka.engines.selftest"]  # -P: the current folder is not searched
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "chashka.engines.selftest",
+        str(threads or 0),
+    ]  # -P: the current folder is not searched
     try:
         result = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -108,17 +124,18 @@ def _graphs(ov: Any) -> dict[str, tuple[Any, list[NumpyArray]]]:
     return graphs
 
 
-def cosines() -> dict[str, float]:
+def cosines(threads: int | None = None) -> dict[str, float]:
     """The cosine between bfloat16 and float32 for every graph; empty where the CPU has no bfloat16."""
     ov = openvino()
     core = ov.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return {}
     found = {}
-    for name, (model, inputs) in _graphs(ov).items():
+    settings = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+    for name, (model, inputs) in (_graphs(ov) | _text(core)).items():
         both = []
         for precision in ("f32", "bf16"):
-            compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+            compiled = core.compile_model(model, "CPU", settings | {"INFERENCE_PRECISION_HINT": precision})
             both.append(np.asarray(compiled(inputs)[0], np.float64).ravel())
         right, other = both
         length = float(np.linalg.norm(right) * np.linalg.norm(other))
@@ -129,8 +146,17 @@ def cosines() -> dict[str, float]:
     return found
 
 
+def _text(core: Any) -> dict[str, tuple[Any, list[NumpyArray]]]:
+    """The T5 encoder of the package, with a short text: what is known to crash."""
+    if not ENCODER.with_suffix(".xml").is_file():
+        return {}
+    model = core.read_model(str(ENCODER.with_suffix(".xml")), str(ENCODER.with_suffix(".safetensors")))
+    ids = np.arange(3, 19, dtype=np.int64)[None]
+    return {"text": (model, [ids, np.ones(ids.shape, np.float32)])}
+
+
 if __name__ == "__main__":
     try:
-        print(json.dumps(cosines()))
+        print(json.dumps(cosines(int((*sys.argv, "0")[1]) or None)))
     except EngineError as error:
         sys.exit(str(error))

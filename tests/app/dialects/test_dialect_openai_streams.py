@@ -124,6 +124,8 @@ def test_a_stream_says_first_how_long_it_may_take(tmp_path: Path) -> None:
     gate.set()
     with serving(tmp_path, Painter(gate), listen=True) as served:
         asked = {"prompt": "a cup", "stream": True}
+        gate.clear()
+        threading.Timer(0.3, gate.set).start()  # long enough for tenths of a second
         with httpx.stream("POST", served.url + GENERATE, json=asked, timeout=30) as first:
             assert "x-chashka-estimate" not in first.headers
             first.read()
