@@ -66,6 +66,7 @@ def test_it_is_a_draft_of_one_picture_unless_it_says_otherwise(tmp_path: Path) -
     [
         ({"prompt": "x" * 3000}, 422, "input"),
         ({"steps": "many"}, 422, "input"),
+        ({"n": 0}, 422, "input"),
         ({"inputs": {"init": "pic_1"}}, 422, "input"),
         ({"model": "nothing-here"}, 422, "input"),
         ({"prompt": "голая девочка 10 лет"}, 403, ""),

@@ -128,13 +128,24 @@ def test_wheel_holds_each_weight_once(wheel: Path) -> None:
         for info in archive.infolist():
             if info.file_size > 1000:
                 owners[hashlib.sha256(archive.read(info)).hexdigest()].append(info.filename)
-    weights = [n for n in names if n.endswith(".safetensors")]
-    assert weights
+        weights = [n for n in names if n.endswith(".safetensors")]
+        bases = {name: changed(archive.read(name)) for name in weights}
+    for name, base in bases.items():
+        owner = (
+            name if base is None else f"{name.rpartition('/')[0]}/{base}.safetensors"
+        )  # a change has its base's graph
+        assert owner.removesuffix(".safetensors") + ".xml" in names, f"{name} has no graph beside it"
+    assert [base for base in bases.values() if base] == ["unet"]
     assert not [n for n in names if n.endswith((".bin", ".ckpt", ".pt", ".pth", ".onnx", ".blob"))]
-    for name in weights:
-        assert name.removesuffix(".safetensors") + ".xml" in names, f"{name} has no graph beside it"
     inside = [[n for n in same if n.startswith("chashka/")] for same in owners.values()]
     assert not [same for same in inside if len(same) > 1]
+
+
+def changed(weights: bytes) -> str | None:
+    """The component that these weights are changes of."""
+    header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+    base: str | None = header["__metadata__"].get("base")
+    return base
 
 
 def test_wheel_is_small_and_only_the_package(wheel: Path) -> None:

@@ -112,14 +112,14 @@ class Service:
         said: as for :meth:`submit`, without kind, inputs and consent. Raises InputError, Refused, TooManyError, and
         as ``Sketches.draw``.
         """
-        fields = {"fast": True} | {name: value for name, value in said.items() if value is not None} | {"n": 1}
+        fields = {"fast": True} | {name: value for name, value in said.items() if value is not None}
         _plain(fields)
         self._sketch_buckets.take(who)
         checked = kinds.check("draw", fields, {}, self.settings)
         self._allowed(who, lambda: policy.check(checked.texts))
         if self.sketches is None:
             raise UnavailableError("this server draws nothing itself")
-        made = self.sketches.draw(who.id, checked.fields)
+        made = self.sketches.draw(who.id, checked.fields | {"n": 1})
         self.metrics.count("chashka_sketches_total")
         return self._files.send(made, self.settings.privacy)
 

@@ -52,6 +52,7 @@ class DistilTask(UNetTask):
         teacher: tuple[UNet, KandinskyTextHead],
         folder: Path,
     ) -> None:
+        """folder: of the teacher's drawings; those that are missing are made now."""
         super().__init__(recipe, features, decoder, device)
         self.unet.load_state_dict(teacher[0].state_dict())
         self.modules["text_head"].load_state_dict(teacher[1].state_dict())
@@ -65,8 +66,7 @@ class DistilTask(UNetTask):
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         device = self.levels.device
-        size = (len(self.paths) - HELD,)
-        number = HELD + int(torch.randint(size[0], (), generator=generator, device=device))
+        number = int(torch.randint(HELD, len(self.paths), (), generator=generator, device=device))
         path = self.paths[number]
         rows = path["x"].shape[1]
         segment = torch.randint(self.recipe.segments, (rows,), generator=generator, device=device)
