@@ -54,7 +54,7 @@ export class StudioComposer extends HTMLElement {
       h(
         'div',
         { class: 'card' },
-        h('div', { class: 'words' }, this.#field, this.#sketch),
+        h('div', { class: 'typed' }, this.#field, this.#sketch),
         this.#chip,
         this.#consent,
         h(
