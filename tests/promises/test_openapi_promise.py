@@ -51,7 +51,7 @@ def attack(
         "phases": phases,
         "max-examples": examples,
         "seed": str(seed),
-        "workers": "2",
+        "workers": "1",  # two at a time parse lambdas, at which Python 3.11 fails now and then ("AST constructor recursion depth")
         "warnings": "off",
         "request-timeout": "60",
         "generation-database": "none",
