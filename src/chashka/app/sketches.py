@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ WAITING = 2
 """Sketches that may wait for the one that is being drawn; a thread of the server waits with each."""
 PATIENCE = 5.0
 """Seconds that one waits at most."""
+MOMENT = 0.3
+"""Seconds that a sketch waits for a job to end before it is refused: one that is just done takes some to be put away."""
 _MOST = 1000
 
 
@@ -84,7 +87,10 @@ class Sketches:
         return self._busy() or self._newest.get(owner, id) != id
 
     def _go_on(self, id: str, owner: str) -> None:
-        """Raises what keeps a sketch from being drawn."""
+        """Raises what keeps a sketch from being drawn, if it does so for more than a moment."""
+        until = time.monotonic() + MOMENT
+        while self._busy() and time.monotonic() < until:
+            time.sleep(0.02)
         if self._newest.get(owner, id) != id:
             raise SupersededError("another sketch was asked for meanwhile")
         if self._busy():

@@ -33,9 +33,9 @@ def layers(change: Mapping[str, Any], base: Mapping[str, Any], where: str) -> li
     return names
 
 
-def merged(base: Mapping[str, NumpyArray], change: Mapping[str, NumpyArray], where: str) -> dict[str, NumpyArray]:
-    """The base's tensors with the changes in them, changed ones as float32. Raises WeightsError where they do not fit."""
-    out = dict(base)
+def changed(base: Mapping[str, NumpyArray], change: Mapping[str, NumpyArray], where: str) -> dict[str, NumpyArray]:
+    """Those of the base's tensors that are changed, as they become, float32. Raises WeightsError where the two do not fit."""
+    out = {}
     for name in layers(change, base, where):
         weight = base[name + WEIGHT].astype(np.float32)
         up, down = (change[name + end].astype(np.float32) for end in (UP, DOWN))

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-from chashka.checkpoints.low_rank import WEIGHT, layers, merged
+from chashka.checkpoints.low_rank import changed
 from chashka.checkpoints.safetensors_file import layout, read_tensors
 from chashka.engines.runtime import openvino
 from chashka.errors import WeightsError
@@ -18,9 +18,8 @@ from chashka.errors import WeightsError
 
 def change_weights(model: Any, graph: Path, base: Path, change: Path) -> None:
     """Put the changed weights into ``model`` in place. model: read from ``graph`` over ``base``. Raises WeightsError."""
-    tensors, added = read_tensors(base), read_tensors(change)
-    wanted = {name + WEIGHT for name in layers(added, tensors, str(change))}
-    weights = merged(tensors, added, str(change))
+    weights = changed(read_tensors(base), read_tensors(change), str(change))
+    wanted = set(weights)
     names, ops = _constants(graph, base), openvino().opset13
     for node in model.get_ordered_ops():
         name = names.get(node.get_friendly_name())

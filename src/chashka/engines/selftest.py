@@ -69,13 +69,8 @@ def _ask_child(threads: int | None) -> dict[str, Any]:
     """{"bf16": bool, "cosines": {...}} or {"bf16": False, "reason": …}."""
     if not sys.executable or getattr(sys, "frozen", False):  # a bundled program would start itself again
         return {"bf16": False, "reason": FAILED}
-    words = [
-        sys.executable,
-        "-P",
-        "-m",
-        "chashka.engines.selftest",
-        str(threads or 0),
-    ]  # -P: the current folder is not searched
+    # -P: the current folder is not searched
+    words = [sys.executable, "-P", "-m", "chashka.engines.selftest", str(threads or 0)]
     try:
         result = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from chashka.checkpoints.low_rank import merged
+from chashka.checkpoints.low_rank import changed
 from chashka.checkpoints.safetensors_file import read_metadata, read_tensors
 from chashka.checkpoints.strict import load_strict
 from chashka.engines.components import base_of, configuration, imported, network_class, ports
@@ -80,7 +80,8 @@ class TorchEngine:
             module: nn.Module = network_class(metadata, path)(configuration(metadata, path))
         tensors, base = read_tensors(path), base_of(metadata, path)
         if base is not None:
-            tensors = merged(read_tensors(base), tensors, str(path))
+            whole = read_tensors(base)
+            tensors = whole | changed(whole, tensors, str(path))
         return self._graph(name, module, tensors, path, metadata, inputs, outputs)
 
     def build(self, blueprint: Blueprint, tensors: Mapping[str, Any], source: Path) -> TorchGraph:

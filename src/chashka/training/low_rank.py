@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-WEIGHT = ".weight"
+from chashka.checkpoints.low_rank import WEIGHT
 
 
 class LowRank(nn.Module):

@@ -34,9 +34,9 @@ export class StudioSketch extends HTMLElement {
    * @param {Record<string, any> | null} settings as the drawer gives them
    */
   follow(prompt, settings) {
-    clearTimeout(this.#timer);
     const wanted = prompt && settings && preference('sketches') !== false ? this.#request(prompt, settings) : '';
-    if (wanted === this.#asked) return;
+    if (wanted === this.#asked) return; // it is shown, or under way
+    clearTimeout(this.#timer);
     this.#asked = wanted;
     this.#asking?.abort();
     this.classList.toggle('stale', wanted !== this.#shown);
@@ -70,7 +70,8 @@ export class StudioSketch extends HTMLElement {
     if (document.querySelector('job-card:not(.over)')) return this.#later(wanted, 1); // jobs go first
     this.#asking = new AbortController();
     try {
-      this.#show(wanted, await api.sketch(wanted, this.#asking.signal));
+      const file = await api.sketch(wanted, this.#asking.signal);
+      if (wanted === this.#asked) this.#show(wanted, file);
     } catch (error) {
       if (wanted !== this.#asked) return;
       // somebody else's job is drawn, or it was too many; whatever else is wrong the button will tell
