@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+import threading
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import chashka
 import kandinsky2.opening
 from chashka import families, images
+from chashka.engines.openvino_engine import OpenVINOGraph
 from chashka.errors import ChashkaError, WeightsError
 from chashka.families.kandinsky import FAMILY, TEACUP
 from chashka.generate import draw
@@ -62,6 +64,25 @@ def either(request: pytest.FixtureRequest) -> families.Bundle:
 def test_other_sizes_are_drawn(either: families.Bundle, size: tuple[int, int]) -> None:
     request = either.request(prompt="a red cat", seed=1, steps=1, width=size[0], height=size[1])
     assert draw(either, request)[0].size == size
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"guidance_scale": 1.0}, {"fast": True}, {"n": 2, "width": 320, "height": 192}], ids=str
+)
+def test_networks_are_opened_once_by_another_thread(
+    either: families.Bundle, said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, bool]] = []
+    compiled = OpenVINOGraph._compiled
+
+    def noted(graph: OpenVINOGraph, shapes: Any) -> Any:
+        opened.append((graph.path.stem, threading.current_thread() is threading.main_thread()))
+        return compiled(graph, shapes)
+
+    monkeypatch.setattr(OpenVINOGraph, "_compiled", noted)
+    draw(either, either.request(prompt="a red cat", seed=1, steps=1, **said))
+    assert sorted(o for o in opened if not o[0].startswith("text")) == [("decoder", False), ("unet", False)]
+    assert all(by_main for name, by_main in opened if name.startswith("text"))
 
 
 def test_a_picture_with_a_mask(either: families.Bundle) -> None:

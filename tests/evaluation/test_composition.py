@@ -161,7 +161,9 @@ def test_languages() -> None:
 
 def test_command_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(families, "load", lambda name, **options: toy_bundle())
-    (tmp_path / "x.safetensors").write_bytes(b"no weights")
-    words = ["evaluate", "teacup", "--judge", str(tmp_path / "x.safetensors"), "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(main, words)
-    assert result.exit_code in (3, 5) and "Traceback" not in result.output
+    words = ["evaluate", "teacup", "--judge", str(tmp_path), "--out", str(tmp_path / "out")]
+    for content in (None, b"no weights"):
+        if content is not None:
+            (tmp_path / "judge.safetensors").write_bytes(content)
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 3 and "judge.safetensors" in result.output and "Traceback" not in result.output

@@ -8,22 +8,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chashka.cli.evaluate import FILE, FOLDER, _bar, _bundle, _drawing_options, _model_options, _write
+from chashka.cli.places import cache_dir
 
 if TYPE_CHECKING:
+    from chashka.evaluation.detector import TrainedDetector
     from chashka.evaluation.distribution import Features, PictureTower
+    from chashka.families import Bundle
 
 SHARDS = click.option("--shards", type=FOLDER, required=True, help="Folder of shards that the model was trained with.")
-JUDGE = click.option("--judge", type=FILE, help="Also compare by the features of this judge (needs [torch]).")
+JUDGE = click.option(
+    "--judge", type=FOLDER, help="A judge of chashka export --judge.  [default: judge A of the package]"
+)
 TOWER = click.option(
-    "--tower", type=FILE, help="Also compare by this picture tower: its average.safetensors or component."
+    "--tower",
+    type=FILE,
+    help="A picture tower: its average.safetensors or component (needs [torch]).  [default: the model's picture encoder]",
 )
 
 
 @click.command()
+@JUDGE
 @click.option(
-    "--judge", type=FILE, required=True, help="average.safetensors of a run of chashka train judge (needs [torch])."
+    "--second-judge",
+    type=FOLDER,
+    help="Another judge's word beside the first one's.  [default: judge B of the package]",
 )
-@click.option("--second-judge", type=FILE, help="Another judge's word beside the first one's.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for composition.md, composition.json and the pictures.")
 @click.option(
     "--prompts", "which", type=click.Choice(["dev", "report"]), default="report", show_default=True,
@@ -35,7 +44,7 @@ TOWER = click.option(
 @_drawing_options
 @_model_options
 def teacup(
-    judge: Path,
+    judge: Path | None,
     second_judge: Path | None,
     out: Path,
     which: Any,
@@ -51,18 +60,17 @@ def teacup(
     from chashka.evaluation.cached import DrawnPictures
     from chashka.evaluation.composition import check_locales, composition_report
     from chashka.evaluation.composition_pages import write_composition
-    from chashka.evaluation.detector import TrainedDetector
     from chashka.evaluation.scene_prompts import scene_prompts
 
     locales = check_locales(languages)
-    judges = [TrainedDetector(file) for file in (judge, second_judge) if file is not None]
+    first, second = _judge(judge, "judge_a"), _judge(second_judge, "judge_b")
     bundle, fields = _bundle(given)
     drawn = DrawnPictures(bundle, out / "pictures", **fields)
     with _bar(len(scene_prompts(which, limit)) * len(locales) * n) as advance:
         report = composition_report(
             drawn,
-            judges[0],
-            second=judges[1] if len(judges) > 1 else None,
+            first,
+            second=second,
             which=which,
             locales=locales,
             n=n,
@@ -100,7 +108,7 @@ def version(name: str, out: Path, **given: Any) -> None:
 def distribution(
     shards: Path, judge: Path | None, tower: Path | None, out: Path, limit: int | None, **given: Any
 ) -> None:
-    """FID and KID between held-out pictures and what is drawn by their names; with --tower the CLIP score too."""
+    """FID and KID between held-out pictures and what is drawn by their names; with a picture tower the CLIP score too."""
     from chashka.evaluation.cached import DrawnPictures
     from chashka.evaluation.distribution import EncoderFeatures, distribution_report
     from chashka.evaluation.gallery import galleries, titles
@@ -109,8 +117,8 @@ def distribution(
     held_out = held_out if limit is None else held_out.spread(limit)
     names = titles(shards, held_out)
     bundle, fields = _bundle(given)
-    opened = _tower(tower)
-    spaces = [EncoderFeatures(bundle), *_spaces(judge, opened)]
+    opened = _tower(tower, bundle)
+    spaces = [EncoderFeatures(bundle), *_spaces(_judge(judge), opened)]
     drawn = DrawnPictures(bundle, out / "pictures", **fields)
     with _bar(len(names)) as advance:
         report = distribution_report(drawn, training, held_out, names, spaces, tower=opened, on_picture=advance)
@@ -151,7 +159,7 @@ def memory(shards: Path, judge: Path | None, tower: Path | None, out: Path, samp
     asked = training.spread(samples)
     names = titles(shards, asked)
     bundle, fields = _bundle(given)
-    spaces = _spaces(judge, _tower(tower))
+    spaces = _spaces(_judge(judge), _tower(tower, bundle))
     drawn = DrawnPictures(bundle, out / "pictures", **fields)
     with _bar(len(names)) as advance:
         report = memory_report(drawn, training, held_out, names, spaces, out, on_picture=advance)
@@ -178,18 +186,25 @@ def languages(out: Path, chosen: str | None, **given: Any) -> None:
         click.echo(f"{row.locale}: {row.found} (without spaces {row.unspaced or 'not asked'})")
 
 
-def _tower(file: Path | None) -> PictureTower | None:
+def _tower(file: Path | None, bundle: Bundle) -> PictureTower | None:
+    """The one in a file, the model's own, or none where it has none."""
     from chashka.evaluation.tower import TrainedTower
 
-    return None if file is None else TrainedTower(file)
+    return bundle.picture if file is None else TrainedTower(file)
 
 
-def _spaces(judge: Path | None, tower: PictureTower | None) -> list[Features]:
-    from chashka.evaluation.detector import TrainedDetector
+def _judge(folder: Path | None, name: str = "judge_a") -> TrainedDetector:
+    """The judge in a folder, or of the package; in float32, so that its word is the same on every machine."""
+    from chashka.engines import open_engine
+    from chashka.evaluation.detector import JUDGES, TrainedDetector
+
+    return TrainedDetector(folder or JUDGES[name], open_engine(precision="f32", cache_dir=cache_dir()))
+
+
+def _spaces(judge: TrainedDetector, tower: PictureTower | None) -> list[Features]:
     from chashka.evaluation.distribution import TowerFeatures
 
-    spaces: list[Features] = [] if judge is None else [TrainedDetector(judge)]
-    return [*spaces, TowerFeatures(tower)] if tower is not None else spaces
+    return [judge, *([] if tower is None else [TowerFeatures(tower)])]
 
 
 COMMANDS = (teacup, distribution, memory, languages, version)

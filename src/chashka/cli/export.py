@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ RUNS = [
     click.option("--picture", type=WEIGHTS, help="Weights of the picture encoder's run, for chashka vary and mix."),
     click.option("--fast", type=WEIGHTS, help="Weights of the run of the stage distil, for drafts in a few steps."),
     click.option("--upscaler", type=WEIGHTS, help="Weights of the upscaler's run, for chashka upscale."),
+    click.option(
+        "--judge", type=FILE, help="The average.safetensors of a judge's run; with --out, and nothing of a model."
+    ),
     click.option(
         "--latents",
         type=FILE,
@@ -62,6 +66,8 @@ def export(int8: bool, calibrate: bool, **given: Any) -> None:
     --precision int8 halves the files: one byte a weight and a scale for each output channel, first and last layers in fp16. Whether
     the pictures bear it: chashka evaluate precision.
 
+    --judge writes a judge in place of a model, for chashka evaluate --judge OUT.
+
     With --int8 --calibrate nothing of a run is exported: the U-Net of --model gets a second graph, for this machine, that
     computes its convolutions with activations in int8 too, and a report of how far that is from the first one. If it holds,
     --precision w8a8 draws with it. Needs the extra [quantise].
@@ -72,10 +78,42 @@ def export(int8: bool, calibrate: bool, **given: Any) -> None:
         measure(**{name: given[name] for name in OWN})
         return
     check_runs([name for name in OWN if given[name] not in (None, False)])
+    if given["judge"] is not None:
+        _export_judge(**of_runs)
+        return
     lacking = next((name for name in NEEDED if given[name] is None), None)
     if lacking is not None:
         raise click.UsageError(f"Missing option '--{lacking}'.", click.get_current_context())
+    of_runs.pop("judge")
     _export_runs(**of_runs)
+
+
+def _export_judge(judge: Path, out: Path | None, precisions: tuple[str, ...], **others: Any) -> None:
+    from chashka.engines.components import PRECISIONS
+
+    if wrong := [name for name, value in others.items() if value]:
+        raise InputError(f"{wrong[0]}: belongs to a model, and --judge writes a judge alone; leave one of them out")
+    if out is None:
+        raise click.UsageError("Missing option '--out'.", click.get_current_context())
+    if not set(precisions) <= set(PRECISIONS) or len(precisions) > 1:
+        raise InputError(f"precision: of a judge it is one of {', '.join(PRECISIONS)}; given: {', '.join(precisions)}")
+
+    def write() -> list[Path]:
+        from chashka.training.ship_judge import ship_judge
+
+        return [ship_judge(judge, out, *precisions)]
+
+    _written(write)
+
+
+def _written(write: Callable[[], list[Path]]) -> None:
+    """Write components, which needs torch, and say what was written."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "chashka export")
+    from chashka.checkpoints.safetensors_file import sha256
+
+    for written in write():
+        click.echo(f"{written}  {written.stat().st_size / 1e6:.1f} MB  {sha256(written)[:16]}")
 
 
 def _export_runs(
@@ -96,14 +134,14 @@ def _export_runs(
 
     given = {PICTURE: picture, FAST: fast, UPSCALER: upscaler}
     precision = chosen_precision(precisions, tuple(name for name, weights in given.items() if weights is not None))
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("torch", "chashka export")
-    from chashka.checkpoints.safetensors_file import sha256
-    from chashka.training.ship import Finished, ship
 
-    finished = Finished(autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None, fast)
-    for written in ship(finished, out, precision):
-        click.echo(f"{written}  {written.stat().st_size / 1e6:.1f} MB  {sha256(written)[:16]}")
+    def write() -> list[Path]:
+        from chashka.training.ship import Finished, ship
+
+        finished = Finished(autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None, fast)
+        return ship(finished, out, precision)
+
+    _written(write)
 
 
 def chosen_precision(words: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, str]:

@@ -181,13 +181,20 @@ def model_datasheet(pictures: Path, registry: Path | None, out: Path | None) -> 
     "--root", type=FOLDER, default=Path(), help="Paths are given from this folder.  [default: the current one]"
 )
 def register(name: str | None, registry: Path, recipes: Path, root: Path) -> None:
-    """Enter a model's weight files into the registry: what their metadata say, and what was known of them before."""
+    """Enter a model's weight files into the registry: what their metadata say, and what was known of them before.
+
+    NAME: of a model, or judge_a, judge_b.
+    """
     from chashka import families
+    from chashka.evaluation.detector import JUDGES
     from chashka.evaluation.registry import Registry, entry_of
 
     chosen = name or families.DEFAULT
-    preset = families.located(chosen, families.find(chosen)[1], None)
-    files = [preset.place / file for file in preset.own_weights]
+    if chosen in JUDGES:
+        files = sorted(JUDGES[chosen].glob("*.safetensors"))
+    else:
+        preset = families.located(chosen, families.find(chosen)[1], None)
+        files = [preset.place / file for file in preset.own_weights]
     known = sorted(recipes.glob("*.json"))
     before = Registry.read(registry) if registry.is_file() else Registry()
     after = before.joined(entry_of(file, chosen, root, known) for file in files)

@@ -44,6 +44,7 @@ CLASSES: frozenset[str] = frozenset(
         "nets.clip:TextTower",
         "nets.clip:VisionTransformer",
         "nets.image_tower:ImageTower",
+        "nets.judge:JudgeNet",
         "nets.multilingual:ContrastiveTextEncoder",
         "nets.multilingual:T5TextEncoder",
         "nets.kandinsky_text:KandinskyTextHead",
@@ -90,6 +91,7 @@ WIDE: dict[str, tuple[str, ...]] = {
     "nets.kandinsky_text:KandinskyTextHead": ("proj.", "to_model_dim.", "to_model_dim2."),
     "nets.unet:UNet": ("time_embed.", "input_blocks.0.", "out."),
     "nets.image_tower:ImageTower": ("stem.", "project."),
+    "nets.judge:JudgeNet": ("stem.", "centre.", "kind.", "place."),
     "nets.upscaler:Upscaler": ("conv_in.", "conv_out."),
 }
 """Beginnings of the names of weights that stay float16 in an int8 file, by class: first and last layers, tables of places."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,20 @@ class GraphNetwork:
     def __call__(self, x: Array, t: Array, cond: dict[str, Array], /) -> Array:
         given = {"x": x, "t": t} | {name: cond[name] for name in self.graph.inputs if name in cond}
         return self.graph(**given)["out"]
+
+    def ready(self, rows: int, height: int, width: int) -> None:
+        """Get ready for calls with x of (rows, C, height, width). Of exported networks alone: whose inputs are known, and small."""
+        if "class" not in self.graph.metadata:
+            return
+        config = json.loads(self.graph.metadata["config"])
+        shapes = {
+            "x": (rows, config["in_channels"], height, width),
+            "t": (rows,),
+            "tokens": (rows, 1, config["context"]),
+            "added": (rows, config.get("pooled") or 4 * config["width"]),
+            "keep": (rows,),
+        }
+        self.graph.prepare(**{name: shapes[name] for name in self.graph.inputs})
 
     def tiled(self, axes: str) -> GraphNetwork:
         """See ``Graph.tiled``."""

@@ -71,7 +71,7 @@ def _cell(share: Share | None) -> str:
 
 def _judge(name: str, about: About) -> list[str]:
     return [
-        f"{name}: `{about.file}`, trained on drawings of {', '.join(about.sources)}. Of {about.tested} perfect scenes of all "
+        f"{name}: `{about.name}`, trained on drawings of {', '.join(about.sources)}. Of {about.tested} perfect scenes of all "
         f"other sources' drawings it gets {about.scenes:.1%} right (counts {about.counts:.1%}; precision {about.precision:.1%} and "
         f"recall {about.recall:.1%} of things): no model can be expected to score more.",
         "",

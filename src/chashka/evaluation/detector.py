@@ -1,8 +1,7 @@
-"""The trained judge, opened from the weights that ``chashka train judge`` leaves. Needs the extra [torch]."""
+"""The trained judges: components like those of a model, two of them in the package."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +10,31 @@ from typing import Protocol
 
 import numpy as np
 
+import chashka
+from chashka.checkpoints.safetensors_file import sha256
 from chashka.data.composed_words import EMOJI
-from chashka.errors import FileError, MissingExtraError, TrainingError
+from chashka.engines import Engine
+from chashka.errors import TrainingError
 from chashka.evaluation.detections import Maps
 from chashka.evaluation.drawing import Float, shrunk
+
+NAME = "judge"
+"""The component's."""
+FIGURES = ("threshold", "strict", "tested", "precision", "recall", "counts", "scenes")
+"""What a judge's file says of itself; see :class:`About`."""
+JUDGES = {name: Path(chashka.__file__).parent / "teacup" / name for name in ("judge_a", "judge_b")}
+"""The folders of those in the package: A reports, B chooses and tunes (docs/decisions/004)."""
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a report says of a judge: file, sha256, the sources that it learnt from, and how it did on those it did not.
+    """What a report says of a judge: its name, sha256, the sources that it learnt from, and how it did on those it did not.
 
     ``precision`` and ``recall`` of things; ``counts`` and ``scenes``: shares of ``tested`` perfect scenes that it gets right
-    (docs/guides/evaluate.md).
+    (``training.judge.JudgeTask.look``).
     """
 
-    file: str
+    name: str
     sha256: str
     sources: tuple[str, ...]
     threshold: float
@@ -49,55 +58,40 @@ class Detector(Protocol):
 
 
 class TrainedDetector:
-    """The network of the stage 'judge'."""
+    """The network of the stage 'judge', as ``chashka export --judge`` writes it."""
 
-    name = "judge"
-
-    def __init__(self, average: Path) -> None:
-        """Raises MissingExtraError, FileError, and TrainingError for other weights or those of another grammar."""
-        try:
-            import torch
-            from safetensors import SafetensorError, safe_open
-        except ImportError:
-            raise MissingExtraError("torch", "the judge") from None
-        from chashka.nets.configs import JudgeConfig
-        from chashka.nets.judge import JudgeNet
-
-        try:
-            with safe_open(average, framework="pt") as file:
-                metadata = file.metadata() or {}
-                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-            digest = hashlib.sha256(average.read_bytes()).hexdigest()
-        except (OSError, SafetensorError) as error:
-            raise FileError(f"{average}: cannot be read as a judge's weights ({error})") from error
-        recipe = json.loads(metadata.get("recipe", "{}"))
-        if recipe.get("stage") != "judge" or "emoji" not in metadata or "threshold" not in metadata:
-            raise TrainingError(
-                f"{average}: not the averaged weights of the stage 'judge'; train it: chashka train judge"
-            )
-        if json.loads(metadata["emoji"]) != list(EMOJI):
-            raise TrainingError(f"{average}: knows other things than this grammar; train the judge again")
-        self._torch = torch
-        self._network = JudgeNet(JudgeConfig(**recipe["network"])).eval()
-        try:
-            self._network.load_state_dict({name.removeprefix("judge/"): value for name, value in weights.items()})
-        except RuntimeError as error:
-            raise TrainingError(f"{average}: the network is not the one of its recipe ({error})") from error
-        figures = {k: float(metadata[k]) for k in ("threshold", "strict", "precision", "recall", "counts", "scenes")}
-        tested, sources = int(metadata.get("tested", "0")), tuple(recipe["sources"])
-        self.about = About(average.name, digest, sources, tested=tested, **figures)
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        """folder: of the component. Raises WeightsError, and TrainingError for a judge of another grammar."""
+        self._graph = engine.open(folder, NAME)
+        told = self._graph.metadata
+        if json.loads(told.get("emoji", "null")) != list(EMOJI):
+            raise TrainingError(f"{folder}: knows other things than this grammar; train the judge again")
+        self._side = int(json.loads(told["config"])["side"])
+        figures = json.loads(told["figures"])
+        self.name = folder.name
+        self.about = About(
+            self.name,
+            sha256(folder / f"{NAME}.safetensors"),
+            tuple(json.loads(told["recipe"])["sources"]),
+            **{key: figures[key] for key in FIGURES if key != "tested"},
+            tested=int(figures["tested"]),
+        )
 
     def look(self, pixels: Float) -> list[Maps]:
         """float32 (B, 4, H, W), premultiplied in [-1, 1], H = W a multiple of the network's side → maps of each."""
-        torch = self._torch
-        with torch.inference_mode():
-            seen = self._network(torch.from_numpy(shrunk(pixels, self._network.cfg.side)))
-            heat, mask = seen.heat().numpy(), seen.mask.clone()
-            mask[:, 0] = torch.sigmoid(mask[:, 0])
-        return [Maps(*maps) for maps in zip(heat, seen.box.numpy(), mask.numpy(), strict=True)]
+        seen = self._graph(pixels=shrunk(pixels, self._side))
+        kind = seen["kind"] - seen["kind"].max(1, keepdims=True)
+        chances = np.exp(kind)
+        heat = _sigmoid(seen["centre"]) * chances / chances.sum(1, keepdims=True)
+        mask = np.concatenate([_sigmoid(seen["mask"][:, :1]), seen["mask"][:, 1:]], 1)
+        return [Maps(*maps) for maps in zip(heat, seen["box"], mask, strict=True)]
 
     def features(self, pixels: Float) -> Float:
         """(B, D): what its backbone says of whole pictures (see ``distribution.Features``)."""
-        with self._torch.inference_mode():
-            found = self._network.features(self._torch.from_numpy(shrunk(pixels, self._network.cfg.side)))
-        return np.ascontiguousarray(found.numpy(), np.float32)
+        found: Float = self._graph(pixels=shrunk(pixels, self._side))["features"]
+        return found
+
+
+def _sigmoid(logits: Float) -> Float:
+    values: Float = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
+    return values

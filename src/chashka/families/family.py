@@ -72,6 +72,13 @@ class TextEncoder(Protocol):
 class PictureEncoder(Protocol):
     """Pictures to the space of ``TextEncoder.pooled``."""
 
+    @property
+    def name(self) -> str:
+        """What it is, for reports."""
+
+    def embed(self, small: Array) -> Array:
+        """float32 (B, 4, 64, 64), premultiplied in [-1, 1] → float32 (B, D)."""
+
     def encode(self, pictures: Sequence[Array]) -> Array:
         """uint8 (H, W, 4) each, straight alpha → float32 (B, D)."""
 

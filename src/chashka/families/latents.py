@@ -67,9 +67,17 @@ class LatentCodec:
     def decode(self, x: Float) -> Float:
         """(B, C, h, w) → float32 (B, 4, factor·h, factor·w), premultiplied."""
         x = np.ascontiguousarray(x / self._scale, dtype=np.float32)
-        whole = x.shape[2] * x.shape[3] * self.factor**2 <= LARGEST_AREA
+        whole = self._whole(*x.shape[2:])
         pixels: Float = self._decoder(latents=x)["pixels"] if whole else self._in_tiles(x)
         return pixels if self._alpha else np.concatenate([pixels, np.ones_like(pixels[:, :1])], axis=1)
+
+    def ready(self, rows: int, height: int, width: int) -> None:
+        """Get ready to decode x of (rows, C, height, width)."""
+        if self._whole(height, width):
+            self._decoder.prepare(latents=(rows, self.channels, height, width))
+
+    def _whole(self, height: int, width: int) -> bool:
+        return height * width * self.factor**2 <= LARGEST_AREA
 
     def tiled(self, axes: str) -> LatentCodec:
         """The same whose pictures continue at their opposite edges. axes: of 'x' and 'y'."""

@@ -23,12 +23,14 @@ class Seen(NamedTuple):
     kind    (B, classes + 1, G, G) logits of a softmax: what it is; the last class is what is none of the things
     box     (B, 4, G, G): from the place's middle to the box's centre (x, y), width, height; shares of the picture
     mask    (B, 3, G, G): logit that a thing covers this place, and the way (x, y) from here to that thing's centre
+    features (B, 4·width): the whole picture, the mean of the coarsest grid, for distances between sets of pictures
     """
 
     centre: torch.Tensor
     kind: torch.Tensor
     box: torch.Tensor
     mask: torch.Tensor
+    features: torch.Tensor
 
     def heat(self) -> torch.Tensor:
         """(B, classes + 1, G, G) in [0, 1]: the chance of a thing of each class with its centre at each place."""
@@ -62,15 +64,12 @@ class JudgeNet(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> Seen:
         fine, middle, coarse = self._levels(pixels)
+        features = coarse.mean((2, 3))
         middle = self.join2(middle + F.interpolate(self.up2(coarse), scale_factor=2.0, mode="nearest"))
         fine = self.join1(fine + F.interpolate(self.up1(middle), scale_factor=2.0, mode="nearest"))
         h = self.head(fine)
         place = self.place(h)
-        return Seen(self.centre(h), self.kind(h), place[:, :4], place[:, 4:])
-
-    def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The picture in (B, 4·width) numbers: the mean of the coarsest grid, for distances between sets of pictures."""
-        return self._levels(pixels)[2].mean((2, 3))
+        return Seen(self.centre(h), self.kind(h), place[:, :4], place[:, 4:], features)
 
     def _levels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         x = self.down1(F.silu(self.stem(F.pixel_unshuffle(pixels, 2))))

@@ -155,7 +155,7 @@ class JudgeTask:
 
 def read(seen: Seen) -> list[Maps]:
     """The network's words as numbers, picture by picture."""
-    heat, mask = seen.heat().cpu().numpy(), seen.mask.float().cpu()
+    heat, mask = seen.heat().cpu().numpy(), seen.mask.float().cpu().clone()
     mask[:, 0] = torch.sigmoid(mask[:, 0])
     box = seen.box.float().cpu().numpy()
     return [Maps(*maps) for maps in zip(heat, box, mask.numpy(), strict=True)]

@@ -20,13 +20,18 @@ SIDE = 64
 class PictureEncoder:
     """Pictures → vectors (B, D) like the pooled ones of texts; the whole picture is seen, at 64×64."""
 
+    name = "picture encoder"
+
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
 
     def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> Float:
         """uint8 (H, W, 4) each, straight alpha, of any size → float32 (B, D)."""
-        pixels = np.stack([images.to_network(images.resize(squared(p), SIDE, SIDE)) for p in pictures])
-        return self._graph({"pixels": pixels})["pooled"]
+        return self.embed(np.stack([images.to_network(images.resize(squared(p), SIDE, SIDE)) for p in pictures]))
+
+    def embed(self, small: Float) -> Float:
+        """float32 (B, 4, 64, 64), premultiplied in [-1, 1] → float32 (B, D)."""
+        return self._graph({"pixels": small})["pooled"]
 
 
 def squared(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

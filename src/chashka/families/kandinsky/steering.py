@@ -18,6 +18,7 @@ from chashka.diffusion import (
     static_threshold,
 )
 from chashka.errors import InputError
+from chashka.families.ahead import open_ahead
 from chashka.families.family import Bundle, Plan
 from chashka.families.kandinsky.options import Options
 from chashka.families.kandinsky.picture import mixture
@@ -31,6 +32,8 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     refuse(bundle, request, "compat", "prior_steps", "prior_guidance_scale", "negative_prior_prompt")
     if request.mix is None and plan.pictures:
         raise InputError("pictures: given, but the request mixes none of them; say how with mix")
+    guided = request.guidance_scale not in (None, 1)
+    open_ahead(bundle, plan, 2 if guided else 1)
     mixed = {} if request.mix is None else {0: mixture(bundle, request.mix, plan.pictures)}
     texts = bundle.text.encode([request.prompt, request.negative_prompt], mixed)
     seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}

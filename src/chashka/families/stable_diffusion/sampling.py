@@ -10,6 +10,7 @@ import numpy as np
 from chashka.diffusion import Array, Conditioning, Denoise, NoiseSchedule, Table, composed, inpaint, mask_channels
 from chashka.diffusion.arrays import concat
 from chashka.errors import InputError
+from chashka.families.ahead import open_ahead
 from chashka.families.conventions import USUAL, Conventions, Levels, any_pixel, usual_levels
 from chashka.families.family import Bundle, Plan
 from chashka.families.stable_diffusion.options import Options
@@ -35,12 +36,14 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     first, stop = math.ceil(request.guidance_start * steps), math.ceil(ends * steps)
     scale = 1.0 if request.guidance_scale is None or first >= stop else request.guidance_scale
     interval = (plan.sigmas[stop], plan.sigmas[first]) if first < stop else None
+    said = prompts(request, steps)
+    open_ahead(bundle, plan, 1 if scale == 1 else len(said[0][0]) + 1)
     told = [
         (
             [(encoded(bundle, request, part.text) | seen, part.weight) for part in parts],
             encoded(bundle, request, uncond) | seen,
         )
-        for parts, uncond in prompts(request, steps)
+        for parts, uncond in said
     ]
     guided = [composed(denoiser, conds, uncond, scale, interval, request.guidance_rescale) for conds, uncond in told]
 

@@ -1,0 +1,41 @@
+"""A judge's finished run as a component of its own: ``judge.safetensors`` and its graph, with what it knows and how it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from chashka.engines.export import export_component
+from chashka.errors import TrainingError
+from chashka.evaluation.detector import FIGURES, NAME
+from chashka.nets.judge import JudgeNet, Seen
+from chashka.training.recipes import JudgeRecipe
+from chashka.training.ship import provenance, ready
+from chashka.training.stages import metadata_of, recipe_of
+
+
+def ship_judge(average: Path, out: Path, precision: str = "int8") -> Path:
+    """Write the component into ``out``; returns the file of its weights. The same run gives the same bytes.
+
+    Raises TrainingError for weights of another stage, or of a run that was never measured.
+    """
+    recipe = recipe_of(average, NAME)
+    if not isinstance(recipe, JudgeRecipe):
+        raise TrainingError(f"{average}: not of the stage judge")
+    told = metadata_of(average, NAME)
+    if missing := [key for key in ("emoji", *FIGURES) if key not in told]:
+        raise TrainingError(f"{average}: does not say its {missing[0]}; train it on for a moment: chashka train judge")
+    cfg = recipe.network
+    figures = json.dumps({key: float(told[key]) for key in FIGURES})
+    return export_component(
+        ready(JudgeNet, cfg, average, NAME),
+        NAME,
+        {"pixels": torch.zeros(2, cfg.in_channels, cfg.side, cfg.side)},
+        ["pixels"],
+        list(Seen._fields),
+        out,
+        {"emoji": told["emoji"], "figures": figures} | provenance(average, NAME),
+        precision=precision,
+    ).weights
