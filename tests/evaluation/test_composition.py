@@ -166,4 +166,4 @@ def test_command_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.Monke
         if content is not None:
             (tmp_path / "judge.safetensors").write_bytes(content)
         result = CliRunner().invoke(main, words)
-        assert result.exit_code == 3 and "judge.safetensors" in result.output and "Traceback" not in result.output
+        assert result.exit_code == 4 and "judge.safetensors" in result.output and "Traceback" not in result.output
