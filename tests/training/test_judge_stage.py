@@ -17,6 +17,7 @@ from chashka.nets.configs import JudgeConfig
 from chashka.training import stages
 from chashka.training.judge import JudgeTask, complete
 from chashka.training.judge_scenes import Spoiler, augment, boxes_of, targets
+from chashka.training.judge_styles import restyle
 from chashka.training.layout import INSIDE, LEFT
 from chashka.training.loop import generator
 from chashka.training.pictures import Pictures, load_pictures, without
@@ -99,6 +100,32 @@ def test_spoilt_drawings_are_of_no_class(kind: int, monkeypatch: pytest.MonkeyPa
     scene = Composer(SCENES, own, "cpu").compose(torch.tensor([0]), generator(0, 3), Spoiler(own.pixels, worn, 1.0))
     boxes = boxes_of(SCENES.noun[:1, :1], scene.visible, scene.whole, scene.spoilt, 2)
     assert boxes.label.tolist() in ([[2]], [[-1]])  # a blob may be too faint to be seen at all
+
+
+def test_restyled_drawings_are_the_same_things_in_other_hands() -> None:
+    given = drawings().pixels.repeat(20, 1, 1, 1).float() / 255
+    assert torch.equal(restyle(given, 0.0, generator(0, 8)), given)
+    out = restyle(given, 1.0, generator(0, 9))
+    assert torch.equal(restyle(given, 1.0, generator(0, 9)), out) and bool(torch.isfinite(out).all())
+    assert float(out.min()) >= 0 and bool((out[:, :3] <= out[:, 3:] + 1e-5).all())  # premultiplied
+    assert float(((out - given).abs().mean((1, 2, 3)) > 1e-3).float().mean()) > 0.9
+    before, after = given[:, 3] > 0.5, out[:, 3] > 0.5
+    shared = (before & after).sum((1, 2)) / (before | after).sum((1, 2))
+    assert float(shared.mean()) > 0.6  # bent, not another shape
+
+
+def test_naming_learns_from_all_concepts_of_the_sources() -> None:
+    """Things outside of the grammar move the backbone too."""
+    other = replace(drawings(), concepts=["x", "emoji:a", "emoji:b"], concept=torch.tensor([0, 0]))
+    own = replace(drawings(), concepts=other.concepts, concept=torch.tensor([1, 2]))
+    task = JudgeTask(replace(RECIPE, named=1.0, named_batch=4), SCENES, own, own, "cpu", every=other)
+    loss, parts = task.loss(generator(0, 10), 0.0)
+    loss.backward()
+    assert task.names.weight.grad is not None and float(parts["named"].detach()) > 0
+    lower, higher = task.names.weight.grad[0].abs().sum(), task.names.weight.grad[1].abs().sum()
+    assert float(lower) > float(higher) > 0  # only "x" was shown
+    silent = JudgeTask(replace(RECIPE, named=0.0), SCENES, own, own, "cpu")
+    assert "named" not in silent.loss(generator(0, 10), 0.0)[1]
 
 
 def _always(kind: int):

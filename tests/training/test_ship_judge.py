@@ -94,7 +94,10 @@ def test_the_command_writes_a_judge_alone(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["judge.safetensors", "judge.xml"]
-    for more, said in ((["--unet", str(path)], "unet: belongs to a model"), (["--precision", "unet=int8"], "precision")):
+    for more, said in (
+        (["--unet", str(path)], "unet: belongs to a model"),
+        (["--precision", "unet=int8"], "precision"),
+    ):
         result = CliRunner().invoke(main, words + more)
         assert result.exit_code == 2 and said in result.output, result.output
     result = CliRunner().invoke(main, words[:3])

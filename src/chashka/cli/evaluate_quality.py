@@ -33,7 +33,7 @@ TOWER = click.option(
     type=FOLDER,
     help="Another judge's word beside the first one's.  [default: judge B of the package]",
 )
-@click.option("--out", type=FOLDER, required=True, help="Folder for composition.md, composition.json and the pictures.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for composition.md, .json and .webp, and the pictures.")
 @click.option(
     "--prompts", "which", type=click.Choice(["dev", "report"]), default="report", show_default=True,
     help="The 200 prompts to tune on, or the 600 others.",
@@ -59,7 +59,8 @@ def teacup(
     """
     from chashka.evaluation.cached import DrawnPictures
     from chashka.evaluation.composition import check_locales, composition_report
-    from chashka.evaluation.composition_pages import write_composition
+    from chashka.evaluation.composition_pages import SHEET, write_composition
+    from chashka.evaluation.composition_sheet import write_composition_sheet
     from chashka.evaluation.scene_prompts import scene_prompts
 
     locales = check_locales(languages)
@@ -78,6 +79,7 @@ def teacup(
             on_picture=advance,
         )
     click.echo(str(write_composition(report, out)))
+    write_composition_sheet(drawn, report.outcomes, n, out / SHEET)
     for table in report.tables:
         tasks = ", ".join(f"{task} {share.share:.1%}" for task, share in table.tasks.items())
         click.echo(f"{table.locale}: {table.overall} ({tasks})")

@@ -12,6 +12,8 @@ from chashka.evaluation.detector import About
 from chashka.evaluation.retrieval import Share
 from chashka.evaluation.scene_prompts import TASKS
 
+OUTCOME = ("prompt", "task", "locale", "picture", "found", "coloured", "placed", "second")
+SHEET = "composition.webp"
 SEEN = "The model's recipe left the judge's drawings out: it never saw them."
 NOT_LEFT_OUT = (
     "**The model was trained on the drawings that the judge learnt from too** (its recipe leaves none of them out), so that "
@@ -24,12 +26,20 @@ def write_composition(report: CompositionReport, out: Path) -> Path:
     page = out / "composition.md"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(report), ensure_ascii=False, indent=1) + "\n"
-        (out / "composition.json").write_text(text, encoding="utf-8")
+        (out / "composition.json").write_text(as_json(report), encoding="utf-8")
         page.write_text(as_markdown(report), encoding="utf-8")
     except OSError as error:
         raise FileError(f"cannot write the report into {str(out)!r}: {error.strerror or error}") from error
     return page
+
+
+def as_json(report: CompositionReport) -> str:
+    """The report; its outcomes as lines of a table, without the texts, which the prompts' numbers tell."""
+    said = asdict(report)
+    said["outcomes"] = {"columns": OUTCOME, "rows": "@"}
+    rows = [json.dumps([getattr(o, name) for name in OUTCOME]) for o in report.outcomes]
+    text = json.dumps(said, ensure_ascii=False, indent=1) + "\n"
+    return text.replace('"@"', "[\n" + ",\n".join(rows) + "\n]")
 
 
 def as_markdown(report: CompositionReport) -> str:
@@ -56,6 +66,10 @@ def as_markdown(report: CompositionReport) -> str:
     head += ["second judge"] * (report.second_judge is not None)
     lines += ["", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     lines += [f"| {' | '.join(_apart(table, report.second_judge is not None))} |" for table in report.tables]
+    lines += ["", f"![the first prompts of every task, in {report.tables[0].locale}]({SHEET})", ""]
+    lines += [
+        "Green frames: the judge found all that was asked for. Nothing is picked: the first prompts of every task."
+    ]
     lines += ["", "Weights (sha256):", "", *(f"- `{name}` `{digest}`" for name, digest in report.weights.items())]
     return "\n".join(lines if report.weights else lines[:-3]) + "\n"
 

@@ -61,9 +61,11 @@ def settings(drawings: Sequence[Drawing]) -> dict[str, Any]:
 
 def weights_of(bundle: Bundle) -> dict[str, str]:
     """File name → sha256 of the weights that a bundle was opened from; empty for a bundle without files."""
-    names = [name for name in bundle.preset.needed if name.endswith(".safetensors")]
     try:
-        return {name: hashlib.sha256((bundle.preset.place / name).read_bytes()).hexdigest() for name in sorted(names)}
+        return {
+            name: hashlib.sha256((bundle.preset.place / name).read_bytes()).hexdigest()
+            for name in sorted(bundle.preset.weights)
+        }
     except OSError as error:
         raise FileError(f"cannot read {str(error.filename)!r}: {error.strerror}") from error
 

@@ -71,6 +71,10 @@ class JudgeNet(nn.Module):
         place = self.place(h)
         return Seen(self.centre(h), self.kind(h), place[:, :4], place[:, 4:], features)
 
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """``Seen.features`` alone, without the way up."""
+        return self._levels(pixels)[2].mean((2, 3))
+
     def _levels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         x = self.down1(F.silu(self.stem(F.pixel_unshuffle(pixels, 2))))
         for block in self.fine:

@@ -21,6 +21,7 @@ from chashka.evaluation.detections import Found, Maps, detections, overlap
 from chashka.evaluation.scene_checks import Asked, Wanted, check
 from chashka.nets.judge import JudgeNet, Seen
 from chashka.training.judge_scenes import Boxes, Spoiler, augment, boxes_of, focal, frames, targets
+from chashka.training.judge_styles import restyle
 from chashka.training.pictures import Pictures, sheet
 from chashka.training.recipes import JudgeRecipe
 from chashka.training.scenes import Composed, Composer, SceneTable
@@ -44,13 +45,17 @@ class JudgeTask:
         others: Pictures,
         device: str,
         extra: Mapping[str, torch.Tensor] | None = None,
+        every: Pictures | None = None,
     ) -> None:
         """``own`` and ``others``: drawings of the recipe's sources and of all others, at the network's size. ``extra``: see
-        ``judge_scenes.decoded``."""
+        ``judge_scenes.decoded``. ``every``: drawings of the recipe's sources of all concepts, of half that size, to be named; ``own``
+        if not given."""
         self.recipe, self.scenes, self.device = recipe, scenes, device
         torch.manual_seed(recipe.run.seed)
         self.network = JudgeNet(recipe.network).to(device)
-        self.modules = {"judge": self.network}
+        self.names = nn.Linear(4 * recipe.network.width, len(own.concepts)).to(device)
+        self.modules = {"judge": self.network, "names": self.names}
+        self.every = own if every is None else every
         extra = extra or {}
         worn = extra.get("worn", own.pixels[:0])
         self.spoiler = Spoiler(own.pixels, worn, recipe.spoilt)
@@ -65,7 +70,7 @@ class JudgeTask:
         chance = torch.Generator().manual_seed(generator.initial_seed())  # scenes are laid out on the CPU everywhere
         rows = self.known[torch.randint(len(self.known), (recipe.run.batch,), generator=chance)]
         with torch.autocast(self.device.split(":")[0], enabled=False), torch.no_grad():
-            scene = self.composer.compose(rows, chance, self.spoiler)
+            scene = self.composer.compose(rows, chance, self._changed)
             pixels, visible = augment(scene, recipe.opaque, chance)
             boxes = self._boxes(rows, visible, scene)
             wanted = targets(boxes, visible, self.recipe.network.grid)
@@ -79,7 +84,27 @@ class JudgeTask:
         inside = wanted.covered[:, None]
         way = ((mask[:, 1:] - wanted.way).abs() * inside).sum() / inside.sum().clamp(min=1)
         loss = centre + kind + recipe.size * place + recipe.cover * cover + recipe.way * way
-        return loss, {"centre": centre, "kind": kind, "place": place, "cover": cover, "way": way}
+        parts = {"centre": centre, "kind": kind, "place": place, "cover": cover, "way": way}
+        if recipe.named:
+            parts["named"] = self._naming_loss(chance)
+            loss = loss + recipe.named * parts["named"]
+        return loss, parts
+
+    def _changed(self, drawings: torch.Tensor, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """In other hands, and some of them spoilt; see ``scenes.Spoil``."""
+        return self.spoiler(restyle(drawings, self.recipe.restyled, chance), chance)
+
+    def _naming_loss(self, chance: torch.Generator) -> torch.Tensor:
+        """Of single drawings of any concept, by the features of the whole picture."""
+        rows = torch.randint(len(self.every), (self.recipe.named_batch,), generator=chance)
+        with torch.autocast(self.device.split(":")[0], enabled=False), torch.no_grad():
+            pixels = restyle(self.every.pixels[rows].to(self.device).float() / 255, self.recipe.restyled, chance)
+            alone = Composed(
+                pixels * 2 - 1, pixels[:, 3:], pixels.new_ones(len(rows), 1), pixels.new_zeros(len(rows), 1)
+            )
+            pixels, _ = augment(alone, self.recipe.opaque, chance)
+        said = self.names(self.network.features(pixels))
+        return F.cross_entropy(said.float(), self.every.concept[rows].to(self.device))
 
     def look(self, folder: Path, step: int) -> dict[str, float]:
         """How it does on scenes of drawings that it never sees, and 32 of them with its boxes.

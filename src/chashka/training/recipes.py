@@ -341,13 +341,19 @@ class JudgeRecipe:
     ``spoilt``: share of drawings that are made into blobs, halves, merged pairs or (``blurred`` of them) decoded from noisy
     latents, and are of no class. ``decoded``: each drawing comes a second time as the frozen autoencoder gives it back. Both
     are left out when the autoencoder is not given. ``opaque``: share of pictures laid on a plain colour.
-    ``size``, ``cover``, ``way``: weights of the losses of boxes, of covered places and of the way to the centre.
+    ``size``, ``cover``, ``way``: weights of the losses of boxes, of covered places and of the way to the centre. ``restyled``:
+    share of drawings that are shown as another hand might have drawn them (training/judge_styles.py). ``named``: weight of
+    naming ``named_batch`` single drawings a step, of all the sources' concepts: what drawings of one thing have in common
+    between vendors is learned from all of them.
     """
 
     stage: str = "judge"
     run: Run = field(
         default_factory=lambda: Run(
-            batch=32, minutes=240.0, look_minutes=20.0, optimiser=Optimiser(lr=1e-3, decay_share=0.35)
+            batch=32,
+            minutes=90.0,
+            look_minutes=10.0,
+            optimiser=Optimiser(kind="muon", lr=3e-3, warmup_steps=50, decay_share=0.5),
         )
     )
     network: JudgeConfig = JUDGE
@@ -359,6 +365,9 @@ class JudgeRecipe:
     size: float = 4.0
     cover: float = 0.5
     way: float = 1.0
+    restyled: float = 0.85
+    named: float = 0.5
+    named_batch: int = 32
 
 
 Recipe = (

@@ -190,11 +190,13 @@ def _judge_task(recipe: JudgeRecipe, shards: Path, run: Path, device: str, froze
         )
     nouns = {f"emoji:{code}" for code in scenes.emoji}
 
-    def drawings(own: bool, size: int | None) -> Pictures:
+    def drawings(own: bool, size: int | None, every: bool = False) -> Pictures:
         found = load_pictures(
             shards,
             size,
-            lambda shard, i: (shard.sources[i] in recipe.sources) == own and shard.concepts[shard.concept[i]] in nouns,
+            lambda shard, i: (
+                (shard.sources[i] in recipe.sources) == own and (every or shard.concepts[shard.concept[i]] in nouns)
+            ),
         )
         # sources decide what a judge is shown; the generator's held-out pictures are as good as any other
         return dataclasses.replace(found, held_out=torch.zeros_like(found.held_out))
@@ -205,7 +207,8 @@ def _judge_task(recipe: JudgeRecipe, shards: Path, run: Path, device: str, froze
         path, seed = run / "features" / "decoded.safetensors", recipe.run.seed
         extra = decoded(path, drawings(True, None), both, recipe.network.side, recipe.blurred, seed, device)
     side = recipe.network.side
-    return JudgeTask(recipe, scenes, drawings(True, side), drawings(False, side), device, extra)
+    every = drawings(True, side // 2, True) if recipe.named else None  # as large as things are in scenes
+    return JudgeTask(recipe, scenes, drawings(True, side), drawings(False, side), device, extra, every)
 
 
 def _autoencoder(path: Path, device: str) -> tuple[nn.Module, nn.Module]:
