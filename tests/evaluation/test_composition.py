@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from test_scene_checks import RGB, maps_of, painted
 
 from chashka import families
@@ -19,6 +20,7 @@ from chashka.evaluation import scene_checks as checks
 from chashka.evaluation.cached import DrawnPictures, Order
 from chashka.evaluation.composition import Outcome, check_locales, composition_report, judged, rate, table
 from chashka.evaluation.composition_pages import NOT_LEFT_OUT, as_markdown, write_composition
+from chashka.evaluation.composition_sheet import FRAME, RIGHT, SIDE, WRONG, write_composition_sheet
 from chashka.evaluation.detections import Box, Float, Maps
 from chashka.evaluation.detector import About
 from chashka.evaluation.retrieval import Share, retrieved, share
@@ -143,8 +145,24 @@ def test_report_of_a_toy(tmp_path: Path) -> None:
     assert again == report and [f.stat().st_mtime_ns for f in files] == stamps, "nothing is drawn twice"
     page = write_composition(report, tmp_path).read_text()
     assert NOT_LEFT_OUT in page and "| en | **" in page and "second judge" in page
-    assert json.loads((tmp_path / "composition.json").read_text())["tables"][0]["tasks"]["single"]["trials"] == 2
+    told = json.loads((tmp_path / "composition.json").read_text())
+    assert told["tables"][0]["tasks"]["single"]["trials"] == 2
+    rows = [dict(zip(told["outcomes"]["columns"], row, strict=True)) for row in told["outcomes"]["rows"]]
+    assert [(row["prompt"], row["found"]) for row in rows] == [(o.prompt, o.found) for o in report.outcomes]
     assert NOT_LEFT_OUT not in as_markdown(replace(report, judge_unseen=True))
+
+
+def test_the_sheet_frames_every_picture_by_what_the_judge_said(tmp_path: Path) -> None:
+    drawn = DrawnPictures(toy_bundle(), tmp_path / "pictures", steps=1)
+    painter = Painter()
+    painter.paint(scene_prompts("dev")[0])
+    report = composition_report(drawn, painter, which="dev", limit=14)
+    outcomes = [replace(o, found=i % 2 == 0, coloured=True, placed=True) for i, o in enumerate(report.outcomes)]
+    write_composition_sheet(drawn, outcomes, 1, tmp_path / "sheet.webp")
+    pixels = np.asarray(Image.open(tmp_path / "sheet.webp").convert("RGB")).astype(int)
+    for colour, count in ((RIGHT, 7), (WRONG, 7)):
+        near = np.abs(pixels - colour).max(-1) < 40
+        assert abs(near.sum() / (4 * FRAME * (SIDE - FRAME)) - count) < 0.5, colour
 
 
 def test_other_settings_are_other_pictures(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def write_composition_sheet(drawn: DrawnPictures, outcomes: Sequence[Outcome], n
         for column, outcome in enumerate(own):
             left = GAP + column * cell
             pixels = from_network(drawn(Order(outcome.text, outcome.prompt, n)))[0]
-            pen.rectangle((left, top, left + SIDE, top + SIDE), RIGHT if outcome.correct else WRONG)
+            pen.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), RIGHT if outcome.correct else WRONG)
             inner = SIDE - 2 * FRAME
             picture = Image.fromarray(flatten(resize(pixels, inner, inner), GREY))
             sheet.paste(picture, (left + FRAME, top + FRAME))
