@@ -23,7 +23,7 @@ NAME = "judge"
 FIGURES = ("threshold", "strict", "tested", "precision", "recall", "counts", "scenes")
 """What a judge's file says of itself; see :class:`About`."""
 JUDGES = {name: Path(chashka.__file__).parent / "teacup" / name for name in ("judge_a", "judge_b")}
-"""The folders of those in the package: A reports, B chooses and tunes (docs/decisions/004)."""
+"""The folders of those in the package: A reports, B chooses and tunes (docs/decisions/004-judges-of-other-vendors.md)."""
 
 
 @dataclass(frozen=True, slots=True)
