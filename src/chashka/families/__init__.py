@@ -72,11 +72,12 @@ def find(model: str, folder: Path | None = None) -> tuple[Family, Preset]:
     """
     if "/" in model or "\\" in model or Path(model).suffix.lower() in CHECKPOINTS:
         return at(Path(model).expanduser())
-    known = {name: (declaration, preset) for name, declaration, preset in models()}
-    if model in known:
-        return known[model]
+    for name in FAMILIES:  # others are not imported for a model of one of them
+        if model.startswith(f"{name}-") and model.removeprefix(f"{name}-") in family(name).presets:
+            return family(name), family(name).presets[model.removeprefix(f"{name}-")]
     kept = None if folder is None else _kept(model, folder)
     if kept is None:
+        known = [known for known, _, _ in models()]
         raise InputError(f"model {model[:60]!r} does not exist; use one of {', '.join([*known, *kept_names(folder)])}")
     declaration, preset = at(kept)
     return declaration, replace(preset, name=model)

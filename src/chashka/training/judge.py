@@ -48,7 +48,7 @@ class JudgeTask:
         every: Pictures | None = None,
     ) -> None:
         """``own`` and ``others``: drawings of the recipe's sources and of all others, at the network's size. ``extra``: see
-        ``judge_scenes.decoded``. ``every``: drawings of the recipe's sources of all concepts, of half that size, to be named; ``own``
+        ``judge_scenes.decoded``. ``every``: drawings of the recipe's sources of all concepts, half that size, to be named; ``own``
         if not given."""
         self.recipe, self.scenes, self.device = recipe, scenes, device
         torch.manual_seed(recipe.run.seed)
