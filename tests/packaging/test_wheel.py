@@ -31,6 +31,7 @@ WORKS = {
     "models show": [],
     "models card": [],
     "models ledger": [],
+    "evaluate teacup": ["--out", "teacup", "--limit", "7", "--fast"],
     "evaluate sheet": ["--out", "sheet", "--steps", "2"],
     "evaluate thresholds": ["--steps", "2"],
     "serve": ["--print-settings"],

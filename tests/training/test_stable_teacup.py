@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from little import UNET, frozen
+from little import RUN, UNET, frozen
 from safetensors.torch import load_file
 
 import chashka
@@ -176,14 +176,36 @@ def test_it_draws(exported: Path) -> None:
     assert np.abs(same.pixels.astype(int) - picture.pixels).max() <= 3, "both engines"
 
 
+def test_few_steps_are_learned_along_the_table_too(runs: Path, shards: Path, trained: Path, tmp_path: Path) -> None:
+    """Quarters of the teacher's way are the student's steps, and drafts are drawn at these levels."""
+    told = {name: getattr(STABLE, name) for name in ("network", "schedule", "mask_share", "text_block")}
+    few = DistilRecipe(run=RUN, head=None, paths=2, teacher_steps=8, rank=4, **told)
+    known = {name: path for name, path in frozen(runs).items() if name != "t5"} | {"unet": trained}
+    stages.train(few, shards, tmp_path / "few", frozen=known)
+    path = load_file(tmp_path / "few" / "features" / "path-00000.safetensors")
+    table = Table.scaled_linear()
+    assert path["x"].shape[0] == 4
+    (levels, finer) = (table.spaced(steps, "trailing") for steps in (4, 8))
+    np.testing.assert_allclose(levels, finer[::2])
+    assert float(path["x"][0].std()) == pytest.approx(1.0, abs=0.05), "noise, as the network sees it"
+    latents = tmp_path / "few" / "features" / "latents.safetensors"
+    average = tmp_path / "few" / "average.safetensors"
+    out = tmp_path / "small"
+    ship(Finished(known["autoencoder"], known["clip"], None, trained, latents, fast=average), out)
+    (out / "vocabulary.tsv").write_text("\n".join(f"{p}\t-3.0" for p in "abcdefghijklmnop,") + "\n", encoding="utf-8")
+    model = chashka.load(str(out), engine="openvino", precision="f32")
+    assert dict(model.fast) == {"steps": 4, "guidance_scale": 1.0, "sampler": "euler", "spacing": "trailing"}
+    (draft,) = chashka.draw(model, model.request(prompt="cat", seed=1, width=64, height=64, fast=True))
+    assert (draft.request.steps, draft.request.spacing) == (4, "trailing")
+    assert model.drafting().denoiser.network.graph.name == "fast"
+
+
 def test_what_does_not_go_together_is_told(runs: Path, shards: Path, trained: Path, tmp_path: Path) -> None:
     assert RECIPES["stable-diffusion"].head is None
     with pytest.raises(TrainingError, match="picture_share needs a text head"):
         replace(STABLE, picture_share=0.1)
     with pytest.raises(TrainingError, match="schedule is 'cosine'; allowed: flow, scaled_linear"):
         replace(STABLE, schedule="cosine")
-    with pytest.raises(TrainingError, match="few steps are learned along the straight path"):
-        DistilRecipe(head=None)
     with pytest.raises(TrainingError, match=r"network\.context is 24; the text encoder's tokens have 16"):
         stages.train(
             replace(STABLE, network=replace(STABLE.network, context=24)), shards, tmp_path, frozen=frozen(runs)

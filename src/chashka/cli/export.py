@@ -129,8 +129,8 @@ def _export_runs(
     out: Path,
     precisions: tuple[str, ...],
 ) -> None:
-    from chashka.families.kandinsky.opening import FAST, PICTURE
-    from chashka.families.teacups import UPSCALER
+    from chashka.families.kandinsky.opening import PICTURE
+    from chashka.families.teacups import FAST, UPSCALER
 
     given = {PICTURE: picture, FAST: fast, UPSCALER: upscaler}
     precision = chosen_precision(precisions, tuple(name for name, weights in given.items() if weights is not None))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import chashka
+from chashka.checkpoints import read_metadata
 from chashka.diffusion import Flow, NoiseSchedule, Table
 from chashka.engines import Engine, Graph
 from chashka.errors import WeightsError
@@ -24,6 +26,8 @@ AREA, MULTIPLE = 256 * 256, 64
 CODEC = ("encoder", "decoder")
 UPSCALER = "upscaler"
 """A component that a model may lack; chashka upscale needs it, and nothing else opens it."""
+FAST = "fast"
+"""One that it may lack as well: a change of the U-Net that draws drafts in a few steps of one call each."""
 BLOCK = 16
 """Texts are padded with zeros to a multiple of this many tokens, unless the weights name another number, as in training: the
 U-Net masks nothing, so that the number of padding rows is a part of what it sees."""
@@ -78,6 +82,14 @@ def open_upscaler(engine: Engine, preset: Preset) -> Upscaler | None:
     if not has(preset, UPSCALER):
         return None
     return Upscaler(lambda: engine.open(preset.home(UPSCALER), UPSCALER))
+
+
+def open_draft(engine: Engine, preset: Preset, unet: Graph) -> tuple[Callable[[], Graph] | None, dict[str, Any]]:
+    """What opens the network of drafts when it is first asked for (None: the model has none), and the settings of drafts."""
+    if not has(preset, FAST):
+        return None, json.loads(unet.metadata.get("fast", "{}"))
+    told = read_metadata(preset.home(FAST) / f"{FAST}.safetensors")
+    return functools.cache(lambda: engine.open(preset.home(FAST), FAST)), json.loads(told.get("fast", "{}"))
 
 
 def takes_mask(unet: Graph, channels: int, where: Path) -> bool:

@@ -19,8 +19,6 @@ from chashka.diffusion.arrays import as_rows
 from chashka.diffusion.denoiser import Conditioning, Denoiser
 from chashka.diffusion.guidance import cfg
 from chashka.diffusion.samplers import SAMPLERS, euler
-from chashka.nets.kandinsky_text import KandinskyTextHead
-from chashka.nets.unet import UNet
 from chashka.training.arithmetic import autocast
 from chashka.training.features import Features
 from chashka.training.loop import generator
@@ -49,18 +47,19 @@ class DistilTask(UNetTask):
         features: Features,
         decoder: nn.Module,
         device: str,
-        teacher: tuple[UNet, KandinskyTextHead],
+        teacher: tuple[nn.Module, nn.Module | None],
         folder: Path,
     ) -> None:
         """folder: of the teacher's drawings; those that are missing are made now."""
         super().__init__(recipe, features, decoder, device)
         self.unet.load_state_dict(teacher[0].state_dict())
-        self.modules["text_head"].load_state_dict(teacher[1].state_dict())
+        if teacher[1] is not None:
+            self.modules["text_head"].load_state_dict(teacher[1].state_dict())
         self.network.eval().requires_grad_(False)
         self.change = LowRank(self.unet, recipe.rank).to(device)
         self.modules = {"fast": self.change}
         self.schedule = schedule_of(recipe, recipe.shift)
-        self.sigmas = self.schedule.spaced(recipe.segments)
+        self.sigmas = self.schedule.spaced(recipe.segments, recipe.spacing)
         self.levels = torch.tensor(self.sigmas[:-1], device=device)
         self.paths = [self._path(folder, number) for number in range(recipe.paths)]
 
@@ -125,9 +124,9 @@ class DistilTask(UNetTask):
     def _drawn(self, number: int) -> dict[str, torch.Tensor]:
         recipe = self.recipe
         cond, empty, noise = self._shown(number)
-        low, high = (float(self.schedule.t_to_sigma(t)) for t in recipe.interval)
+        low, high = (t / (1 - t) if t < 1 else self.schedule.max_sigma for t in recipe.interval)
         teacher = Denoiser(self._teach, self.schedule, recipe.prediction, data_std=recipe.data_std)
-        sigmas = self.schedule.spaced(recipe.teacher_steps)
+        sigmas = self.schedule.spaced(recipe.teacher_steps, recipe.spacing)
         points = [self.schedule.start(noise, sigmas[0])]
         denoise = cfg(teacher, cond, empty, recipe.guidance, (low, high) if low < high else None)
         points += [step.x for step in SAMPLERS[recipe.teacher_sampler](denoise, points[0], sigmas)]

@@ -274,6 +274,11 @@ class UNetRecipe:
         """Whether the network takes a mask and what is kept."""
         return self.network.in_channels != self.network.out_channels
 
+    @property
+    def spacing(self) -> str | None:
+        """How the levels of its drawings are spaced; None: the schedule's usual way."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class DistilRecipe(UNetRecipe):
@@ -311,10 +316,6 @@ class DistilRecipe(UNetRecipe):
 
     def __post_init__(self) -> None:
         UNetRecipe.__post_init__(self)
-        if self.schedule != "flow" or self.head is None:
-            raise TrainingError(
-                "few steps are learned along the straight path, by networks with a text head: schedule 'flow'"
-            )
         if self.segments < 1 or self.teacher_steps % self.segments:
             raise TrainingError(
                 f"teacher_steps is {self.teacher_steps}; allowed: multiples of segments, which is {self.segments}"
@@ -323,6 +324,11 @@ class DistilRecipe(UNetRecipe):
             raise TrainingError(f"paths is {self.paths}; allowed: 2 and more, the first is kept to measure with")
         if self.rank < 1:
             raise TrainingError(f"rank is {self.rank}; allowed: 1 and more")
+
+    @property
+    def spacing(self) -> str | None:
+        """The teacher's and the student's: of a table's usual four levels the last does nothing."""
+        return None if self.schedule == "flow" else "trailing"
 
 
 REPORTING = ("twemoji", "emojione", "fxemoji", "streamline-emojis")

@@ -215,7 +215,8 @@ def _unet(
 def _settings(recipe: UNetRecipe) -> str:
     """The settings of drafts, as they are stored."""
     quick = (recipe.fast_steps, recipe.fast_guidance, recipe.fast_sampler)
-    return json.dumps(dict(zip(SETTINGS, quick, strict=True)))
+    spaced = {} if recipe.spacing is None else {"spacing": recipe.spacing}
+    return json.dumps(dict(zip(SETTINGS, quick, strict=True)) | spaced)
 
 
 def precisions(sources: Mapping[str, Path], wanted: Mapping[str, str]) -> dict[str, str]:

@@ -331,10 +331,10 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     features = load_features(folder, device, recipe.canvases)
     if not isinstance(recipe, DistilRecipe):
         return UNetTask(recipe, features, decoder, device)
-    assert recipe.head is not None
-    unet, head = UNet(recipe.network), KandinskyTextHead(recipe.head)
-    load_component(unet, frozen["unet"], "unet")
-    load_component(head, frozen["unet"], "text_head")
+    unet = load_component(UNet(recipe.network), frozen["unet"], "unet")
+    head = None
+    if recipe.head is not None:
+        head = load_component(KandinskyTextHead(recipe.head), frozen["unet"], "text_head")
     return DistilTask(recipe, features, decoder, device, (unet, head), folder)
 
 

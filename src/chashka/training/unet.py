@@ -267,7 +267,7 @@ class UNetTask:
         nothing = self._known(torch.zeros(shape, device=rows.device))
         cond, uncond = self._text(rows) | nothing, self._text(torch.zeros_like(rows)) | nothing
         denoise = cfg(self._denoiser(schedule), cond, uncond, recipe.draw_guidance)
-        sigmas = schedule.spaced(recipe.draw_steps)
+        sigmas = schedule.spaced(recipe.draw_steps, recipe.spacing)
         x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])
         for step in SAMPLERS[recipe.draw_sampler](denoise, x, sigmas):
             x = step.x

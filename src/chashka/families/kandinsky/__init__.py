@@ -13,9 +13,9 @@ from pathlib import Path
 import chashka
 from chashka.families.family import Family, Preset
 from chashka.families.kandinsky import published, published_21, published_22
-from chashka.families.kandinsky.opening import COMPONENTS, FAST, PICTURE, open_teacup
+from chashka.families.kandinsky.opening import COMPONENTS, PICTURE, open_teacup
 from chashka.families.kandinsky.options import Options
-from chashka.families.teacups import UPSCALER
+from chashka.families.teacups import FAST, UPSCALER
 
 TEACUP = Preset(
     name="teacup",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import TYPE_CHECKING
 
-from chashka.checkpoints import read_metadata
 from chashka.diffusion import Denoiser
 from chashka.diffusion.samplers import ddpm
 from chashka.engines import GraphNetwork, open_engine
@@ -19,6 +17,7 @@ from chashka.families.teacups import (
     CODEC,
     has,
     open_codec,
+    open_draft,
     open_upscaler,
     stored,
     stored_schedule,
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 COMPONENTS = (*CODEC, "text_contrastive", "text_t5", "text_head", "unet")
 PICTURE = "picture"
 """The component that a model may lack: it then draws from text, and says so where a picture is to be varied or mixed."""
-FAST = "fast"
-"""One that it may lack as well: a change of the U-Net that draws drafts in a few steps of one call each."""
 
 
 def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
@@ -49,9 +46,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     prediction = stored(unet, "prediction", preset.place)
     contrastive, t5, head = (by_mapping(graphs[name]) for name in ("text_contrastive", "text_t5", "text_head"))
     picture = PictureEncoder(by_mapping(engine.open(preset.place, PICTURE))) if has(preset, PICTURE) else None
-    draft, weights = None, preset.place / f"{FAST}.safetensors"
-    if has(preset, FAST):
-        draft = functools.cache(lambda: engine.open(preset.place, FAST))  # when it is first asked for
+    draft, fast = open_draft(engine, preset, unet)
     return Bundle(
         family=FAMILY,
         preset=preset,
@@ -64,7 +59,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         ),
         denoise=denoise,
         defaults=json.loads(stored(unet, "defaults", preset.place)),
-        fast=json.loads((unet.metadata if draft is None else read_metadata(weights)).get("fast", "{}")),
+        fast=fast,
         weakened="keep" in unet.inputs,
         engine=engine.name,
         masked=takes_mask(unet, codec.channels, preset.place),

@@ -11,8 +11,8 @@ import chashka
 from chashka.families.family import Family, Preset
 from chashka.families.stable_diffusion.opening import recognise
 from chashka.families.stable_diffusion.options import Options
-from chashka.families.stable_diffusion.teacup import OPTIONAL, SHARED, UNET, open_teacup
-from chashka.families.teacups import AREA, MULTIPLE
+from chashka.families.stable_diffusion.teacup import ENLARGING, SHARED, UNET, open_teacup
+from chashka.families.teacups import AREA, FAST, MULTIPLE
 
 TEACUP = Preset(
     name="teacup",
@@ -23,6 +23,6 @@ TEACUP = Preset(
     summary="the same things drawn the way of Stable Diffusion: its prompt grammar, its schedule, a U-Net of its own",
     licence="Apache-2.0; trained on openly licensed pictures, see ATTRIBUTION.md",
     open=open_teacup,
-    optional=tuple(f"../kandinsky/{name}" for name in OPTIONAL),
+    optional=(*(f"../kandinsky/{name}" for name in ENLARGING), f"{FAST}.safetensors"),
 )
 FAMILY = Family("stable_diffusion", {TEACUP.name: TEACUP}, Options, recognise)

@@ -19,9 +19,11 @@ from chashka.families.teacups import (
     AREA,
     BLOCK,
     CODEC,
+    FAST,
     MULTIPLE,
     UPSCALER,
     open_codec,
+    open_draft,
     open_upscaler,
     stored,
     stored_schedule,
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 UNET = ("unet.xml", "unet.safetensors")
 SHARED = tuple(f"{part}.{suffix}" for part in (*CODEC, "text_contrastive") for suffix in ("xml", "safetensors"))
 FILES = (*UNET, *SHARED)
-OPTIONAL = tuple(f"{UPSCALER}.{suffix}" for suffix in ("xml", "safetensors"))
+ENLARGING = tuple(f"{UPSCALER}.{suffix}" for suffix in ("xml", "safetensors"))
+OPTIONAL = (*ENLARGING, f"{FAST}.safetensors")
 MOST = 2**31
 """Pieces of a text that is cut later, into chunks."""
 
@@ -61,16 +64,17 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
     codec = open_codec(engine, preset.home("decoder"))
     schedule = stored_schedule(json.loads(stored(unet, "schedule", folder)), folder)
     data_std = float(unet.metadata.get("data_std", 1.0))
+    draft, fast = open_draft(engine, preset, unet)
     block = int(unet.metadata.get("text_block", BLOCK))
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(GraphNetwork(unet), schedule, stored(unet, "prediction", folder), data_std=data_std),
+        denoiser=Denoiser(GraphNetwork(unet, draft), schedule, stored(unet, "prediction", folder), data_std=data_std),
         codec=codec,
         text=ChunkedText(padded_tower(text, block), reader(vocabulary(folder), block), whole="added" in unet.inputs),
         denoise=denoise,
         defaults=json.loads(stored(unet, "defaults", folder)),
-        fast=json.loads(unet.metadata.get("fast", "{}")),
+        fast=fast,
         engine=engine.name,
         masked=takes_mask(unet, codec.channels, folder),
         upscaler=open_upscaler(engine, preset),
