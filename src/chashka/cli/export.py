@@ -29,6 +29,11 @@ RUNS = [
         "--judge", type=FILE, help="The average.safetensors of a judge's run; with --out, and nothing of a model."
     ),
     click.option(
+        "--shards",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="With --judge: measure it on perfect pictures made of these drawings.",
+    ),
+    click.option(
         "--latents",
         type=FILE,
         help="features/latents.safetensors of the U-Net's run: the scale. Not needed for an exported autoencoder.",
@@ -84,11 +89,14 @@ def export(int8: bool, calibrate: bool, **given: Any) -> None:
     lacking = next((name for name in NEEDED if given[name] is None), None)
     if lacking is not None:
         raise click.UsageError(f"Missing option '--{lacking}'.", click.get_current_context())
-    of_runs.pop("judge")
+    if of_runs.pop("judge") is None and of_runs.pop("shards") is not None:
+        raise InputError("shards: belongs to --judge; leave it out")
     _export_runs(**of_runs)
 
 
-def _export_judge(judge: Path, out: Path | None, precisions: tuple[str, ...], **others: Any) -> None:
+def _export_judge(
+    judge: Path, out: Path | None, shards: Path | None, precisions: tuple[str, ...], **others: Any
+) -> None:
     from chashka.engines.components import PRECISIONS
 
     if wrong := [name for name, value in others.items() if value]:
@@ -101,7 +109,7 @@ def _export_judge(judge: Path, out: Path | None, precisions: tuple[str, ...], **
     def write() -> list[Path]:
         from chashka.training.ship_judge import ship_judge
 
-        return [ship_judge(judge, out, *precisions)]
+        return [ship_judge(judge, out, (precisions or ("int8",))[0], shards)]
 
     _written(write)
 

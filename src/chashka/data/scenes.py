@@ -24,8 +24,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from chashka.data.composed_words import COLOURS, EMOJI, GROUNDS, NOUNS, RELATIONS
 from chashka.data.grammar import Thing, language
@@ -166,6 +168,19 @@ def say(scene: Scene, locale: str, styles: Sequence[str], rng: random.Random) ->
     return text
 
 
+def columns_of(scenes: Sequence[Scene]) -> dict[str, npt.NDArray[np.int8]]:
+    """The columns of the table that say what scenes show."""
+    columns = {name: np.full((len(scenes), THINGS), -1, np.int8) for name in ("noun", "colour", "size")}
+    for row, scene in enumerate(scenes):
+        things = [replace(t, count=1) for t in scene.things for _ in range(t.count)]
+        for place, thing in enumerate(things):
+            for name in ("noun", "colour", "size"):
+                columns[name][row, place] = getattr(thing, name)
+    for name in ("relation", "ground", "ground_colour", "style"):
+        columns[name] = np.array([getattr(scene, name) for scene in scenes], np.int8)
+    return columns
+
+
 def write_scenes(
     path: Path,
     count: int,
@@ -182,22 +197,16 @@ def write_scenes(
     source, rng = Scenes(drawn, styles), random.Random(f"scenes {seed}")
     wheel = [*MAIN_LOCALES, "en", "ru"]
     scenes = [source.draw(rng) for _ in range(count)]
-    columns = {name: np.full((count, THINGS), -1, np.int8) for name in ("noun", "colour", "size")}
+    columns: dict[str, npt.NDArray[Any]] = dict(columns_of(scenes))
     ids: list[int] = []
     offsets, owner, spoken = [0], [], []
     for row, scene in enumerate(scenes):
-        things = [replace(t, count=1) for t in scene.things for _ in range(t.count)]
-        for place, thing in enumerate(things):
-            for name in columns:
-                columns[name][row, place] = getattr(thing, name)
         for turn in range(languages):
             locale = wheel[(row * languages + turn) % len(wheel)]
             ids += encode(say(scene, locale, styles, rng))
             offsets.append(len(ids))
             owner.append(row)
             spoken.append(MAIN_LOCALES.index(locale))
-    for name in ("relation", "ground", "ground_colour", "style"):
-        columns[name] = np.array([getattr(scene, name) for scene in scenes], np.int8)
     columns |= {
         "ids": np.array(ids, np.int32),
         "offsets": np.array(offsets, np.int64),

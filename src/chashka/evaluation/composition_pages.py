@@ -59,6 +59,7 @@ def as_markdown(report: CompositionReport) -> str:
         f"| language | overall | {' | '.join(TASKS)} |",
         "|" + "---|" * (len(TASKS) + 2),
     ]
+    lines += _perfect(report.judge)
     for table in report.tables:
         cells = [_cell(table.tasks.get(task)) for task in TASKS]
         lines.append(f"| {table.locale} | **{table.overall}** | {' | '.join(cells)} |")
@@ -77,6 +78,15 @@ def as_markdown(report: CompositionReport) -> str:
 def _apart(table: Table, second: bool) -> list[str]:
     shares = [table.triples.get("seen"), table.triples.get("unseen"), table.composed, table.unspaced]
     return [table.locale, *map(_cell, [*shares, table.second] if second else shares)]
+
+
+def _perfect(judge: About) -> list[str]:
+    """What the judge itself gets right of the same prompts, where it says so."""
+    if not judge.perfect:
+        return []
+    overall = sum(judge.perfect.values()) / len(judge.perfect)
+    cells = [f"{judge.perfect[task]:.1%}" if task in judge.perfect else "" for task in TASKS]
+    return [f"| *perfect pictures* | *{overall:.1%}* | {' | '.join(cells)} |"]
 
 
 def _cell(share: Share | None) -> str:

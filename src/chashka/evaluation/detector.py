@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,7 @@ JUDGES = {name: Path(chashka.__file__).parent / "teacup" / name for name in ("ju
 class About:
     """What a report says of a judge: its name, sha256, the sources that it learnt from, and how it did on those it did not.
 
+    ``perfect``: by task, the share of perfect pictures of the report prompts that it gets right; empty where nobody looked.
     ``precision`` and ``recall`` of things; ``counts`` and ``scenes``: shares of ``tested`` perfect scenes that it gets right
     (``training.judge.JudgeTask.look``).
     """
@@ -44,6 +45,7 @@ class About:
     recall: float
     counts: float
     scenes: float
+    perfect: Mapping[str, float] = field(default_factory=dict)
 
 
 class Detector(Protocol):
@@ -75,6 +77,7 @@ class TrainedDetector:
             tuple(json.loads(told["recipe"])["sources"]),
             **{key: figures[key] for key in FIGURES if key != "tested"},
             tested=int(figures["tested"]),
+            perfect=json.loads(told.get("perfect", "{}")),
         )
 
     def look(self, pixels: Float) -> list[Maps]:
