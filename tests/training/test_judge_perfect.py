@@ -76,9 +76,12 @@ def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_judge_that_sees_gets_everything_right_and_one_that_errs_does_not(shards: Path) -> None:
     seen: list[int] = []
-    assert judge_perfect.perfect_shares(ByColour(), shards, lambda: seen.append(1)) == {"single": 1.0, "two": 1.0}
-    assert len(seen) == 3, "nobody drew the third thing"
-    assert judge_perfect.perfect_shares(ByColour(lambda label: 0), shards) == {"single": 0.5, "two": 0.0}
+    found = judge_perfect.measure(ByColour(), shards, lambda: seen.append(1))
+    assert (found.perfect, found.other["single"]) == ({"single": 1.0, "two": 1.0}, 0.0)
+    assert len(seen) == 6, "nobody drew the third thing"
+    assert found.threshold <= found.strict < 0.9
+    blind = judge_perfect.measure(ByColour(lambda label: 0), shards)
+    assert blind.perfect == {"single": 0.5, "two": 0.0} and blind.other["single"] == 0.5
 
 
 def test_the_page_says_it_where_it_is_known() -> None:

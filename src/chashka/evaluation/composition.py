@@ -11,12 +11,12 @@ from typing import Any
 import chashka
 from chashka.data.augment import without_spaces
 from chashka.errors import InputError
+from chashka.evaluation import scene_checks
 from chashka.evaluation.cached import DrawnPictures, Order
-from chashka.evaluation.detections import detections
 from chashka.evaluation.detector import About, Detector
 from chashka.evaluation.drawing import Float
 from chashka.evaluation.retrieval import Share, pooled, retrieved, share
-from chashka.evaluation.scene_checks import Asked, Checked, check
+from chashka.evaluation.scene_checks import Asked, Checked
 from chashka.evaluation.scene_prompts import TASKS, ScenePrompt, Which, scene_prompts
 from chashka.families import Bundle
 
@@ -128,7 +128,7 @@ def judged(judge: Detector, asked: Asked, pixels: Float) -> list[Checked]:
     """The judge's word on pictures (B, 4, H, W) of one prompt."""
     about = judge.about
     return [
-        check(asked, detections(m, about.threshold), detections(m, about.strict), picture, m.mask[0] > 0.5)
+        scene_checks.judged(asked, m, about.threshold, about.strict, picture)
         for m, picture in zip(judge.look(pixels), pixels, strict=True)
     ]
 

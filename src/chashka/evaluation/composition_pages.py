@@ -82,11 +82,12 @@ def _apart(table: Table, second: bool) -> list[str]:
 
 def _perfect(judge: About) -> list[str]:
     """What the judge itself gets right of the same prompts, where it says so."""
-    if not judge.perfect:
-        return []
-    overall = sum(judge.perfect.values()) / len(judge.perfect)
-    cells = [f"{judge.perfect[task]:.1%}" if task in judge.perfect else "" for task in TASKS]
-    return [f"| *perfect pictures* | *{overall:.1%}* | {' | '.join(cells)} |"]
+    rows = []
+    for name, shares in (("perfect pictures", judge.perfect), ("perfect, of another prompt", judge.other)):
+        if shares:
+            cells = [f"{shares[task]:.1%}" if task in shares else "" for task in TASKS]
+            rows.append(f"| *{name}* | *{sum(shares.values()) / len(shares):.1%}* | {' | '.join(cells)} |")
+    return rows
 
 
 def _cell(share: Share | None) -> str:

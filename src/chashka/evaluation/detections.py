@@ -5,6 +5,7 @@ Boxes are (x0, y0, x1, y1) in shares of the picture, y downwards.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,14 +49,17 @@ class Found:
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
-def detections(maps: Maps, threshold: float) -> list[Found]:
+def detections(maps: Maps, threshold: float, among: Collection[int] | None = None) -> list[Found]:
     """The things whose score is above ``threshold``, the surest first; what is none of the classes is left out.
 
-    A rejected thing takes its place all the same: nothing else is found where the judge is surer of none.
+    A rejected thing takes its place all the same: nothing else is found where the judge is surer of none. among: only these
+    labels are looked for, as GenEval's detector offers a thing under every label that it thinks likely, not the likeliest alone.
     """
     classes = len(maps.heat) - 1
     chosen: list[tuple[int, float, Box]] = []
     for label, y, x in _peaks(maps.heat, threshold):
+        if among is not None and label != classes and label not in among:
+            continue
         score, box = float(maps.heat[label, y, x]), _box(maps.box, y, x)
         if all(overlap(box, other) <= SAME for _, _, other in chosen):
             chosen.append((label, score, box))

@@ -30,7 +30,8 @@ JUDGES = {name: Path(chashka.__file__).parent / "teacup" / name for name in ("ju
 class About:
     """What a report says of a judge: its name, sha256, the sources that it learnt from, and how it did on those it did not.
 
-    ``perfect``: by task, the share of perfect pictures of the report prompts that it gets right; empty where nobody looked.
+    ``perfect``: by task, the share of perfect pictures of the report prompts that it gets right, and ``other``: of pictures of
+    another prompt; empty where nobody looked.
     ``precision`` and ``recall`` of things; ``counts`` and ``scenes``: shares of ``tested`` perfect scenes that it gets right
     (``training.judge.JudgeTask.look``).
     """
@@ -46,6 +47,7 @@ class About:
     counts: float
     scenes: float
     perfect: Mapping[str, float] = field(default_factory=dict)
+    other: Mapping[str, float] = field(default_factory=dict)
 
 
 class Detector(Protocol):
@@ -78,6 +80,7 @@ class TrainedDetector:
             **{key: figures[key] for key in FIGURES if key != "tested"},
             tested=int(figures["tested"]),
             perfect=json.loads(told.get("perfect", "{}")),
+            other=json.loads(told.get("other", "{}")),
         )
 
     def look(self, pixels: Float) -> list[Maps]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chashka.evaluation.colours import colour_of
-from chashka.evaluation.detections import Box, Float, Found, Mask, area, components
+from chashka.evaluation.detections import Box, Float, Found, Maps, Mask, area, components, detections
 
 INSIDE, ON, UNDER, LEFT, RIGHT, BESIDE, BEHIND, ABOVE, WEARING = range(9)
 """The relations of ``composed_words.RELATIONS``."""
@@ -58,6 +58,13 @@ class Checked:
     @property
     def correct(self) -> bool:
         return self.found and self.coloured and self.placed
+
+
+def judged(asked: Asked, maps: Maps, usual: float, strict: float, network: Float) -> Checked:
+    """Check one picture, (4, H, W) premultiplied in [-1, 1], by what a judge says of it, with its two thresholds."""
+    labels = {wanted.label for wanted in asked.things}
+    seen, sure = (detections(maps, threshold, labels) for threshold in (usual, strict))
+    return check(asked, seen, sure, network, maps.mask[0] > 0.5)
 
 
 def check(asked: Asked, seen: Sequence[Found], sure: Sequence[Found], network: Float, covered: Mask) -> Checked:

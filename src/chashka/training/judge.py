@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from chashka.evaluation.detections import Found, Maps, detections, overlap
-from chashka.evaluation.scene_checks import Asked, Wanted, check
+from chashka.evaluation.scene_checks import Asked, Wanted, judged
 from chashka.nets.judge import JudgeNet, Seen
 from chashka.training.judge_scenes import Boxes, Spoiler, augment, boxes_of, focal, frames, targets
 from chashka.training.judge_styles import restyle
@@ -27,7 +27,7 @@ from chashka.training.recipes import JudgeRecipe
 from chashka.training.scenes import Composed, Composer, SceneTable
 
 TESTED = 384
-THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17))
+THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, *(round(0.05 * i, 2) for i in range(2, 17)))
 ANYTHING = 0.25
 """The threshold of boxes that are shown in sample grids, whatever they are called."""
 HIT = 0.5
@@ -174,8 +174,7 @@ class JudgeTask:
 
     @staticmethod
     def _checked(asked: Asked, maps: Maps, pixels: torch.Tensor, usual: float, strict: float) -> bool:
-        usually, surely = detections(maps, usual), detections(maps, strict)
-        return check(asked, usually, surely, pixels.numpy(), maps.mask[0] > 0.5).correct
+        return judged(asked, maps, usual, strict, pixels.numpy()).correct
 
 
 def read(seen: Seen) -> list[Maps]:

@@ -13,7 +13,7 @@ from chashka.engines.export import export_component
 from chashka.errors import TrainingError
 from chashka.evaluation.detector import FIGURES, NAME, TrainedDetector
 from chashka.nets.judge import JudgeNet, Seen
-from chashka.training.judge_perfect import perfect_shares
+from chashka.training.judge_perfect import measure
 from chashka.training.recipes import JudgeRecipe
 from chashka.training.ship import provenance, ready
 from chashka.training.stages import metadata_of, recipe_of
@@ -28,7 +28,7 @@ def ship_judge(
 ) -> Path:
     """Write the component into ``out``; returns the file of its weights. The same run gives the same bytes.
 
-    shards: what is written is shown perfect pictures made of these, and says how many it gets right.
+    shards: what is written is shown perfect pictures made of these, which choose its thresholds, and says how many it gets right.
     Raises TrainingError for weights of another stage, or of a run that was never measured.
     """
     recipe = recipe_of(average, NAME)
@@ -56,6 +56,9 @@ def ship_judge(
     written = write()
     if shards is not None:
         judge = TrainedDetector(out, open_engine(precision="f32"))
-        metadata["perfect"] = json.dumps(perfect_shares(judge, shards, on_picture))
+        found = measure(judge, shards, on_picture)
+        metadata |= {"perfect": json.dumps(found.perfect), "other": json.dumps(found.other)}
+        chosen = {"threshold": found.threshold, "strict": found.strict}
+        metadata["figures"] = json.dumps(json.loads(figures) | chosen)
         written = write()
     return written
