@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from chashka import families
@@ -24,6 +25,17 @@ def test_the_reporting_judge_learnt_from_what_no_model_saw(judges: dict[str, Tra
     kept = set(left_out(families.load(model, precision="f32", threads=1)))
     assert set(judges["judge_a"].about.sources) <= kept
     assert not set(judges["judge_b"].about.sources) & kept
+
+
+def test_a_graph_from_the_cache_says_the_same(judges: dict[str, TrainedDetector], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).uniform(-1, 1, (1, 4, 128, 128)).astype(np.float32)
+    for name, judge in judges.items():
+        first = judge.look(pixels)[0]
+        for _ in range(2):  # the first of them writes the cache
+            engine = open_engine("openvino", precision="f32", threads=1, cache_dir=tmp_path)
+            again = TrainedDetector(JUDGES[name], engine).look(pixels)[0]
+            for part in ("heat", "box", "mask"):
+                np.testing.assert_allclose(getattr(again, part), getattr(first, part), atol=1e-5)
 
 
 def test_they_say_how_good_they_are(judges: dict[str, TrainedDetector]) -> None:

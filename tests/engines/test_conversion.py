@@ -1,4 +1,4 @@
-"""Which conversions are kept."""
+"""Which conversions are refused, and which are kept."""
 
 from __future__ import annotations
 
@@ -7,10 +7,30 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from chashka.engines import conversion
+from chashka.errors import WeightsError
 
 pytestmark = pytest.mark.torch
+
+
+def test_a_slice_without_an_end_is_refused(tmp_path: Path) -> None:
+    """OpenVINO would lose its last element in every process that finds the compiled graph in the cache."""
+
+    class Open(nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels[:, 1:] + 1
+
+    class Split(nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.split([1, 3], 1)[1] + 1
+
+    given = {"pixels": torch.zeros(1, 4, 8, 8)}
+    with pytest.raises(WeightsError, match="slice without an end"):
+        conversion.save_graph(Open(), given, ["pixels"], ["out"], tmp_path / "open.xml")
+    conversion.save_graph(Split(), given, ["pixels"], ["out"], tmp_path / "split.xml")
 
 
 def test_the_oldest_go_but_none_that_may_still_be_read(tmp_path: Path) -> None:

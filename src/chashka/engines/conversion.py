@@ -129,7 +129,20 @@ def save_graph(
         shapes[port] = shape
     model.reshape(shapes)
     _reshape_precise(model)
+    _check_ends(model)
     openvino().save_model(model, str(path), compress_to_fp16=half)
+
+
+def _check_ends(model: Any) -> None:
+    """Raises WeightsError for ``x[:, 4:]``: what is read from the cache ends one element early (OpenVINO 2026.4: the end, 2⁶³ - 1,
+    becomes -1 where a blob without weights is loaded), so that the second process would compute something else than the first."""
+    for node in model.get_ops():
+        if node.get_type_name() in ("Slice", "StridedSlice"):
+            end = node.input_value(2).get_node()
+            if end.get_type_name() == "Constant" and int(np.max(end.get_data())) >= 2**31 - 1:
+                raise WeightsError(
+                    f"{node.get_friendly_name()} is a slice without an end, which graphs from the cache cut short: split instead"
+                )
 
 
 def _reshape_precise(model: Any) -> None:

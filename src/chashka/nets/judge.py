@@ -68,8 +68,9 @@ class JudgeNet(nn.Module):
         middle = self.join2(middle + F.interpolate(self.up2(coarse), scale_factor=2.0, mode="nearest"))
         fine = self.join1(fine + F.interpolate(self.up1(middle), scale_factor=2.0, mode="nearest"))
         h = self.head(fine)
-        place = self.place(h)
-        return Seen(self.centre(h), self.kind(h), place[:, :4], place[:, 4:], features)
+        # split, not sliced: where a slice has no end, OpenVINO 2026.4 loses the last channel when it reads a graph from the cache
+        box, mask = self.place(h).split([4, 3], 1)
+        return Seen(self.centre(h), self.kind(h), box, mask, features)
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """``Seen.features`` alone, without the way up."""
