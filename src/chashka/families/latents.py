@@ -72,8 +72,8 @@ class LatentCodec:
         return pixels if self._alpha else np.concatenate([pixels, np.ones_like(pixels[:, :1])], axis=1)
 
     def ready(self, rows: int, height: int, width: int) -> None:
-        """Get ready to decode x of (rows, C, height, width)."""
-        if self._whole(height, width):
+        """Get ready to decode x of (rows, C, height, width); exported decoders alone, which are small."""
+        if self._whole(height, width) and "class" in self._decoder.metadata:
             self._decoder.prepare(latents=(rows, self.channels, height, width))
 
     def _whole(self, height: int, width: int) -> bool:
