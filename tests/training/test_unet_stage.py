@@ -307,7 +307,6 @@ def test_a_tuning_keeps_its_change_alone_and_goes_on(runs: Path, shards: Path, t
         ({"teacher_steps": 10}, "teacher_steps is 10; allowed: multiples of segments, which is 4"),
         ({"paths": 1}, "paths is 1"),
         ({"rank": 0}, "rank is 0"),
-        ({"schedule": "scaled_linear"}, "straight path"),
     ],
 )
 def test_tunings_that_cannot_be_are_refused(fields: dict[str, Any], words: str) -> None:
