@@ -11,6 +11,7 @@ import click
 
 from chashka.cli.calibrate import CALIBRATE, OWN, check, check_runs, measure
 from chashka.cli.drawing import options
+from chashka.cli.evaluate import _bar
 from chashka.errors import InputError, MissingExtraError
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -89,9 +90,9 @@ def export(int8: bool, calibrate: bool, **given: Any) -> None:
     lacking = next((name for name in NEEDED if given[name] is None), None)
     if lacking is not None:
         raise click.UsageError(f"Missing option '--{lacking}'.", click.get_current_context())
-    if of_runs.pop("judge") is None and of_runs.pop("shards") is not None:
+    if given["shards"] is not None:
         raise InputError("shards: belongs to --judge; leave it out")
-    _export_runs(**of_runs)
+    _export_runs(**{name: value for name, value in of_runs.items() if name not in ("judge", "shards")})
 
 
 def _export_judge(
@@ -107,9 +108,11 @@ def _export_judge(
         raise InputError(f"precision: of a judge it is one of {', '.join(PRECISIONS)}; given: {', '.join(precisions)}")
 
     def write() -> list[Path]:
+        from chashka.evaluation.scene_prompts import PROMPTS
         from chashka.training.ship_judge import ship_judge
 
-        return [ship_judge(judge, out, (precisions or ("int8",))[0], shards)]
+        with _bar(None if shards is None else PROMPTS) as advance:
+            return [ship_judge(judge, out, (precisions or ("int8",))[0], shards, advance)]
 
     _written(write)
 

@@ -134,8 +134,8 @@ def save_graph(
 
 
 def _check_ends(model: Any) -> None:
-    """Raises WeightsError for ``x[:, 4:]``: what is read from the cache ends one element early (OpenVINO 2026.4: the end, 2⁶³ - 1,
-    becomes -1 where a blob without weights is loaded), so that the second process would compute something else than the first."""
+    """Raises WeightsError for ``x[:, 4:]``: what is read from the cache of compiled graphs ends one element early (seen with
+    OpenVINO 2026.4, as if the end, 2⁶³ - 1, had become -1), so that the second process would compute something else than the first."""
     for node in model.get_ops():
         if node.get_type_name() in ("Slice", "StridedSlice"):
             end = node.input_value(2).get_node()

@@ -5,7 +5,7 @@ Boxes are (x0, y0, x1, y1) in shares of the picture, y downwards.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,14 +24,28 @@ SAME = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """What the network says of one picture, as probabilities and shares; see ``nets.judge.Seen``.
+    """What the network says of one picture, as probabilities and shares; see :func:`maps_of`.
 
-    heat (C + 1, G, G) in [0, 1] (``Seen.heat``); box (4, G, G); mask (3, G, G), its first plane in [0, 1].
+    heat (C + 1, G, G) in [0, 1], the chance of a thing of each class with its centre there; box (4, G, G); mask
+    (3, G, G), its first plane in [0, 1].
     """
 
     heat: Float
     box: Float
     mask: Float
+
+
+def maps_of(seen: Mapping[str, Float]) -> list[Maps]:
+    """What the network says of pictures (``nets.judge.Seen``, by name) as chances, picture by picture."""
+    chances = np.exp(seen["kind"] - seen["kind"].max(1, keepdims=True))
+    heat = _sigmoid(seen["centre"]) * chances / chances.sum(1, keepdims=True)
+    mask = np.concatenate([_sigmoid(seen["mask"][:, :1]), seen["mask"][:, 1:]], 1)
+    return [Maps(*maps) for maps in zip(heat, seen["box"], mask, strict=True)]
+
+
+def _sigmoid(logits: Float) -> Float:
+    values: Float = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
+    return values
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 import chashka
 from chashka.checkpoints.safetensors_file import sha256
 from chashka.data.composed_words import EMOJI
 from chashka.engines import Engine
 from chashka.errors import TrainingError
-from chashka.evaluation.detections import Maps
+from chashka.evaluation.detections import Maps, maps_of
 from chashka.evaluation.drawing import Float, shrunk
 
 NAME = "judge"
@@ -85,19 +83,9 @@ class TrainedDetector:
 
     def look(self, pixels: Float) -> list[Maps]:
         """float32 (B, 4, H, W), premultiplied in [-1, 1], H = W a multiple of the network's side → maps of each."""
-        seen = self._graph(pixels=shrunk(pixels, self._side))
-        kind = seen["kind"] - seen["kind"].max(1, keepdims=True)
-        chances = np.exp(kind)
-        heat = _sigmoid(seen["centre"]) * chances / chances.sum(1, keepdims=True)
-        mask = np.concatenate([_sigmoid(seen["mask"][:, :1]), seen["mask"][:, 1:]], 1)
-        return [Maps(*maps) for maps in zip(heat, seen["box"], mask, strict=True)]
+        return maps_of(self._graph(pixels=shrunk(pixels, self._side)))
 
     def features(self, pixels: Float) -> Float:
         """(B, D): what its backbone says of whole pictures (see ``distribution.Features``)."""
         found: Float = self._graph(pixels=shrunk(pixels, self._side))["features"]
         return found
-
-
-def _sigmoid(logits: Float) -> Float:
-    values: Float = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
-    return values

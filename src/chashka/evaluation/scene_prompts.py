@@ -29,6 +29,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "placing": (30, 80),
 }
 TASKS = tuple(COUNTS)
+PROMPTS = sum(map(sum, COUNTS.values()))
+"""How many there are, for both uses."""
 POSITIONS = (LEFT, RIGHT, ABOVE)
 PLACES = (INSIDE, ON, UNDER)
 _NOUNS = [row for row, emoji in enumerate(EMOJI) if emoji != "-" and row != SPACE]

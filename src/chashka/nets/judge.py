@@ -32,10 +32,6 @@ class Seen(NamedTuple):
     mask: torch.Tensor
     features: torch.Tensor
 
-    def heat(self) -> torch.Tensor:
-        """(B, classes + 1, G, G) in [0, 1]: the chance of a thing of each class with its centre at each place."""
-        return torch.sigmoid(self.centre.float()) * torch.softmax(self.kind.float(), 1)
-
 
 class JudgeNet(nn.Module):
     """pixels (B, 4, side, side), premultiplied in [-1, 1] → :class:`Seen`."""

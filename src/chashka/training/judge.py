@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chashka.evaluation.detections import Found, Maps, detections, overlap
+from chashka.evaluation.detections import Found, Maps, detections, maps_of, overlap
 from chashka.evaluation.scene_checks import Asked, Wanted, judged
 from chashka.nets.judge import JudgeNet, Seen
 from chashka.training.judge_scenes import Boxes, Spoiler, augment, boxes_of, focal, frames, targets
@@ -179,10 +179,7 @@ class JudgeTask:
 
 def read(seen: Seen) -> list[Maps]:
     """The network's words as numbers, picture by picture."""
-    heat, mask = seen.heat().cpu().numpy(), seen.mask.float().cpu().clone()
-    mask[:, 0] = torch.sigmoid(mask[:, 0])
-    box = seen.box.float().cpu().numpy()
-    return [Maps(*maps) for maps in zip(heat, box, mask.numpy(), strict=True)]
+    return maps_of({name: part.float().cpu().numpy() for name, part in seen._asdict().items()})
 
 
 def of_any_kind(maps: Maps) -> Maps:

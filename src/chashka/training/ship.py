@@ -21,6 +21,7 @@ from chashka.checkpoints.safetensors_file import sha256
 from chashka.engines.components import OWN, configuration
 from chashka.engines.export import export_change, export_component
 from chashka.errors import TrainingError
+from chashka.families.teacups import FAST
 from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.configs import TextHeadConfig
 from chashka.nets.image_tower import ImageTower
@@ -42,8 +43,6 @@ from chashka.training.recipes import (
 )
 from chashka.training.stages import load_component, metadata_of, recipe_of
 
-FAST = "fast"
-"""The component of the stage distil."""
 SETTINGS = ("steps", "guidance_scale", "sampler")
 SAME = 0.99
 """Cosine of one text's pooled vectors above which two text encoders are the same one, stored with other roundings."""
