@@ -135,7 +135,7 @@ def save_graph(
 
 def _check_ends(model: Any) -> None:
     """Raises WeightsError for ``x[:, 4:]``: what is read from the cache of compiled graphs ends one element early (seen with
-    OpenVINO 2026.4, as if the end, 2⁶³ - 1, had become -1), so that the second process would compute something else than the first."""
+    OpenVINO 2026.4, as if the end, 2⁶³ - 1, had become -1), so that the second process would compute something else."""
     for node in model.get_ops():
         if node.get_type_name() in ("Slice", "StridedSlice"):
             end = node.input_value(2).get_node()
