@@ -23,7 +23,7 @@ export PROMPT OUT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help draw studio test test-base test-torch check format promises aims browser soak bench ledger train-bundle clean
+.PHONY: help draw studio test test-base test-torch check format promises browser soak bench ledger train-bundle clean
 
 help:
 	@echo 'make draw PROMPT="космос внутри чайной чашки"   set up the base install and draw into $(OUT)/ (ARGS="-n 4 --seed 7")'
@@ -31,7 +31,6 @@ help:
 	@echo 'make test           set up and run the tests: first without torch, then those that need it'
 	@echo 'make check          format, lint, types, import contracts, tests'
 	@echo 'make promises       the slow promises: the clean wheel, offline, torch-free'
-	@echo 'make aims           the promises whose figures are not reached yet'
 	@echo 'make browser        the browser tests'
 	@echo 'make soak           twenty thousand requests that are made of the OpenAPI document'
 	@echo 'make bench          the figures: cold and warm drawing, import time, install size'
@@ -96,10 +95,7 @@ format: $(FULL)/.installed
 	$(FULL)/bin/ruff check --fix .
 
 promises: $(FULL)/.installed
-	$(FULL)/bin/python -m pytest -s -m 'promise and not aim' $(PYTEST_ARGS)
-
-aims: $(FULL)/.installed
-	$(FULL)/bin/python -m pytest -s -m aim $(PYTEST_ARGS)
+	$(FULL)/bin/python -m pytest -s -m promise $(PYTEST_ARGS)
 
 browser: $(FULL)/.installed
 	$(FULL)/bin/python -m pytest tests/browser $(PYTEST_ARGS)

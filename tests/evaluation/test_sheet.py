@@ -104,6 +104,7 @@ def test_weights_are_named_by_their_sha256(tmp_path: Path) -> None:
 
 def test_settings_are_those_really_used() -> None:
     drawings = draw_prompts(toy_bundle(), FEW[:2], steps=3, guidance_scale=None)
-    assert settings(drawings)["steps"] == 3
-    assert settings(drawings)["guidance_scale"] == 1.0
+    drawn = settings(drawings[0].picture.request)
+    assert drawn["steps"] == 3 and drawn["guidance_scale"] == 1.0
+    assert not {"prompt", "seed", "mask_blur"} & drawn.keys()
     assert [d.picture.seed for d in drawings] == [0, 1]

@@ -148,12 +148,11 @@ def test_p14_clean_shutdown_under_load(tmp_path: Path) -> None:
     tell("P14 attempts_lost", again, 0, again == 0)
 
 
-@pytest.mark.aim
 def test_p19_long_life_in_short(tmp_path: Path) -> None:
     """Thousands of quick jobs and reads: memory, open files and the database's log stay where they were.
 
     Python's own memory is the same after the thousandth and the three thousandth job; what the C library keeps for its threads
-    grows less and less: counted from the two thousandth, which takes three minutes.
+    grows less and less, and is counted from the two thousandth.
     """
     warm_up, jobs = 2_000, 6_000
     with running(tmp_path / "data", "--max-queue", 100_000, "--submits-per-minute", 0) as server:

@@ -40,6 +40,7 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
 def _drawing_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--fast", is_flag=True, default=None, help="Drafts: the model's quick settings."),
+        click.option("--spacing", help="How noise levels are spaced. Default: the model's."),
         click.option("--sampler", help="Sampler. Default: the model's."),
         click.option("--guidance", "guidance_scale", type=float, help="Guidance scale, 0 to 50. Default: the model's."),
         click.option("--steps", type=int, help="Sampling steps, 1 to 1000. Default: the model's."),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from chashka.errors import FileError
-from chashka.evaluation.drawing import Float, weights_of
+from chashka.evaluation.drawing import Float, settings, weights_of
 from chashka.families import Bundle
 from chashka.generate import draw
 from chashka.images import to_network
@@ -49,10 +49,8 @@ class DrawnPictures:
         return self.bundle.request(prompt=order.text, seed=order.seed, n=order.n, **self.fields)
 
     def settings(self) -> dict[str, Any]:
-        """The fields that all pictures share, as they are drawn."""
-        own = ("prompt", "seed", "n", "first")
-        given = self.request(Order("-", 0)).model_dump(exclude_none=True)
-        return {k: v for k, v in given.items() if k not in own}
+        """How all pictures are drawn."""
+        return settings(self.request(Order("-", 0)))
 
     def __call__(self, order: Order, on_picture: Callable[[], object] | None = None) -> Float:
         """float32 (n, 4, H, W), premultiplied in [-1, 1]: drawn now, or read where it was drawn before."""

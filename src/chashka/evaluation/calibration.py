@@ -28,7 +28,7 @@ from chashka.engines.openvino_engine import OpenVINOEngine, OpenVINOGraph
 from chashka.engines.quantised import Calibration, Level
 from chashka.engines.runtime import nncf, openvino
 from chashka.errors import InputError
-from chashka.evaluation.drawing import Float
+from chashka.evaluation.drawing import Float, settings
 from chashka.evaluation.metrics import HIGHEST, psnr
 from chashka.evaluation.precision import relative
 from chashka.evaluation.prompts import PROMPTS
@@ -205,9 +205,7 @@ def _measured(
             result.drifts.setdefault(t, []).append(error)
             result.losses.setdefault(t, []).append(_losses(bundle.denoiser, other, call, x0, number))
         if not result.settings:
-            left_out = ("prompt", "seed", "n", "first")
-            said = first.request.model_dump(mode="json", exclude_none=True)
-            result.settings = {name: value for name, value in said.items() if name not in left_out}
+            result.settings = settings(first.request)
     return result
 
 

@@ -15,7 +15,7 @@ from chashka.evaluation.prompts import PROMPTS, Prompt
 from chashka.families import Bundle
 from chashka.generate import draw
 from chashka.images import to_network
-from chashka.request import Picture
+from chashka.request import Picture, Request
 
 Float: TypeAlias = npt.NDArray[np.float32]
 SMALL = 64
@@ -53,10 +53,10 @@ def draw_prompts(
     return drawings
 
 
-def settings(drawings: Sequence[Drawing]) -> dict[str, Any]:
-    """The request's fields that all drawings share, as they were really drawn."""
+def settings(request: Request) -> dict[str, Any]:
+    """How pictures were drawn: the fields that pictures of other prompts share, without those that nobody changed."""
     own = ("prompt", "seed", "n", "first")
-    return {k: v for k, v in drawings[0].picture.request.model_dump(exclude_none=True).items() if k not in own}
+    return {k: v for k, v in request.model_dump(exclude_none=True, exclude_defaults=True).items() if k not in own}
 
 
 def weights_of(bundle: Bundle) -> dict[str, str]:

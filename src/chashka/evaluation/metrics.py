@@ -161,7 +161,7 @@ def recognition_report(
     return RecognitionReport(
         bundle.model,
         weights_of(bundle),
-        settings(drawings),
+        settings(drawings[0].picture.request),
         judge.name,
         len(judge.concepts),
         _shares([verdict.rank for verdict in verdicts]),
@@ -254,7 +254,7 @@ def threshold_report(
         )
         for kind, drawings in drawn.items()
     )
-    shared = {k: v for k, v in settings(drawn["none"]).items() if k != "denoised_type"}
+    shared = {k: v for k, v in settings(drawn["none"][0].picture.request).items() if k != "denoised_type"}
     pairs = tuple(
         _difference(first, second, drawn[first], drawn[second]) for first, second in combinations(THRESHOLDS, 2)
     )

@@ -107,7 +107,7 @@ def precision_report(
         weights_of(reference),
         weights_of(other),
         (_bytes(reference), _bytes(other)),
-        settings(first),
+        settings(first[0].picture.request),
         len(first),
         (float(np.median(decibels)), min(decibels), max(decibels)),
         tuple(Difference(name, len(e), float(np.median(e)), max(e)) for name, e in found.items()),

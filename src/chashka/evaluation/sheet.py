@@ -92,7 +92,7 @@ def contact_sheet(
         chashka.__version__,
         bundle.engine,
         weights_of(bundle),
-        settings(drawings),
+        settings(drawings[0].picture.request),
         tuple(rows),
         None if found is None else nearness(found),
         baseline,

@@ -93,7 +93,7 @@ def add_version(bundle: Bundle, name: str, out: Path, on_picture: Callable[[], o
     for i, drawing in enumerate(drawings):
         cell = Image.fromarray(flatten(resize(drawing.picture.pixels, CELL, CELL), GROUND))
         sheet.paste(cell, (i % len(LANGUAGES) * CELL, i // len(LANGUAGES) * CELL))
-    new = Version(name, bundle.model, bundle.engine, weights_of(bundle), settings(drawings))
+    new = Version(name, bundle.model, bundle.engine, weights_of(bundle), settings(drawings[0].picture.request))
     versions = [new if version.name == name else version for version in known]
     versions += [] if new in versions else [new]
     try:
