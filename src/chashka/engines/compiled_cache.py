@@ -56,10 +56,10 @@ class CompiledCache:
         """The compiled graph, or None."""
         path = self.path(shapes, settings)
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                blob, digest = file.read(max(path.stat().st_size - DIGEST, 0)), file.read()
         except OSError:
             return None
-        blob, digest = data[:-DIGEST], data[-DIGEST:]
         if hashlib.sha256(blob).digest() != digest:
             log.debug("%s is damaged and will be written again", path)
             return None

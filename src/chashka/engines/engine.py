@@ -47,7 +47,7 @@ class Graph(Protocol):
 class Blueprint:
     """A component that is not exported: a network whose weights come in another layout.
 
-    name: of the component. network: a name of ``components.CLASSES``. config: its configuration. inputs: by name, an example's
+    name: of the component. network: a name of ``components.CLASSES``. config: its configuration. inputs: by name, a usual
     shape (docs/networks.md), for the conversion to a graph. outputs: their names. variant: says what was done to the weights
     since they were read, so that a kept graph is never taken for another.
     """

@@ -11,7 +11,7 @@ from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
 from chashka.errors import WeightsError
-from chashka.families.kandinsky.encoders import WEIGHTS, require_transformers
+from chashka.families.kandinsky.encoders import LENGTH, WEIGHTS, require_transformers
 from chashka.families.latents import LatentCodec, by_mapping
 from chashka.nets.configs import AutoencoderConfig, TextHeadConfig, UNetConfig
 from chashka.nets.kandinsky_presets import AUTOENCODER_20, SCALE_20, TEXT_HEAD_20, UNET_20, UNET_20_INPAINTING
@@ -122,7 +122,7 @@ def _unet(engine: Engine, source: Path, sizes: Sizes) -> tuple[Graph, Graph]:
             {"tokens1": (2, 4, head.tokens1), "pooled1": (2, head.pooled1), "tokens2": (2, 4, head.tokens2)},
             ("tokens", "added"),
         ),
-        unet_blueprint(cfg, head.added),
+        unet_blueprint(cfg, head.added, 2 * LENGTH),
     )
     parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, value in tensors.items():
@@ -131,9 +131,10 @@ def _unet(engine: Engine, source: Path, sizes: Sizes) -> tuple[Graph, Graph]:
     return first, second
 
 
-def unet_blueprint(cfg: UNetConfig, added: int) -> Blueprint:
-    """A U-Net of the family. added: the width of what joins the time embedding."""
-    inputs = {"x": (2, cfg.in_channels, 16, 16), "t": (2,), "tokens": (2, 4, cfg.context or 0), "added": (2, added)}
+def unet_blueprint(cfg: UNetConfig, added: int, length: int) -> Blueprint:
+    """A U-Net of the family. added: the width of what joins the time embedding; length: the usual number of tokens."""
+    tokens = (2, length, cfg.context or 0)
+    inputs = {"x": (2, cfg.in_channels, 16, 16), "t": (2,), "tokens": tokens, "added": (2, added)}
     return Blueprint("unet", "nets.unet:UNet", cfg, inputs, ("out",))
 
 

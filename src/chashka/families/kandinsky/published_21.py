@@ -29,6 +29,7 @@ from chashka.nets.kandinsky_presets import (
     PictureTextHeadConfig,
     PriorConfig,
 )
+from chashka.prompts import clip_words
 
 if TYPE_CHECKING:
     from chashka.families.family import Bundle, EngineChoice, Preset
@@ -120,7 +121,8 @@ def _decoder(engine: Engine, source: Path, sizes: Sizes) -> tuple[Graph, Graph]:
     head = Blueprint("text_head", "nets.kandinsky_text:PictureTextHead", cfg, inputs, ("tokens", "added"))
     own = {name: value for name, value in tensors.items() if name.startswith(HEAD)}
     rest = {name: value for name, value in tensors.items() if name not in own}
-    return engine.build(head, own, source), engine.build(unet_blueprint(sizes.unet, cfg.added), rest, source)
+    unet = unet_blueprint(sizes.unet, cfg.added, cfg.pictures + clip_words.LENGTH)
+    return engine.build(head, own, source), engine.build(unet, rest, source)
 
 
 def movq(

@@ -131,7 +131,8 @@ def _unet(engine: Engine, folder: Path, channels: int) -> tuple[Graph, Graph]:
         "text_head", "nets.kandinsky_text:PictureHead", head, {"picture": (2, head.picture)}, ("tokens", "added")
     )
     own = {name: value for name, value in tensors.items() if name.startswith(HEAD)}
-    return engine.build(blueprint, own, source), engine.build(unet_blueprint(cfg, head.added), renamed, source)
+    unet = unet_blueprint(cfg, head.added, head.pictures)
+    return engine.build(blueprint, own, source), engine.build(unet, renamed, source)
 
 
 def _movq_config(said: dict[str, Any], folder: Path) -> AutoencoderConfig:
