@@ -22,7 +22,7 @@ from chashka.app.keeping.files import Files
 from chashka.app.keeping.importing import UPLOADED
 from chashka.app.metrics import Metrics
 from chashka.app.store.database import UnavailableError
-from chashka.errors import InputError
+from chashka.errors import InputError, RefusedError
 from chashka.request import shown
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class Service:
         """Check what a client said and put it into the queue, durably: the job, and whether it is a new one.
 
         said: {kind (draw), model, inputs {use: picture id}, consent} and the fields of the model's options. key: the client's
-        Idempotency-Key; body: sha256 of what it sent. Raises InputError, Refused, NotFoundError (a given picture), ForbiddenError,
-        TooManyError, QueueFullError, KeyReusedError, StorageFullError.
+        Idempotency-Key; body: sha256 of what it sent. Raises InputError, RefusedError, NotFoundError (a given picture),
+        ForbiddenError, TooManyError, QueueFullError, KeyReusedError, StorageFullError.
         """
         fields = dict(said)
         own = {"kind": "draw", "inputs": {}, "consent": False}
@@ -109,7 +109,7 @@ class Service:
     def sketch(self, who: Who, said: Mapping[str, Any]) -> tuple[bytes, str]:
         """One picture of what a client said, drawn now with the model's quick settings and not kept: the file and its media type.
 
-        said: as for :meth:`submit`, without kind, inputs and consent. Raises InputError, Refused, TooManyError, and
+        said: as for :meth:`submit`, without kind, inputs and consent. Raises InputError, RefusedError, TooManyError, and
         as ``Sketches.draw``.
         """
         fields = {"fast": True} | {name: value for name, value in said.items() if value is not None}
@@ -124,7 +124,7 @@ class Service:
         return self._files.send(made, self.settings.privacy)
 
     def upload(self, who: Who, data: bytes, *, consent: bool = False, source: str = UPLOADED) -> Picture:
-        """Keep a picture as it was sent, found in the gallery from now on. Raises FileError, Refused, StorageFullError.
+        """Keep a picture as it was sent, found in the gallery from now on. Raises FileError, RefusedError, StorageFullError.
 
         consent: the tick that a shared server asks for, and keeps in its audit. source: "uploaded" or "imported".
         """
@@ -282,9 +282,9 @@ class Service:
         """Ask the policy. A shared server notes a refusal, with the sha256 of what was asked."""
         try:
             check()
-        except policy.Refused as refused:
+        except RefusedError as refused:
             if self.settings.policy == "shared":
-                self.store.keys.note(who.id, f"refused: {refused.refusal.rule}", refused.refusal.sha256)
+                self.store.keys.note(who.id, f"refused: {refused.rule}", refused.sha256)
             raise
 
     def _given(self, who: Who, given: Any) -> dict[str, Picture]:

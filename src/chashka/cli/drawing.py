@@ -146,7 +146,8 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     """
     from chashka import adapters, families
     from chashka.generate import draw as run
-    from chashka.generate.modes import chosen, mixable
+    from chashka.generate.modes import chosen, mixable, wanted
+    from chashka.prompts import policy
     from chashka.prompts.wildcards import files_in
 
     started = time.perf_counter()
@@ -163,6 +164,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
         mixable(families.options(name, models), name)
     request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})
     requests = [request] if choices is None else chosen(request, choices == "all", files_in(words))
+    policy.check(text for one in (request, *requests) for text in wanted(one))
     folder, file_name = target(out, svg)
     read = inputs()
     prompts = [text for one in requests for text in (one.prompt, one.negative_prompt)]
