@@ -173,17 +173,29 @@ class Service:
         return self.store.jobs.move(id, before)
 
     def file(
-        self, who: Who, picture: Picture, *, privacy: str | None = None, format: str | None = None
+        self,
+        who: Who,
+        picture: Picture,
+        *,
+        privacy: str | None = None,
+        format: str | None = None,
+        finish: Callable[[bytes], bytes] | None = None,
     ) -> tuple[bytes, str]:
         """A picture's bytes and media type, with as much metadata as ``privacy`` (the settings' if None) lets out.
 
-        Raises NotFoundError, InputError (no such privacy or format for this picture), FileError (its file is gone).
+        These very bytes are to be sent, and are logged: what encodes them once more is given as ``finish``. Raises
+        NotFoundError, InputError (no such privacy or format for this picture), FileError (its file is gone).
         """
         if not who.sees(picture.owner):
             raise NotFoundError("there is no such picture")
-        data, media_type = self._files.give(picture, privacy or self.settings.privacy, format)
+        data, media_type = self._files.give(picture, privacy or self.settings.privacy, format, finish)
         self.metrics.count("chashka_sent_bytes_total", len(data))
         return data, media_type
+
+    def sent(self, data: bytes) -> bytes:
+        """The same bytes, logged: a file that is sent and is no picture of the gallery (a sheet, a picture that still forms)."""
+        self.metrics.count("chashka_sent_bytes_total", len(data))
+        return self._files.loose(data, "none" if self.settings.privacy == "none" else "provenance")
 
     def thumbnail(self, who: Who, picture: Picture) -> bytes:
         """A small WebP, at most 256 pixels a side."""
