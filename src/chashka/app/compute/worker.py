@@ -180,7 +180,7 @@ class Worker:
             ended = self._lasting(held, lambda: jobs.release(job.id, job.fence))
         except DiedError as error:
             problem = error.problem
-            log.warning("attempt %d at job %s: %s (%s)", job.attempts, job.id, problem.message, problem.code)
+            log.warning("attempt %d at job %s: %s", job.attempts, job.id, problem.code)
             if held.giving:  # we ended it ourselves
                 ended = self._lasting(held, lambda: jobs.release(job.id, job.fence))
             else:
