@@ -28,6 +28,7 @@ def run(task: Task, models: Any, stop: Stop) -> Iterator[Event]:
         "eat": eat,
         "memory": lambda: _raise(MemoryError()),
         "memory once": lambda: None if task.cautious else _raise(MemoryError()),
+        "memory twice": lambda: None if task.cautious > 1 else _raise(MemoryError()),
         "bug": lambda: _raise(ZeroDivisionError("a bug")),
         "quote": lambda: _raise(ValueError(f"cannot draw {fields['prompt']!r}")),
         "say": lambda: (print(fields["prompt"], file=sys.stderr, flush=True), os._exit(3)),

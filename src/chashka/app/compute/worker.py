@@ -247,7 +247,8 @@ class Worker:
             inputs = {use: self._blobs.path(name) for use, name in job.inputs.items()}
         except ChashkaError as error:
             raise TaskError(Problem("input", str(error))) from error
-        cautious = job.problem is not None and job.problem.code == "out_of_memory"
+        ran_out = job.problem is not None and job.problem.code == "out_of_memory"
+        cautious = min(job.attempts - 1, 2) if ran_out else 0  # the second attempt; the third and last
         return Task(job.id, job.kind, job.fields, inputs, cautious, before)
 
     def _heard(self, held: _Held, event: Event) -> None:

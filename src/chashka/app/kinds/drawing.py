@@ -271,7 +271,11 @@ def _drawn(task: Task, models: Models, stop: Stop, given: Inputs) -> Iterator[Ev
     for note in notes:
         yield Remark(note)
     with models.use(model, loras, words) as opened:
-        bundle = replace(opened, rows=1) if task.cautious else opened
+        bundle = opened.careful(decoding=task.cautious > 1) if task.cautious else opened
+        if bundle.codec is not opened.codec:
+            yield Remark(
+                "memory ran out twice: pictures larger than 256x256 were decoded in tiles, which may differ a little from the whole"
+            )
         yield Progress(0, 0)  # a sign of life: opening a model may take a while
         yield from _Drawing(bundle, given, task.skip, stop).run(requests)
 
