@@ -14,7 +14,7 @@ from PIL import Image
 
 import chashka
 import kandinsky2.opening
-from chashka.errors import EngineError, InputError, MissingExtraError
+from chashka.errors import EngineError, InputError, MissingExtraError, RefusedError
 from chashka.request import Inputs
 from kandinsky2 import Kandinsky2, get_kandinsky2
 from toy_model import toy_bundle
@@ -295,6 +295,12 @@ def test_cuda_without_torch_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     (warning,) = caught
     assert "small model" in str(warning.message) and "kandinsky-2.2" in str(warning.message)
     assert warning.filename == __file__
+
+
+def test_what_is_never_drawn_is_refused_here_too() -> None:
+    model = get_kandinsky2("cpu")
+    with pytest.raises(RefusedError, match="minors"):
+        model.generate_text2img("голый ребёнок", num_steps=2, h=64, w=64)
 
 
 def test_a_seed_of_ours_gives_the_picture_again() -> None:

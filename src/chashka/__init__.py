@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         FileError,
         InputError,
         MissingExtraError,
+        RefusedError,
         TrainingError,
         WeightsError,
     )
@@ -37,6 +38,7 @@ __all__ = [
     "Inputs",
     "MissingExtraError",
     "Picture",
+    "RefusedError",
     "Request",
     "TrainingError",
     "WeightsError",
@@ -59,6 +61,7 @@ _WHERE = {
             "FileError",
             "InputError",
             "MissingExtraError",
+            "RefusedError",
             "TrainingError",
             "WeightsError",
         ],

@@ -8,7 +8,8 @@
     ├─ EngineError              an inference engine failed or cannot run here                exit 6
     │  ├─ NotFiniteError        what it computed is infinite or not a number
     │  └─ UncalibratedError     int8 activations are asked for, and nobody measured them here
-    └─ TrainingError            a recipe, a shard or a checkpoint does not fit               exit 7
+    ├─ TrainingError            a recipe, a shard or a checkpoint does not fit               exit 7
+    └─ RefusedError             what is asked for is never drawn                             exit 8
 
 Anything else that escapes is a bug of ours and exits with 1 and a traceback. Ctrl-C exits with 130.
 """
@@ -74,3 +75,13 @@ class TrainingError(ChashkaError):
     """A recipe, a shard or a training checkpoint does not fit."""
 
     exit_code = 7
+
+
+class RefusedError(ChashkaError):
+    """What is asked for is never drawn. rule: which rule says so. sha256: of the texts that were asked for, for an audit."""
+
+    exit_code = 8
+
+    def __init__(self, rule: str, message: str, sha256: str = "") -> None:
+        super().__init__(message)
+        self.rule, self.sha256 = rule, sha256

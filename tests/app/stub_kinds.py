@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,10 @@ def run(task: Task, models: Any, stop: Stop) -> Iterator[Event]:
         "eat": eat,
         "memory": lambda: _raise(MemoryError()),
         "memory once": lambda: None if task.cautious else _raise(MemoryError()),
+        "memory twice": lambda: None if task.cautious > 1 else _raise(MemoryError()),
         "bug": lambda: _raise(ZeroDivisionError("a bug")),
+        "quote": lambda: _raise(ValueError(f"cannot draw {fields['prompt']!r}")),
+        "say": lambda: (print(fields["prompt"], file=sys.stderr, flush=True), os._exit(3)),
         "impossible": lambda: _raise(TaskError(Problem("input", "steps: impossible"))),
         "room": lambda: setattr(models, "slots", 3),
         "print": lambda: print("to standard output", flush=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,24 @@ def test_a_key_of_another_process_is_noticed_soon(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr("chashka.app.guard.access._REMEMBERED", 0.0)
         access.changed()
         assert access.needed()
+
+
+def test_the_audit_of_a_shared_server_is_read_by_admins_alone(tmp_path: Path) -> None:
+    """Who was refused what, and who ticked consent for which picture; page after page, without words."""
+    prompt, data = "голый ребёнок", png()
+    with serving(tmp_path, policy="shared") as served:
+        maker, admin = (bearer(added(served, *some)) for some in (("generate", "read"), ("admin",)))
+        served.client.post("/v1/jobs", json={"prompt": prompt}, headers=maker)
+        served.client.post("/v1/images", files={"file": ("a.png", data)}, data={"consent": "true"}, headers=maker)
+        assert served.client.get("/v1/audit", headers=maker).status_code == 403
+        assert served.client.get("/v1/audit").status_code == 401
+        answer = served.client.get("/v1/audit?limit=3", headers=admin)
+        page = answer.json()
+        assert [note["what"] for note in page["data"]] == ["consent", "refused: minors", "key added"]
+        assert [note["about"] for note in page["data"][:2]] == [
+            hashlib.sha256(content).hexdigest() for content in (data, prompt.encode())
+        ]
+        assert len({note["owner"] for note in page["data"][:2]}) == 1 and "ребёнок" not in answer.text
+        rest = served.client.get(f"/v1/audit?before={page['next']}", headers=admin).json()
+        assert [note["what"] for note in rest["data"]] == ["key added"] and rest["next"] is None
+        assert served.client.get("/v1/audit?limit=0", headers=admin).status_code == 422

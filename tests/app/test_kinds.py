@@ -26,7 +26,7 @@ from chashka.app.settings import Settings
 from chashka.cli import main
 from chashka.errors import EngineError, InputError
 from chashka.families.family import Bundle
-from toy_model import toy_bundle
+from toy_model import ToyCodec, toy_bundle
 
 NO_KINDS = {
     "models": "looks at models, and keeps files that the person at the machine has",
@@ -273,8 +273,31 @@ def test_the_same_bytes_every_time(toy: InProcess) -> None:
     whole = {one.picture.index: one.data for one in made(done(toy, "draw", said))}
     rest = {one.picture.index: one.data for one in made(done(toy, "draw", said, skip=frozenset({0, 1, 2, 3, 5})))}
     assert rest == {4: whole[4]}
-    cautious = {one.picture.index: one.data for one in made(done(toy, "draw", said, cautious=True))}
-    assert cautious == whole
+    for cautious in (1, 2):
+        again = {one.picture.index: one.data for one in made(done(toy, "draw", said, cautious=cautious))}
+        assert again == whole
+
+
+def test_the_last_attempt_decodes_in_tiles_and_says_so() -> None:
+    decoded: list[int] = []
+
+    class Small(ToyCodec):
+        def decode(self, x: Any) -> Any:
+            decoded.append(len(x))
+            return super().decode(x)
+
+    class Able(ToyCodec):
+        def careful(self) -> Small:
+            return Small()
+
+    opened = Opened()
+    opened.bundle = replace(opened.bundle, codec=Able())  # type: ignore[arg-type]
+    toy = InProcess(Models(SETTINGS, opened))
+    said = {"prompt": "a cup", "n": 2, "seed": 7}
+    notes = [one.note for one in done(toy, "draw", said, cautious=1) if isinstance(one, Remark)]
+    assert not decoded and not any("tiles" in note for note in notes)
+    notes = [one.note for one in done(toy, "draw", said, cautious=2) if isinstance(one, Remark)]
+    assert decoded == [1, 1] and any("decoded in tiles" in note for note in notes)
 
 
 def test_choices_are_drawn_as_they_were_made(toy: InProcess) -> None:

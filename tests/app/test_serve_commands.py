@@ -162,12 +162,16 @@ def test_jobs_are_looked_at_and_changed_while_a_server_runs_and_after(tmp_path: 
 def test_a_backup_of_a_running_server_is_restored(tmp_path: Path) -> None:
     with running(tmp_path / "data") as server:
         job = server.ended(server.submit(n=3)["id"])
+        (server.data / "training").mkdir()
+        (server.data / "made.jsonl").write_text("{}\n")
         copied = command("backup", tmp_path / "copy", "--data", server.data)
-        assert copied.returncode == 0, copied.stderr
+        assert copied.returncode == 0 and ", made.jsonl, " in copied.stdout, copied.stderr
+        assert copied.stderr == "left out: training; copy these yourself if you need them\n"
         again = command("backup", tmp_path / "copy", "--data", server.data)
         assert again.returncode == 5 and len(again.stderr.splitlines()) == 1
         assert server.stop(signal.SIGINT) == 0  # Ctrl-C is the same
     assert command("restore", tmp_path / "copy", tmp_path / "other").returncode == 0
+    assert (tmp_path / "other" / "made.jsonl").read_text() == "{}\n"
     with running(tmp_path / "other") as server:
         back = server.ended(job["id"])
         assert back["pictures"] == job["pictures"]

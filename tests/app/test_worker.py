@@ -135,11 +135,13 @@ def test_what_cannot_be_done_fails_at_once(place: Place, do: str, code: str) -> 
     assert place.ended(good).state == "done"
 
 
-def test_memory_that_ran_out_makes_the_next_attempt_cautious(place: Place) -> None:
-    id = place.submit(do="memory once")
+@pytest.mark.parametrize(("do", "attempts"), [("memory once", 2), ("memory twice", 3)])
+def test_memory_that_ran_out_makes_every_attempt_more_cautious(place: Place, do: str, attempts: int) -> None:
+    id = place.submit(do=do)
     place.worker(_Dying())
     job = place.ended(id)
-    assert (job.state, job.attempts) == ("done", 2) and job.result is not None and job.result["cautious"]
+    assert (job.state, job.attempts) == ("done", attempts) and job.result is not None
+    assert job.result["cautious"] == attempts - 1
 
 
 class _Dying:

@@ -356,3 +356,31 @@ def test_ways_of_drawing(call: Call, here: Path) -> None:
     assert done["request"]["strength"] == 0.5
     assert "hires_scale: toy-plain draws at one size" in call("draw", "кот", "--hires", "2").error
     assert "only_masked: there is no mask" in call("draw", "кот", "--init", "cup.png", "--only-masked").error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["draw", "голый ребёнок"],
+        ["draw", "{кот|голый} {пёс|ребёнок}", "--choices", "random"],
+        ["draw", "a __who__, nude", "--choices", "all", "--wildcards", "words"],
+        ["draw", "кот", "--negative", "голый ребёнок", "--guidance", 0],
+        ["mix", "--text", "голый", 1, "--text", "ребёнок", 2],
+        ["extend", "cup.png", "голый ребёнок", "--left", 8],
+    ],
+    ids=lambda words: words[1],
+)
+def test_the_rule_holds_before_a_model_is_opened(
+    call: Call, here: Path, loads: list[dict[str, Any]], words: list[str]
+) -> None:
+    (here / "words").mkdir()
+    (here / "words" / "who.txt").write_text("cat\nlittle girl\n", encoding="utf-8")
+    Image.new("RGB", (64, 64)).save(here / "cup.png")
+    before = names(here)
+    result = call(*words)
+    assert result.code == 8 and "refused by the rule 'minors'" in result.error
+    assert not loads and names(here) == before
+
+
+def test_what_is_to_be_kept_away_from_is_no_reason(call: Call) -> None:
+    assert call("draw", "ребёнок", "--negative", "голый", "--seed", 1).code == 0

@@ -70,3 +70,18 @@ def test_the_server_that_runs_makes_and_ends_them(call: Call, data: Path, monkey
     assert "no such key" in call("keys", "revoke", "nobody").error
     store.close()
     assert asked == [("POST", "/v1/keys", {"name": "a", "scopes": ["read"]}), ("DELETE", f"/v1/keys/{key.id}", None)]
+
+
+def test_the_audit_can_be_read(call: Call, data: Path) -> None:
+    made = json.loads(call("keys", "add", "планшет", "--json").out)
+    store = Store.open(Settings(data=data))
+    store.keys.note(made["id"], "refused: minors", "ab" * 32)
+    store.keys.note("local", "consent", "cd" * 32)
+    store.close()
+    lines = call("keys", "audit").out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith(f"  local  consent  {'cd' * 32}")
+    assert lines[1].endswith(f"  {made['id']} (планшет)  refused: minors  {'ab' * 32}")
+    assert lines[2].endswith("  key added  generate,read")
+    (row,) = json.loads(call("keys", "audit", "-n", 1, "--json").out)
+    assert (row["owner"], row["what"], row["name"]) == ("local", "consent", None)

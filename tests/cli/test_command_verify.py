@@ -53,7 +53,7 @@ def test_json(call: Call, here: Path) -> None:
     assert row["details"]["request"]["prompt"] == "чашка"
 
 
-@pytest.mark.parametrize("words", [("--out", "a.png"), ("-n", 2, "--out", "a")])
+@pytest.mark.parametrize("words", [("--out", "a.png"), ("-n", 2, "--grid", "--out", "a")])
 def test_what_a_command_drew_is_known_without_its_metadata(call: Call, here: Path, words: tuple[Any, ...]) -> None:
     """The very file; but no other picture, and not where the log is another one."""
     assert call("draw", "чашка", "--seed", 7, "--privacy", "none", *words).code == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from chashka import families
 from chashka.families import latents
 from chashka.families.latents import LatentCodec
+from toy_model import toy_bundle
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,38 @@ def test_tiles_are_the_whole_but_for_what_each_cannot_see(codec: LatentCodec, mo
     # no seam: a pixel differs from its neighbour no more than it does in the whole, anywhere
     steps = [np.abs(np.diff(p, axis=3)).mean((0, 1, 2)) for p in (whole, tiled)]
     assert (steps[1] < 1.2 * steps[0] + 0.01).all()
+
+
+def test_careful_decoding_asks_for_small_parts_and_gives_the_same_picture(codec: LatentCodec) -> None:
+    """Of a picture that is otherwise decoded at once, and seamless too."""
+    x = smooth(32, 40)
+    sizes: list[tuple[int, ...]] = []
+    made = codec.careful()
+    plain = made._plain
+
+    def counting(latents: np.ndarray) -> Any:
+        sizes.append(latents.shape)
+        return plain(latents=latents)
+
+    made._plain = counting  # type: ignore[assignment]
+    careful, whole = made.decode(x), codec.decode(x)
+    assert len(sizes) > 4 and set(sizes) == {(1, 16, 16, 16)}
+    assert careful.shape == whole.shape == (1, 4, 512, 640)
+    assert np.abs(careful - whole).mean() < 0.02
+    sizes.clear()
+    assert made.tiled("x").decode(x).shape == whole.shape and sizes
+    one = smooth(16, 16)
+    assert np.array_equal(codec.careful().decode(one), codec.decode(one)), "one tile is the whole"
+
+
+def test_a_careful_bundle_draws_one_at_a_time_and_decodes_in_tiles_where_it_can(codec: LatentCodec) -> None:
+    bundle = replace(toy_bundle(), codec=codec)
+    assert bundle.rows > 1 and bundle.careful(decoding=False).rows == bundle.careful(decoding=True).rows == 1
+    assert bundle.careful(decoding=False).codec is codec
+    larger = bundle.careful(decoding=True).codec
+    assert isinstance(larger, LatentCodec) and not larger._whole(17, 16) and codec._whole(17, 16)
+    plain = toy_bundle()
+    assert plain.careful(decoding=True).codec is plain.codec, "this one cannot"
 
 
 def test_starts_cover_everything() -> None:

@@ -162,7 +162,7 @@ def test_wheel_is_small_and_only_the_package(wheel: Path) -> None:
     foreign = [n for n in names if n.endswith(unwanted) and not n.startswith("chashka/app/web/")]  # its icons are SVG
     assert not [*foreign, *(n for n in names if "/tests/" in n or "__pycache__" in n)]
     assert {"chashka/app/web/index.html", "chashka/app/store/sql/0001-sqlite.sql"} <= set(names)
-    assert "chashka/app/guard/policy_words.txt" in names
+    assert "chashka/prompts/policy_words.txt" in names
 
 
 def test_no_torch_came_along(clean_bin: Path) -> None:

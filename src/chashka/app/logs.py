@@ -1,7 +1,7 @@
 """The server's log: one JSON object a line on stderr. Never a prompt, never a key, no control characters.
 
 What goes in are names, numbers and ids that this program made; of an exception its type and where it happened, not its message,
-which may quote what a person sent.
+which may quote what a person sent. Of what other libraries log, and of Python's warnings, their names and places alone go in.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
 import traceback
+from pathlib import Path
 from typing import IO, Any
 
 LOG = logging.getLogger("chashka.app")
 _LONGEST = 200
+_OURS = ("chashka", "uvicorn")
+"""Loggers whose words are known: uvicorn quotes nothing that was sent."""
+_WARNED = re.compile(r"(.{1,500}?):(\d+): (\w+): ")
 
 
 class Lines(logging.Formatter):
@@ -24,12 +29,10 @@ class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """{time, level, event} and what the record carries in ``said``."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        values: dict[str, Any] = {
-            "time": at,
-            "level": record.levelname.lower(),
-            "event": record.getMessage()[:_LONGEST],
-        }
-        values |= getattr(record, "said", {})
+        ours = record.name.partition(".")[0] in _OURS
+        event = record.getMessage()[:_LONGEST] if ours else "a library's message"
+        values: dict[str, Any] = {"time": at, "level": record.levelname.lower(), "event": event}
+        values |= getattr(record, "said", {}) if ours else _foreign(record)
         if record.exc_info and record.exc_info[1] is not None:
             values |= where(record.exc_info[1])
         return _escaped(json.dumps(values, ensure_ascii=False, default=str))
@@ -42,15 +45,36 @@ def where(error: BaseException) -> dict[str, Any]:
     return {"error": type(error).__name__, "where": places}
 
 
+def _foreign(record: logging.LogRecord) -> dict[str, Any]:
+    """Who said something, and where; its words may quote anything (asyncio's show the exceptions and calls that they are about)."""
+    warned = _WARNED.match(record.getMessage()) if record.name == "py.warnings" else None
+    if warned is not None:
+        file, line, category = warned.groups()
+        return {"event": "a warning", "error": category, "where": [f"{Path(file).name}:{line}"]}
+    return {"logger": record.name[:_LONGEST], "where": [f"{record.filename}:{record.lineno} {record.funcName}"]}
+
+
 def start(stream: IO[str] | None = None, level: int = logging.INFO) -> None:
-    """Send this program's records to ``stream`` (stderr), one line each; called once, by the server."""
+    """Send this program's records to ``stream`` (stderr), one line each, and everybody's warnings; called by the server."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Lines())
+    root = logging.getLogger()
+    for known in [one for one in root.handlers if isinstance(one.formatter, Lines)]:
+        root.removeHandler(known)
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_failed
     for name in ("chashka", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = ([handler] if name != "uvicorn.error" else []), name == "uvicorn.error"
         logger.setLevel(level if name == "chashka" else logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """In place of a traceback on stderr."""
+    name = None if failed.thread is None else failed.thread.name
+    log("a thread failed", level=logging.ERROR, error=failed.exc_value, thread=name)
 
 
 def log(event: str, *, level: int = logging.INFO, error: BaseException | None = None, **said: Any) -> None:

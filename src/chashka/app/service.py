@@ -22,7 +22,7 @@ from chashka.app.keeping.files import Files
 from chashka.app.keeping.importing import UPLOADED
 from chashka.app.metrics import Metrics
 from chashka.app.store.database import UnavailableError
-from chashka.errors import InputError
+from chashka.errors import InputError, RefusedError
 from chashka.request import shown
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class Service:
         """Check what a client said and put it into the queue, durably: the job, and whether it is a new one.
 
         said: {kind (draw), model, inputs {use: picture id}, consent} and the fields of the model's options. key: the client's
-        Idempotency-Key; body: sha256 of what it sent. Raises InputError, Refused, NotFoundError (a given picture), ForbiddenError,
-        TooManyError, QueueFullError, KeyReusedError, StorageFullError.
+        Idempotency-Key; body: sha256 of what it sent. Raises InputError, RefusedError, NotFoundError (a given picture),
+        ForbiddenError, TooManyError, QueueFullError, KeyReusedError, StorageFullError.
         """
         fields = dict(said)
         own = {"kind": "draw", "inputs": {}, "consent": False}
@@ -109,7 +109,7 @@ class Service:
     def sketch(self, who: Who, said: Mapping[str, Any]) -> tuple[bytes, str]:
         """One picture of what a client said, drawn now with the model's quick settings and not kept: the file and its media type.
 
-        said: as for :meth:`submit`, without kind, inputs and consent. Raises InputError, Refused, TooManyError, and
+        said: as for :meth:`submit`, without kind, inputs and consent. Raises InputError, RefusedError, TooManyError, and
         as ``Sketches.draw``.
         """
         fields = {"fast": True} | {name: value for name, value in said.items() if value is not None}
@@ -124,7 +124,7 @@ class Service:
         return self._files.send(made, self.settings.privacy)
 
     def upload(self, who: Who, data: bytes, *, consent: bool = False, source: str = UPLOADED) -> Picture:
-        """Keep a picture as it was sent, found in the gallery from now on. Raises FileError, Refused, StorageFullError.
+        """Keep a picture as it was sent, found in the gallery from now on. Raises FileError, RefusedError, StorageFullError.
 
         consent: the tick that a shared server asks for, and keeps in its audit. source: "uploaded" or "imported".
         """
@@ -173,17 +173,29 @@ class Service:
         return self.store.jobs.move(id, before)
 
     def file(
-        self, who: Who, picture: Picture, *, privacy: str | None = None, format: str | None = None
+        self,
+        who: Who,
+        picture: Picture,
+        *,
+        privacy: str | None = None,
+        format: str | None = None,
+        finish: Callable[[bytes], bytes] | None = None,
     ) -> tuple[bytes, str]:
         """A picture's bytes and media type, with as much metadata as ``privacy`` (the settings' if None) lets out.
 
-        Raises NotFoundError, InputError (no such privacy or format for this picture), FileError (its file is gone).
+        These very bytes are to be sent, and are logged: what encodes them once more is given as ``finish``. Raises
+        NotFoundError, InputError (no such privacy or format for this picture), FileError (its file is gone).
         """
         if not who.sees(picture.owner):
             raise NotFoundError("there is no such picture")
-        data, media_type = self._files.give(picture, privacy or self.settings.privacy, format)
+        data, media_type = self._files.give(picture, privacy or self.settings.privacy, format, finish)
         self.metrics.count("chashka_sent_bytes_total", len(data))
         return data, media_type
+
+    def sent(self, data: bytes) -> bytes:
+        """The same bytes, logged: a file that is sent and is no picture of the gallery (a sheet, a picture that still forms)."""
+        self.metrics.count("chashka_sent_bytes_total", len(data))
+        return self._files.loose(data, "none" if self.settings.privacy == "none" else "provenance")
 
     def thumbnail(self, who: Who, picture: Picture) -> bytes:
         """A small WebP, at most 256 pixels a side."""
@@ -282,9 +294,9 @@ class Service:
         """Ask the policy. A shared server notes a refusal, with the sha256 of what was asked."""
         try:
             check()
-        except policy.Refused as refused:
+        except RefusedError as refused:
             if self.settings.policy == "shared":
-                self.store.keys.note(who.id, f"refused: {refused.refusal.rule}", refused.refusal.sha256)
+                self.store.keys.note(who.id, f"refused: {refused.rule}", refused.sha256)
             raise
 
     def _given(self, who: Who, given: Any) -> dict[str, Picture]:

@@ -46,6 +46,7 @@ Exit codes:
     5  a file or folder cannot be read or written
     6  an inference engine failed or cannot run here
     7  a training recipe, shard or checkpoint does not fit
+    8  refused: what was asked for is never drawn; the message says why
   130  stopped by Ctrl-C"""
 
 

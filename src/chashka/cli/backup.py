@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from chashka.cli.opening import DATA, DATABASE, reading
 from chashka.cli.places import data_dir
+
+if TYPE_CHECKING:
+    from chashka.app.store.backup import Copied
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -17,9 +21,10 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @DATA
 @DATABASE
 def backup(target: Path, data: Path | None, database: str) -> None:
-    """Copy all jobs, pictures and keys into the folder TARGET, which must be new or empty. A server may go on meanwhile.
+    """Copy all jobs, pictures, keys, logs of files and styles into the folder TARGET, which must be new or empty.
 
-    Every file is read again and compared before TARGET has its name. It is nice to the server (niceness 10).
+    A server may go on meanwhile. Every file is read again and compared before TARGET has its name. It is nice to the server
+    (niceness 10). What else is in the data folder, such as training, is left out and named.
     """
     from chashka.app.compute.processes import step_back
     from chashka.app.keeping.blobs import FOLDER, Blobs
@@ -28,7 +33,9 @@ def backup(target: Path, data: Path | None, database: str) -> None:
     step_back()
     with reading(data, database) as store:
         copied = copy(store, Blobs((data or data_dir()) / FOLDER), target)
-    click.echo(f"{copied.rows} rows and {copied.blobs} files, {copied.size / 1e6:.1f} MB in {target}")
+    _tell(copied, target)
+    if copied.left:
+        click.echo(f"left out: {', '.join(copied.left)}; copy these yourself if you need them", err=True)
 
 
 @click.command()
@@ -42,5 +49,9 @@ def restore(source: Path, target: Path, database: str) -> None:
     """
     from chashka.app.store.backup import restore as put_back
 
-    copied = put_back(source, target, database)
-    click.echo(f"{copied.rows} rows and {copied.blobs} files, {copied.size / 1e6:.1f} MB in {target}")
+    _tell(put_back(source, target, database), target)
+
+
+def _tell(copied: Copied, target: Path) -> None:
+    beside = "".join(f", {name}" for name in copied.beside)
+    click.echo(f"{copied.rows} rows and {copied.blobs} files{beside}, {copied.size / 1e6:.1f} MB in {target}")

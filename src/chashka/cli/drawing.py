@@ -146,7 +146,8 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     """
     from chashka import adapters, families
     from chashka.generate import draw as run
-    from chashka.generate.modes import chosen, mixable
+    from chashka.generate.modes import chosen, mixable, wanted
+    from chashka.prompts import policy
     from chashka.prompts.wildcards import files_in
 
     started = time.perf_counter()
@@ -163,6 +164,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
         mixable(families.options(name, models), name)
     request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})
     requests = [request] if choices is None else chosen(request, choices == "all", files_in(words))
+    policy.check(text for one in (request, *requests) for text in wanted(one))
     folder, file_name = target(out, svg)
     read = inputs()
     prompts = [text for one in requests for text in (one.prompt, one.negative_prompt)]
@@ -249,19 +251,20 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Files:
-    """What was written: a file a picture, its traced twin if asked for, and the sheet of all of them if asked for."""
+    """What was written: a file a picture, its traced twin if asked for, and the sheet of all of them, with what is on it."""
 
     pictures: list[Path]
     traced: list[Path]
-    sheet: Path | None
+    sheet: tuple[Path, Any] | None
 
     def all(self) -> list[Path]:
-        return [*self.pictures, *self.traced, *([] if self.sheet is None else [self.sheet])]
+        return [*self.pictures, *self.traced, *([] if self.sheet is None else [self.sheet[0]])]
 
     def with_pixels(self, drawn: list[Picture]) -> list[tuple[Path, Any]]:
-        """Every file of a picture, and what is on it."""
+        """Every file, and what is on it."""
         shown = [picture.pixels for picture in drawn]
-        return [*zip(self.pictures, shown, strict=True), *zip(self.traced, shown[: len(self.traced)], strict=True)]
+        traced = zip(self.traced, shown[: len(self.traced)], strict=True)
+        return [*zip(self.pictures, shown, strict=True), *traced, *([] if self.sheet is None else [self.sheet])]
 
 
 def target(out: Path, svg: bool) -> tuple[Path, str | None]:
@@ -310,7 +313,8 @@ def _write(
     if grid and len(pictures) > 1:
         # a sheet is never traced: its pictures would have to share the few colours of one tracing
         whole = replace(first, pixels=images.grid([p.pixels for p in drawn]))
-        sheet = images.save_new(whole, folder, f"{stem}-grid", DEFAULT_SUFFIX if traced_already else suffix)
+        file = images.save_new(whole, folder, f"{stem}-grid", DEFAULT_SUFFIX if traced_already else suffix)
+        sheet = file, whole.pixels
     return _Files(files, traced, sheet)
 
 
@@ -356,7 +360,7 @@ def _report(bundle: Bundle, pictures: list[Picture], files: _Files, loading: flo
         "engine": bundle.engine,
         "request": request.model_dump(exclude_none=True),
         "pictures": rows,
-        "grid": None if files.sheet is None else str(files.sheet),
+        "grid": None if files.sheet is None else str(files.sheet[0]),
         "tokens": {"used": meter.used, "cut": meter.cut, "limit": meter.limit},
         "notes": notes,
         "seconds": {"load": round(loading, 3), "draw": round(drawing, 3)},

@@ -1,9 +1,10 @@
-"""``chashka keys``: API keys of the server: made, listed, revoked."""
+"""``chashka keys``: API keys of the server: made, listed, revoked; and the audit."""
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke the API keys of the server. As soon as there is one, every request needs one."""
+    """Make, list and revoke the API keys of the server, and read its audit. As soon as there is a key, every request needs one."""
 
 
 @keys.command("add")
@@ -86,6 +87,29 @@ def revoke(key: str, data: Path | None, database: str) -> None:
         ended = _one(data, database, key)
         server.ask("DELETE", f"/v1/keys/{ended}")
     click.echo(f"{ended} revoked")
+
+
+@keys.command("audit")
+@click.option("-n", "limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many.")
+@DATA
+@DATABASE
+@JSON
+def audit(limit: int, data: Path | None, database: str, as_json: bool) -> None:
+    """Show what was noted, the newest first: keys that were made and revoked; of a shared server refusals and consent ticks too.
+
+    A note has the sha256 of what was asked or uploaded, and never the words.
+    """
+    with reading(data, database) as store:
+        found = store.keys.notes(limit)
+        names = {key.id: key.name for key in store.keys.list()}
+    if as_json:
+        rows = [{**asdict(note), "name": names.get(note.owner)} for note in found]
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+        return
+    for note in found:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note.at))
+        name = f" ({names[note.owner]})" if note.owner in names else ""
+        click.echo(f"{when}  {note.owner}{name}  {note.what}  {note.about}".rstrip())
 
 
 def _server(data: Path | None, database: str) -> Remote | None:

@@ -252,6 +252,11 @@ class Bundle:
             raise InputError(f"tiling: {self.model} cannot; leave it out")
         return replace(self, denoiser=replace(self.denoiser, network=network(axes)), codec=self.codec.tiled(axes))
 
+    def careful(self, decoding: bool) -> Bundle:
+        """The same in less memory: one picture at a time. decoding: decoded in small tiles too, where the codec can."""
+        smaller = getattr(self.codec, "careful", None) if decoding else None
+        return replace(self, rows=1, codec=self.codec if smaller is None else smaller())
+
     def drafting(self) -> Bundle:
         """The same with the network that drafts are drawn with; itself where the model has one network for both."""
         network = getattr(self.denoiser.network, "quick", None)

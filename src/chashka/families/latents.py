@@ -20,6 +20,8 @@ Graph: TypeAlias = Callable[[Mapping[str, Float]], Mapping[str, Float]]
 LARGEST_AREA = 768 * 768
 """Pixels that are decoded at once; of larger pictures TILE × TILE at a time, which overlap by OVERLAP."""
 TILE, OVERLAP = 512, 128
+SMALL_TILE, SMALL_OVERLAP = 256, 64
+"""The same for codecs that have to be careful with memory, and for every picture that is larger than one tile."""
 LOGVAR = (-30.0, 20.0)
 """Bounds of the encoder's log-variance (CompVis ``DiagonalGaussianDistribution``)."""
 
@@ -50,6 +52,7 @@ class LatentCodec:
         self._encoder, self._decoder, self._scale = encoder, decoder, np.float32(scale)
         self._map, self._alpha = preview, alpha
         self._plain, self._axes = decoder, ""
+        self._careful = False
         self.channels, self.factor = channels, factor
 
     def encode(self, pixels: Float, noise: Float | None = None) -> Float:
@@ -77,7 +80,8 @@ class LatentCodec:
             self._decoder.prepare(latents=(rows, self.channels, height, width))
 
     def _whole(self, height: int, width: int) -> bool:
-        return height * width * self.factor**2 <= LARGEST_AREA
+        largest = SMALL_TILE * SMALL_TILE if self._careful else LARGEST_AREA
+        return height * width * self.factor**2 <= largest
 
     def tiled(self, axes: str) -> LatentCodec:
         """The same whose pictures continue at their opposite edges. axes: of 'x' and 'y'."""
@@ -86,9 +90,16 @@ class LatentCodec:
         made._plain, made._axes = self._plain, axes
         return made
 
+    def careful(self) -> LatentCodec:
+        """The same that decodes in less memory: in small tiles, which see less of the picture and may differ a little."""
+        made = copy.copy(self)
+        made._careful = True
+        return made
+
     def _in_tiles(self, x: Float) -> Float:
         """Decode squares that overlap, and fade each into the next one."""
-        side, overlap = TILE // self.factor, OVERLAP // self.factor
+        sizes = (SMALL_TILE, SMALL_OVERLAP) if self._careful else (TILE, OVERLAP)
+        side, overlap = (pixels // self.factor for pixels in sizes)
         around = [(0, 0), (0, 0), *((overlap, overlap) if axis in self._axes else (0, 0) for axis in "yx")]
         wide = np.pad(x, around, mode="wrap")
         rows, columns = (_starts(length, side, overlap) for length in wide.shape[2:])

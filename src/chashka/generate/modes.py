@@ -56,6 +56,19 @@ def mixture(pictures: Sequence[float], texts: Sequence[tuple[str, float]]) -> di
     return {"prompt": "", "mix": parts + [{"text": text, "weight": weight} for text, weight in texts]}
 
 
+def wanted(request: Request) -> list[str]:
+    """The words of what is to be seen: the prompt and a mixture's texts. What the rule of ``prompts.policy`` looks at.
+
+    What is to be kept away from counts only where guidance below 1 turns towards it.
+    """
+    towards = any(
+        value is not None and value < 1 for name, value in request if name in ("guidance_scale", "prior_guidance_scale")
+    )
+    prompts = [value for name, value in request if name.endswith("prompt") and (towards or name == "prompt")]
+    parts = getattr(request, "mix", None) or ()
+    return [text for text in [*prompts, *(part.text for part in parts)] if text]
+
+
 def chosen(request: Request, every: bool, files: wildcards.Files) -> list[Request]:
     """The requests that a prompt with choices stands for: one for each combination, or one for each picture, by its number."""
     if every:

@@ -18,6 +18,8 @@ from chashka.generate import regions
 from chashka.generate.frames import LONGEST_SIDE, frame_for
 from chashka.generate.given import whole_mask, with_strength
 from chashka.generate.loop import Progress, complete, one_pass, steps_of
+from chashka.generate.modes import wanted
+from chashka.prompts import policy
 from chashka.request import Inputs, Picture, Request
 
 Run: TypeAlias = Generator[Progress, None, list[Picture]]
@@ -29,7 +31,11 @@ def draw(
     inputs: Inputs | None = None,
     on_step: Callable[[Progress], object] | None = None,
 ) -> list[Picture]:
-    """Draw ``request.n`` pictures. ``on_step`` is called after every step; an exception of its own ends the run."""
+    """Draw ``request.n`` pictures. ``on_step`` is called after every step; an exception of its own ends the run.
+
+    Raises RefusedError for words that are never drawn (``prompts.policy``), and what :func:`generate` raises.
+    """
+    policy.check(wanted(request))
     run = generate(bundle, request, inputs)
     while True:
         try:

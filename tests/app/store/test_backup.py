@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from backup_contract import BackupContract, fill
 
+from chashka.app.dialects.a1111_texts import STYLES
 from chashka.app.keeping.blobs import Blobs
+from chashka.app.keeping.made import Made
 from chashka.app.store import NAME, Store
 from chashka.app.store import backup as module
 from chashka.app.store.backup import MANIFEST, backup, restore, verify
@@ -166,3 +170,30 @@ def test_an_empty_folder_may_be_the_target_and_a_full_one_not(store: Store, tmp_
     target.write_text("a file")
     with pytest.raises(FileError, match="is not empty"):
         backup(store, blobs, target)
+
+
+def test_files_beside_the_pictures_come_along_and_the_rest_is_named(store: Store, tmp_path: Path) -> None:
+    """The log of what commands made is copied up to its last whole line, and goes on by itself where it was restored."""
+    data = tmp_path / "data"
+    blobs = Blobs(data / "blobs")
+    fill(store, blobs)
+    (data / "training" / "runs").mkdir(parents=True)
+    (data / "server.json").write_text("{}")
+    (data / STYLES).write_text("name,prompt,negative_prompt\nчай,чашка,\n", encoding="utf-8")
+    made = Made(data)
+    made.add(b"a file", np.zeros((8, 8, 3), np.uint8))
+    with (data / "made.jsonl").open("ab") as file:
+        file.write(b'{"sha256": "being wri')
+    copied = backup(store, blobs, tmp_path / "backup")
+    assert (copied.beside, copied.left) == (("made.jsonl", STYLES), ("training",))
+    kept = (tmp_path / "backup" / "made.jsonl").read_bytes()
+    assert kept.endswith(b"}\n") and kept.count(b"\n") == 1
+    assert restore(tmp_path / "backup", tmp_path / "back") == copied
+    assert (tmp_path / "back" / STYLES).read_bytes() == (data / STYLES).read_bytes()
+    again = Made(tmp_path / "back")
+    assert again.holds(hashlib.sha256(b"a file").hexdigest())
+    again.add(b"another", np.zeros((8, 8, 3), np.uint8))
+    verify(tmp_path / "backup")
+    flip(tmp_path / "backup" / STYLES)
+    with pytest.raises(FileError, match=r"styles.csv' is damaged"):
+        restore(tmp_path / "backup", tmp_path / "once more")

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -138,7 +137,6 @@ class _Process:
         self._last = 0
         self._takes = False
         self._problem: Problem | None = None
-        self._said = deque[str](maxlen=20)
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = threading.Event()
         threading.Thread(target=self._live, name="child", daemon=True).start()
@@ -243,6 +241,10 @@ class _Process:
         if header["what"] == "slots":
             self.slots = int(header["number"])
             return
+        if header["what"] == "bug":
+            said = {"error": header["error"], "where": header["where"]}
+            log.error("an error of chashka's own in the computing process", extra={"said": said})
+            return
         try:
             event: Event | BaseException | None = frames.to_event(header, bodies)
         except Exception as error:  # a task that failed, handed to who waits for it
@@ -276,12 +278,11 @@ class _Process:
                 return
 
     def _overhear(self) -> None:
-        """What the process complains about: into the log, and into the message if it dies."""
+        """What the process and the libraries in it print: they may quote a prompt, so that it is seen at the level debug alone."""
         assert self._process is not None
         with contextlib.suppress(OSError, ValueError):
             for line in self._pipe(self._process.stderr):
                 text = line.decode("utf-8", "replace").rstrip()
-                self._said.append(text)
                 log.debug("child %d: %s", self.pid, text)
 
     def _why(self) -> Problem:
@@ -293,8 +294,7 @@ class _Process:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 how = f"by {signal.Signals(-code).name}"
-        if self._said:
-            log.warning("the computing process ended %s; it said last: %s", how, " | ".join(self._said))
+        log.warning("the computing process ended %s", how)
         return Problem("worker_died", f"the computing process ended {how}")
 
     @staticmethod

@@ -1,8 +1,9 @@
 """``python -m chashka.app.compute.child_process PARENT KINDS``: the process that computes, for ``child.Child``.
 
 It reads frames from its input, {run, task, …} and {stop, task, how}, and writes to its output what ``runner.Runner.run`` gives,
-each with the number of its task; and {slots, number} once it was found how many tasks at a time are worth it. It ends when its
-input does. Opened models stay open from one task to the next.
+each with the number of its task; {slots, number} once it was found how many tasks at a time are worth it; and {bug, error, where}
+before a task fails of a mistake of ours: the exception's message, which may quote a prompt, stays here. It ends when its input
+does. Opened models stay open from one task to the next.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -59,7 +59,7 @@ class Computing:
             message = f"memory ran out at {peak() / 1e6:,.0f} MB; ask for less"
             self._send(number, frames.of_error(DiedError(Problem("out_of_memory", message))))
         except BaseException as error:
-            traceback.print_exc()
+            self._send(number, frames.of_bug(error))
             problem = Problem(
                 "internal", f"an error of chashka's own ({type(error).__name__}); the server's log has more"
             )
@@ -105,8 +105,13 @@ def main(arguments: Sequence[str]) -> None:
     first = frames.read(given)
     if first is None:
         return
-    models = Models(frames.to_settings(first[0]["settings"]))
-    Computing(given, out, importlib.import_module(arguments[1]), models).serve()
+    try:
+        models = Models(frames.to_settings(first[0]["settings"]))
+        computing = Computing(given, out, importlib.import_module(arguments[1]), models)
+    except Exception as error:
+        frames.write(out, {**frames.of_bug(error), "task": 0})
+        raise
+    computing.serve()
     leave()
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from chashka.app.compute.runner import DiedError, Event, Made, Progress, Remark, Task, TaskError
 from chashka.app.jobs import NewPicture, Problem
+from chashka.app.logs import where
 from chashka.app.settings import Settings
 
 LENGTH = struct.Struct(">I")
@@ -102,6 +103,11 @@ def of_error(error: TaskError | DiedError) -> dict[str, Any]:
     """A header."""
     what = "failed" if isinstance(error, TaskError) else "died"
     return {"what": what, "code": error.problem.code, "message": error.problem.message}
+
+
+def of_bug(error: BaseException) -> dict[str, Any]:
+    """A header for the log: the exception's type and places, without its message, which may quote what somebody wrote."""
+    return {"what": "bug", **where(error)}
 
 
 def to_event(header: Mapping[str, Any], bodies: Sequence[bytes]) -> Event | None:

@@ -18,16 +18,16 @@ Stop: TypeAlias = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One attempt at a job. inputs: files by their use. cautious: one picture at a time, tiled: memory ran out before.
+    """One attempt at a job. inputs: files by their use. skip: numbers of pictures that an earlier attempt published already.
 
-    skip: numbers of pictures that an earlier attempt published already.
+    cautious: memory ran out before. 1: one picture at a time; 2: decoded in small tiles too, where the model's codec can.
     """
 
     job: str
     kind: str
     fields: Mapping[str, Any]
     inputs: Mapping[str, Path] = field(default_factory=dict)
-    cautious: bool = False
+    cautious: int = 0
     skip: frozenset[int] = frozenset()
 
 

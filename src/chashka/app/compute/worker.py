@@ -180,7 +180,7 @@ class Worker:
             ended = self._lasting(held, lambda: jobs.release(job.id, job.fence))
         except DiedError as error:
             problem = error.problem
-            log.warning("attempt %d at job %s: %s (%s)", job.attempts, job.id, problem.message, problem.code)
+            log.warning("attempt %d at job %s: %s", job.attempts, job.id, problem.code)
             if held.giving:  # we ended it ourselves
                 ended = self._lasting(held, lambda: jobs.release(job.id, job.fence))
             else:
@@ -247,7 +247,8 @@ class Worker:
             inputs = {use: self._blobs.path(name) for use, name in job.inputs.items()}
         except ChashkaError as error:
             raise TaskError(Problem("input", str(error))) from error
-        cautious = job.problem is not None and job.problem.code == "out_of_memory"
+        ran_out = job.problem is not None and job.problem.code == "out_of_memory"
+        cautious = min(job.attempts - 1, 2) if ran_out else 0  # the second attempt; the third and last
         return Task(job.id, job.kind, job.fields, inputs, cautious, before)
 
     def _heard(self, held: _Held, event: Event) -> None:

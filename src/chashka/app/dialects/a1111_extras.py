@@ -13,14 +13,14 @@ from chashka.app.dialects import a1111_models as models
 from chashka.app.dialects.a1111_texts import parameters
 from chashka.app.dialects.calls import Call, JobError
 from chashka.app.dialects.fields import Body, FieldError, Flag, number, parsed, whole
-from chashka.app.dialects.pictures import from_text, opened, reencoded, to_text
+from chashka.app.dialects.pictures import from_text, opened, to_text
 from chashka.app.jobs import Problem
 from chashka.enlarge import FACTORS, LONGEST
+from chashka.images.privacy import with_privacy
 
 PLAIN = ("None", "Lanczos", "Nearest")
 """Ways of enlarging that need no model."""
 _BATCH = 64
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class PngInfo(Body):
@@ -164,7 +164,7 @@ async def _enlarged(call: Call, data: bytes, way: Way, consent: bool) -> bytes:
     settings = call.service.settings
     image = await call.run(opened, data, settings.max_picture, "image")
     if way.upscaler == "None":  # as A1111 does: a picture goes through as it is
-        return data if data.startswith(_PNG) else await call.run(reencoded, data, "png", 100)
+        return (await call.run(with_privacy, data, "full", "png"))[0]
     size = way.target(image.width, image.height)
     if max(size) > LONGEST or size[0] * size[1] > settings.max_pixels:
         allowed = f"at most {LONGEST} on each side and {settings.max_pixels} in all"

@@ -35,7 +35,7 @@ def answer(call: Call, asked: Asked, seeds: Seeds, drawn: Drawn, file_format: st
         and len({(one.new.width, one.new.height) for _, one in finished}) == 1 < len(files)
         and images
     ):
-        images.append(to_text(_grid(files, file_format)))
+        images.append(to_text(call.service.sent(_grid(files, file_format))))
     said = _info(call, asked, seeds, finished, files, warnings)
     return {"images": images, "parameters": _echo(asked), "info": json.dumps(said, ensure_ascii=False)}
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chashka.app.dialects.calls import Call
-from chashka.app.dialects.pictures import reencoded, to_text
+from chashka.app.dialects.pictures import forming, to_text
 from chashka.app.guard.access import Who
 from chashka.app.jobs import Job
 
@@ -126,7 +126,8 @@ def preview(call: Call, job: Job | None, file_format: str = "png") -> str | None
     seen = [one for one in call.service.hub.newest(job.id) if one.name == "preview"]
     if not seen:
         return None
-    return to_text(reencoded(base64.b64decode(str(seen[-1].data["b64"])), file_format, 90))
+    small = base64.b64decode(str(seen[-1].data["b64"]))
+    return to_text(call.service.sent(forming(small, file_format, bool(job.inputs), call.service.settings.privacy)))
 
 
 def idle() -> dict[str, Any]:

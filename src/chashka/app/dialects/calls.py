@@ -18,12 +18,11 @@ from starlette.responses import Response
 
 from chashka.app.dialects.fields import FieldError
 from chashka.app.guard.access import ForbiddenError, TooManyError, UnauthorizedError, Who
-from chashka.app.guard.policy import Refused
 from chashka.app.jobs import ENDED, Job, KeyReusedError, Picture, Problem, QueueFullError
 from chashka.app.keeping.blobs import StorageFullError
 from chashka.app.routes.asking import needs
 from chashka.app.service import NotFoundError
-from chashka.errors import FileError, InputError
+from chashka.errors import FileError, InputError, RefusedError
 
 if TYPE_CHECKING:
     from chashka.app.service import Service
@@ -176,7 +175,7 @@ def fault_of(error: Exception, service: Service) -> Fault | None:
             return Fault(507, "storage_full", text)
         case FileError():
             return Fault(400, "invalid_image", text, "image")
-        case Refused():
+        case RefusedError():
             return Fault(400, "content_policy_violation", text, "prompt", headers={"x-should-retry": "false"})
         case UnauthorizedError():
             return Fault(401, "invalid_api_key", text)

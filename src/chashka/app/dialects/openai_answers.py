@@ -7,13 +7,14 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from chashka.app.dialects.calls import Call, JobError, fault_of
 from chashka.app.dialects.openai_fields import Generation
-from chashka.app.dialects.pictures import reencoded, to_text
+from chashka.app.dialects.pictures import forming, reencoded, to_text
 from chashka.app.guard.shield import error_type
 from chashka.app.jobs import Job, Picture, Problem
 
@@ -52,17 +53,17 @@ async def answer(call: Call, job: Job, body: Generation, warnings: list[str], ki
 
 async def streamed(call: Call, job: Job, body: Generation, warnings: list[str], kind: str) -> AsyncIterator[bytes]:
     """Server-sent events: pictures as they form, each finished picture, or an error."""
-    partial = _Partial(body.partial_images or 0)
+    chosen = _Partial(body.partial_images or 0)
     try:
         async for happening in _happenings(call, job):
             if happening is None:
                 yield b": drawing\n\n"
                 continue
-            shown = partial.seen(happening)
+            shown = chosen.seen(happening)
             if shown is not None:
                 preview, number = shown
                 data = base64.b64decode(str(preview["b64"]))
-                small = await call.run(reencoded, data, body.output_format or "png", 95)
+                small = await call.run(_forming, call, job, data, body)
                 about = _about(job, body) | {"partial_image_index": number, "picture": preview["index"]}
                 yield _event(f"{kind}.partial_image", about | {"b64_json": to_text(small)})
         last, pictures = await call.ended(job)
@@ -132,15 +133,22 @@ async def _happenings(call: Call, job: Job) -> AsyncIterator[Happening | None]:
                     await task
 
 
+def _forming(call: Call, job: Job, preview: bytes, body: Generation) -> bytes:
+    """A picture of a job that still forms, marked and logged."""
+    privacy = call.service.settings.privacy
+    return call.service.sent(forming(preview, body.output_format or "png", bool(job.inputs), privacy))
+
+
 def _datum(call: Call, picture: Picture, body: Generation, warnings: list[str], inline: bool = False) -> dict[str, Any]:
     """A picture, as its address or its bytes, and beside it what is needed to draw it again."""
     file_format = body.output_format or "png"
     about = {"id": picture.id, "seed": picture.new.seed, "picture": picture.new.index, "warnings": warnings}
     if body.inline or inline:
-        data, _ = call.service.file(call.who, picture, format=file_format)
         quality = body.output_compression
+        smaller = None
         if quality is not None and quality < 100 and file_format != "png":
-            data = reencoded(data, file_format, quality)
+            smaller = partial(reencoded, file_format=file_format, quality=quality)
+        data, _ = call.service.file(call.who, picture, format=file_format, finish=smaller)
         return {"b64_json": to_text(data)} | about
     suffix = "" if body.output_format is None else f"?format={file_format}"
     return {"url": f"{call.request.base_url}v1/images/{picture.id}{suffix}"} | about

@@ -11,10 +11,15 @@ import binascii
 import io
 import re
 import warnings
+from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
 from chashka.errors import FileError, InputError
+from chashka.images.metadata import COMPOSED, TRAINED, Label
+from chashka.images.privacy import compact_alpha, limited
+from chashka.images.writing import encode
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _DATA = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+=-]+)*;base64,", re.IGNORECASE)
@@ -121,14 +126,19 @@ def _png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
+def forming(data: bytes, file_format: str, given: bool, privacy: str) -> bytes:
+    """A picture that still forms in a format for clients, marked unless ``privacy`` is none. given: it is made from pictures."""
+    label = limited(Label(COMPOSED if given else TRAINED), privacy)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        pixels = compact_alpha(np.asarray(image.convert("RGBA")))
+    return encode(pixels, label, Path(f"forming.{file_format}"))
+
+
 def reencoded(data: bytes, file_format: str, quality: int) -> bytes:
-    """A picture in another format or quality (0 to 100), with the metadata that its file had."""
+    """A JPEG or WebP in another quality (0 to 100), with the metadata that its file had."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         image.load()
         out = io.BytesIO()
-        if file_format == "png":
-            image.save(out, "PNG")
-            return out.getvalue()
         kept = {name: image.info[name] for name in ("exif", "xmp") if image.info.get(name)}
         pixels = image if file_format == "webp" else image.convert("RGB")
         pixels.save(out, file_format.upper(), quality=quality, **kept)

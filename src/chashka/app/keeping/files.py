@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chashka.app.guard.access import Who
@@ -44,18 +45,20 @@ class Files:
             raise StorageFullError("the disk is nearly full; free some space, or delete pictures, and try again")
         return bring_in(self._store, self._blobs, data, who.id, source, self._decoding)[0]
 
-    def give(self, picture: Picture, privacy: str, format: str | None) -> tuple[bytes, str]:
-        """The bytes and media type of a picture; see ``Service.file``. What leaves is logged by its sha256."""
+    def give(
+        self, picture: Picture, privacy: str, format: str | None, finish: Callable[[bytes], bytes] | None = None
+    ) -> tuple[bytes, str]:
+        """The bytes and media type of a picture; see ``Service.file``."""
         from chashka.images.privacy import with_privacy
 
-        data = self.read(picture.new.sha256)
-        own = _FORMATS[picture.new.media_type]
-        if privacy == "full" and format in (None, own):
-            self._log(picture.new.sha256, picture, privacy)
-            return data, picture.new.media_type
-        with self._decoding:
-            data, media_type = with_privacy(data, privacy, format)
-        self._log(hashlib.sha256(data).hexdigest(), picture, privacy)
+        data, media_type = self.read(picture.new.sha256), picture.new.media_type
+        sum = picture.new.sha256
+        if privacy != "full" or format not in (None, _FORMATS[media_type]) or finish is not None:
+            with self._decoding:
+                data, media_type = with_privacy(data, privacy, format)
+                data = data if finish is None else finish(data)
+            sum = hashlib.sha256(data).hexdigest()
+        self._log(sum, picture.new.dhash, picture.id, privacy)
         return data, media_type
 
     def send(self, made: runner.Made, privacy: str) -> tuple[bytes, str]:
@@ -65,8 +68,18 @@ class Files:
         data, media_type = made.data, made.picture.media_type
         if privacy != "full":
             data, media_type = with_privacy(data, privacy, None)
-        self._store.pictures.log(hashlib.sha256(data).hexdigest(), made.picture.dhash, None, privacy)
+        self._log(hashlib.sha256(data).hexdigest(), made.picture.dhash, None, privacy)
         return data, media_type
+
+    def loose(self, data: bytes, privacy: str) -> bytes:
+        """The same bytes, which are sent as they are and are no picture of the gallery; see ``Service.sent``."""
+        from chashka.app.keeping.marks import dhash
+        from chashka.images import read
+
+        with self._decoding:
+            look = dhash(read(data))
+        self._log(hashlib.sha256(data).hexdigest(), look, None, privacy)
+        return data
 
     def verify(self, data: bytes) -> dict[str, Any]:
         """What a file says of its origin; it is looked at like an upload, and not kept."""
@@ -85,14 +98,17 @@ class Files:
         """The bytes of a blob. Raises FileError."""
         return self._blobs.read(sha256)
 
-    def _log(self, sha256: str, picture: Picture, privacy: str) -> None:
-        """Remember what was sent, once for each file: reading the same picture again writes nothing."""
-        key = (sha256, picture.id)
+    def _log(self, sha256: str, dhash: str, picture: str | None, privacy: str) -> None:
+        """The one place where a file that leaves is logged: by the sum of the bytes that are sent, after their last encoding.
+
+        Once for each file: reading the same picture again writes nothing.
+        """
+        key = (sha256, picture or "")
         with self._lock:
             if key in self._logged:
                 return
         if self._store.pictures.sent(sha256) is None:
-            self._store.pictures.log(sha256, picture.new.dhash, picture.id, privacy)
+            self._store.pictures.log(sha256, dhash, picture, privacy)
         with self._lock:
             self._logged[key] = None
             while len(self._logged) > _LOGGED:

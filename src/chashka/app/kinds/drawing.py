@@ -128,7 +128,7 @@ def _checked(
 
     size: of the picture that is begun with. known: numbers of pictures that the kind itself gives to be mixed.
     """
-    from chashka.generate.modes import chosen, mixable
+    from chashka.generate.modes import chosen, mixable, wanted
     from chashka.prompts.wildcards import files_in
 
     model, options, preset = model_of(said, settings)
@@ -161,21 +161,14 @@ def _checked(
         own |= {"choices": choices, "prompts": prompts}
     cost = _cost(request, preset, size, pictures, settings)
     stored = {"model": model} | request.model_dump(mode="json", exclude_none=True) | own
-    wanted = _texts(request, wanted=True)
-    return NewFields(stored, tuple(dict.fromkeys([*wanted, *prompts])), pictures, cost)
-
-
-def _texts(request: Request, *, wanted: bool = False) -> list[str]:
-    """Everything that a person wrote into a request. wanted: what is to be seen alone, without what is to be kept away from."""
-    parts = getattr(request, "mix", None) or ()
-    names = ("prompt",) if wanted else tuple(name for name, _ in request if name.endswith("prompt"))
-    said = [getattr(request, name) for name in names]
-    return [text for text in [*said, *(part.text for part in parts)] if text]
+    return NewFields(stored, tuple(dict.fromkeys([*wanted(request), *prompts])), pictures, cost)
 
 
 def _check_texts(request: Request, settings: Settings) -> None:
-    for text in _texts(request):
-        at_most("prompt", len(text), settings.max_prompt, " characters")
+    """Everything that a person wrote into a request."""
+    parts = getattr(request, "mix", None) or ()
+    for text in [*(value for name, value in request if name.endswith("prompt")), *(part.text for part in parts)]:
+        at_most("prompt", len(text or ""), settings.max_prompt, " characters")
 
 
 def _check_parts(request: Request, numbered: Sequence[str], known: Sequence[int]) -> None:
@@ -278,7 +271,11 @@ def _drawn(task: Task, models: Models, stop: Stop, given: Inputs) -> Iterator[Ev
     for note in notes:
         yield Remark(note)
     with models.use(model, loras, words) as opened:
-        bundle = replace(opened, rows=1) if task.cautious else opened
+        bundle = opened.careful(decoding=task.cautious > 1) if task.cautious else opened
+        if bundle.codec is not opened.codec:
+            yield Remark(
+                "memory ran out twice: pictures larger than 256x256 were decoded in tiles, which may differ a little from the whole"
+            )
         yield Progress(0, 0)  # a sign of life: opening a model may take a while
         yield from _Drawing(bundle, given, task.skip, stop).run(requests)
 

@@ -12,17 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from chashka.app.guard.access import ForbiddenError, TooManyError, UnauthorizedError
-from chashka.app.guard.policy import Refused
 from chashka.app.guard.shield import error_body
 from chashka.app.service import ConflictError, KeyReusedError, NotFoundError, QueueFullError, Service, StorageFullError
 from chashka.app.sketches import BusyError, SupersededError
 from chashka.app.store.database import UnavailableError
-from chashka.errors import FileError, InputError, MissingExtraError, WeightsError
+from chashka.errors import FileError, InputError, MissingExtraError, RefusedError, WeightsError
 
 STATUSES: dict[type[Exception], tuple[int, str]] = {
     UnauthorizedError: (401, "key_needed"),
     ForbiddenError: (403, "scope"),
-    Refused: (403, "refused"),
+    RefusedError: (403, "refused"),
     NotFoundError: (404, "not_found"),
     ConflictError: (409, "conflict"),
     SupersededError: (409, "superseded"),
@@ -108,8 +107,8 @@ def install(app: FastAPI, service: Service) -> None:
     def known(request: Request, error: Exception) -> Response:
         status, code = next(STATUSES[kind] for kind in STATUSES if isinstance(error, kind))
         message = str(error) or _unsaid(error)
-        if isinstance(error, Refused):
-            code = error.refusal.rule
+        if isinstance(error, RefusedError):
+            code = error.rule
         answer = reply(request, status, code, message, param_of(message) if status == 422 else None)
         if isinstance(error, TooManyError):
             answer.headers["Retry-After"] = str(max(1, round(error.retry_after + 0.5)))

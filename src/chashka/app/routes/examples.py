@@ -43,6 +43,7 @@ EXAMPLES = {
     "keys": "curl $CHASHKA/v1/keys -H 'Authorization: Bearer $KEY'",
     "key": f'curl $CHASHKA/v1/keys {JSON} -d \'{{"name": "tablet", "scopes": ["generate", "read"]}}\'',
     "revoke": "curl -X DELETE $CHASHKA/v1/keys/$KEY_ID",
+    "audit": "curl '$CHASHKA/v1/audit?limit=10' -H 'Authorization: Bearer $KEY'",
     "login": f'curl $CHASHKA/login {JSON} -d \'{{"key": "$KEY"}}\' -c cookies.txt',
     "logout": "curl -X POST $CHASHKA/logout -b cookies.txt",
     "health": "curl $CHASHKA/healthz",

@@ -1,10 +1,11 @@
-"""Who may come in: the page's login, and keys for programs."""
+"""Who may come in: the page's login, keys for programs, and what is noted of both."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Cookie, Depends, Request, Response
+from fastapi import APIRouter, Cookie, Depends, Query, Request, Response
 from pydantic import Field, StringConstraints
 
 from chashka.app.guard.access import COOKIE, UnauthorizedError, Who
@@ -63,6 +64,24 @@ class KeyList(Shape):
     data: list[KeyShape]
 
 
+class NoteShape(Shape):
+    """What was noted: a refusal, a consent tick, a key that was made or revoked. Never what somebody wrote."""
+
+    number: int
+    at: float
+    owner: str = Field(description="the id of the key that asked, or local")
+    what: str = Field(description="consent, refused: minors, refused: consent, key added, key revoked")
+    about: str = Field(description="the sha256 of the picture or of the words that were asked for; or a key's scopes")
+
+
+class NoteList(Shape):
+    """A page of the audit, the newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[NoteShape]
+    next: int | None = Field(description="`before` for the page that follows; null: this is the last one")
+
+
 def router(service: Service) -> APIRouter:
     """The routes of logins and keys."""
     routes = APIRouter(tags=["keys"])
@@ -95,7 +114,24 @@ def router(service: Service) -> APIRouter:
         service.access.changed()
         return _shape(key)
 
+    _audit(routes, service)
     return routes
+
+
+def _audit(routes: APIRouter, service: Service) -> None:
+    """What was noted."""
+    admin = Depends(needs(service, "admin"))
+
+    @routes.get("/v1/audit", summary="Read the audit", responses=documented(422), openapi_extra=example("audit"))
+    def read_audit(
+        who: Who = admin,
+        before: Annotated[int | None, Query(ge=0, le=2**62, description="`next` of the page before")] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> NoteList:
+        """Keys that were made and revoked; on a shared server also refusals and the consent ticks of uploads."""
+        found = service.store.keys.notes(limit + 1, before)
+        page = [NoteShape(**asdict(note)) for note in found[:limit]]
+        return NoteList(data=page, next=page[-1].number if len(found) > limit else None)
 
 
 def _logins(routes: APIRouter, service: Service) -> None:

@@ -4,8 +4,11 @@
     TARGET/chashka.sqlite3    the rows of SQLite, as one file; or
     TARGET/rows/TABLE.jsonl   those of PostgreSQL, a JSON object each; both can be restored into both
     TARGET/blobs/ab/abcd…     the pictures: never changed once written, so hard links where the disk is the same
+    TARGET/made.jsonl         the log of what commands made, and
+    TARGET/styles.csv         the styles of A1111's clients: copies, where the data folder has them
 
-Rows first, then the files they refer to: a file is always there before its row. A copy has its name only when it is complete and
+What else is in the data folder (``training``: shards and runs, which may be very large) is left out and named in the manifest. Rows
+first, then the files they refer to: a file is always there before its row. A copy has its name only when it is complete and
 was read again and compared.
 """
 
@@ -25,6 +28,7 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, Table, func, insert, select
 
 from chashka.app.keeping.blobs import FOLDER, Blobs, sync, told
+from chashka.app.keeping.made import NAME as MADE
 from chashka.app.store import NAME, Store
 from chashka.app.store.database import Database, as_json
 from chashka.app.store.migrations import MIGRATIONS, copy_sqlite, migrate, version
@@ -34,21 +38,32 @@ from chashka.errors import FileError
 MANIFEST = "MANIFEST.json"
 ROWS = "rows"
 FORMAT = 1
+BESIDE = (MADE, "styles.csv")
+"""Files of the data folder, beside the pictures."""
+PASSING = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}.lock", FOLDER, "server.json")
+"""What else a data folder has that is copied otherwise, or means nothing elsewhere."""
 _TRIES = 3
 _AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a backup holds or a restoration brought back: rows, files of pictures, and all bytes."""
+    """What a backup holds or a restoration brought back: rows, files of pictures, all bytes, and names of files beside them.
+
+    left: names in the data folder that were left out.
+    """
 
     rows: int
     blobs: int
     size: int
+    beside: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 def backup(store: Store, blobs: Blobs, target: Path) -> Copied:
     """Copy everything into the folder ``target``, which must not be there or be empty, while others go on working.
+
+    The data folder is the one that ``blobs`` are in.
 
     The store may be open for reading only. Raises FileError, after which ``target`` is as it was: not writable, not empty, or
     something in the store is missing or damaged, which is named.
@@ -71,11 +86,12 @@ def restore(source: Path, target: Path, database: str = "") -> Copied:
         for name in manifest["files"]:
             if name.startswith(f"{FOLDER}/"):
                 _link(source / name, blobs.path(Path(name).name))
+            elif name in BESIDE:  # a copy: it goes on growing here
+                _copy(source / name, part / name)
         where: str | Path = database or part / NAME
         same = not database and (source / NAME).is_file()
         if same:
-            shutil.copyfile(source / NAME, part / NAME)
-            sync(part / NAME)
+            _copy(source / NAME, part / NAME)
         with closing(Database.open(where)) as opened:
             if not same:
                 _insert_all(source, manifest, opened)
@@ -115,6 +131,11 @@ def _fill(store: Store, blobs: Blobs, part: Path) -> Copied:
             break
         if tried == _TRIES:  # otherwise a picture was deleted for good after the rows were copied
             raise FileError(f"the file {missing} of a picture is missing in {str(blobs.folder)!r}")
+    data = blobs.folder.parent
+    there = [path.name for path in data.iterdir()] if data.is_dir() else []
+    for name in BESIDE:
+        if (data / name).is_file():
+            _copy(data / name, part / name, whole_lines=name == MADE)
     files = {path.relative_to(part).as_posix(): _described(path) for path in sorted(part.rglob("*")) if path.is_file()}
     for name, said in files.items():
         if name.startswith(f"{FOLDER}/") and said["sha256"] != Path(name).name:
@@ -125,6 +146,7 @@ def _fill(store: Store, blobs: Blobs, part: Path) -> Copied:
         "database": store.database.kind,
         "rows": rows,
         "files": files,
+        "left": sorted(filter(_left, there)),
     }
     (part / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for folder in (part, *(path for path in part.rglob("*") if path.is_dir()), part / MANIFEST):
@@ -233,8 +255,21 @@ def _link(source: Path, target: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:  # another disk, or one that knows no links
-        shutil.copyfile(source, target)
-        sync(target)
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path, whole_lines: bool = False) -> None:
+    """A file of its own. whole_lines: without a last line that is being written."""
+    shutil.copyfile(source, target)
+    if whole_lines:
+        with target.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+    sync(target)
+
+
+def _left(name: str) -> bool:
+    """Whether something in the data folder is left out."""
+    return name not in (*BESIDE, *PASSING) and not name.startswith(".")
 
 
 def _count(database: Database) -> dict[str, int]:
@@ -253,7 +288,9 @@ def _described(path: Path) -> dict[str, Any]:
 def _copied(manifest: dict[str, Any]) -> Copied:
     files = manifest["files"]
     blobs = sum(name.startswith(f"{FOLDER}/") for name in files)
-    return Copied(sum(manifest["rows"].values()), blobs, sum(file["bytes"] for file in files.values()))
+    size = sum(file["bytes"] for file in files.values())
+    beside = tuple(name for name in BESIDE if name in files)
+    return Copied(sum(manifest["rows"].values()), blobs, size, beside, tuple(manifest.get("left", ())))
 
 
 @contextmanager

@@ -39,8 +39,9 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A row of the audit: who did ``what`` when, and about what (an id, a rule, a sha256)."""
+    """A row of the audit: who did ``what`` when, and about what (an id, a rule, a sha256). number: it grows from row to row."""
 
+    number: int
     at: float
     owner: str
     what: str
@@ -140,12 +141,15 @@ class Keys:
         """Write a row of the audit. about: an id, a rule, a sha256; never what somebody wrote."""
         self._database.transact(lambda connection, _: self._note(connection, owner, what, about))
 
-    def notes(self, limit: int = 100) -> tuple[Note, ...]:
-        """The newest rows of the audit, the newest first."""
+    def notes(self, limit: int = 100, before: int | None = None) -> tuple[Note, ...]:
+        """The newest rows of the audit, the newest first. before: only those with a smaller number."""
         statement = select(audit).order_by(audit.c.number.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(audit.c.number < before)
 
         def work(connection: Connection) -> tuple[Note, ...]:
-            return tuple(Note(row.at, row.owner, row.what, row.about) for row in connection.execute(statement))
+            rows = connection.execute(statement)
+            return tuple(Note(row.number, row.at, row.owner, row.what, row.about) for row in rows)
 
         return self._database.fetch(work)
 

@@ -227,7 +227,7 @@ def insert_picture(
     job: str | None,
     made_from: Mapping[str, str],
 ) -> None:
-    """Enter a picture, its words, its parents, and, if it was drawn here, the file into the log of files."""
+    """Enter a picture, its words, its parents, and, if it was drawn here, its two files into the log of files."""
     values = {field.name: getattr(new, field.name) for field in fields(NewPicture)}
     values |= {"metadata": dict(new.metadata), "id": id, "job": job, "owner": owner, "created": database.now}
     if new.seed is not None and not 0 <= new.seed < 2**63:
@@ -240,6 +240,7 @@ def insert_picture(
         connection.execute(insert(parents), rows)
     if new.source == DRAWN:
         log_sent(connection, database, new.sha256, new.dhash, id, "full")
+        log_sent(connection, database, new.thumbnail, new.dhash, id, "none")
 
 
 def index_words(connection: Connection, number: int, texts: Iterable[str]) -> None:
