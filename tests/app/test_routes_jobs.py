@@ -98,6 +98,24 @@ def test_bodies_that_are_no_objects(shared: Served, body: bytes) -> None:
     assert answer.status_code == 422 and answer.json()["error"]["code"] == "input"
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/sketches"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"prompt": "{" * 500, "choices": "all"},
+        {"prompt": "{" * 500, "choices": "random"},
+        {"prompt": "{a|b}" * 390, "choices": "all"},
+        {"prompt": "{" + "9" * 400 + "::a|b}", "choices": "random"},
+        {"prompt": "[" * 1990, "model": "stable_diffusion-teacup"},
+    ],
+)
+def test_short_prompts_that_unfold(shared: Served, path: str, said: dict[str, Any]) -> None:
+    answer = shared.client.post(path, json=said)
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert error["param"] == "prompt" and "allowed: at most" in error["message"]
+
+
 def test_the_same_key_is_the_same_job(shared: Served) -> None:
     def ask(**said: Any) -> httpx.Response:
         return shared.client.post("/v1/jobs", json=said, headers={"Idempotency-Key": "tea"})

@@ -244,6 +244,15 @@ def bombs() -> list[tuple[str, str, dict[str, str], bytes]]:
     header = png()
     found = [job(prompt="x" * size) for size in (2_001, 10_000, 100_000, 999_000)]
     found += [job(prompt=sign * 1_900 * 40) for sign in ("(", "[", "{", "{a|b}", "((", "|")]
+    # below the limit of a prompt's length, on both routes that read prompts
+    for path in ("/v1/jobs", "/v1/sketches"):
+        for prompt in ("{" * 500, "{" * 1_990, "{a|" * 600, "{" * 17 + "a" + "}" * 17, "{a|b}" * 390):
+            said = {"prompt": prompt, "choices": "all"}
+            found.append(("POST", path, json_type, json.dumps(said).encode()))
+        for sign in ("[", "(", "[("):
+            said = {"prompt": sign * (1_980 // len(sign)), "model": "stable_diffusion-teacup"}
+            found.append(("POST", path, json_type, json.dumps(said).encode()))
+    found += [job(prompt="{" * 500, choices="random"), job(prompt="{" + "9" * 1_900 + "::a|b}", choices="random")]
     found += [
         job(prompt="x", **{name: value})
         for name in ("steps", "n", "width", "height")
