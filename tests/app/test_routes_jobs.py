@@ -91,7 +91,7 @@ def test_refusals_name_the_field(shared: Served, said: dict[str, Any], status: i
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"null", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * 100_000, b'{"n": NaN}']
+    "body", [b"", b"[]", b"null", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * 32, b'{"n": NaN}']
 )
 def test_bodies_that_are_no_objects(shared: Served, body: bytes) -> None:
     answer = shared.client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
@@ -114,6 +114,15 @@ def test_short_prompts_that_unfold(shared: Served, path: str, said: dict[str, An
     assert answer.status_code == 422
     error = answer.json()["error"]
     assert error["param"] == "prompt" and "allowed: at most" in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/sketches", "/v1/images/download", "/v1/collections", "/login"])
+@pytest.mark.parametrize("levels", [33, 950, 100_000])
+def test_bodies_that_are_nested_very_deep(shared: Served, path: str, levels: int) -> None:
+    body = b'{"prompt": ' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+    answer = shared.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "nested"
+    assert "more than 32 deep; allowed: at most 32 levels" in answer.json()["error"]["message"]
 
 
 def test_the_same_key_is_the_same_job(shared: Served) -> None:

@@ -252,6 +252,9 @@ def bombs() -> list[tuple[str, str, dict[str, str], bytes]]:
         for sign in ("[", "(", "[("):
             said = {"prompt": sign * (1_980 // len(sign)), "model": "stable_diffusion-teacup"}
             found.append(("POST", path, json_type, json.dumps(said).encode()))
+    # texts that a parser's stack could just bear, and what reads them later could not
+    deep = b'{"prompt": "x", "comments": ' + b'{"a":' * 950 + b"1" + b"}" * 951
+    found += [("POST", path, json_type, deep) for path in ("/v1/jobs", "/v1/images/generations", "/sdapi/v1/txt2img")]
     found += [job(prompt="{" * 500, choices="random"), job(prompt="{" + "9" * 1_900 + "::a|b}", choices="random")]
     found += [
         job(prompt="x", **{name: value})

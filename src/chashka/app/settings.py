@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from chashka.app.guard import depth
 from chashka.errors import InputError
 from chashka.prompts import nesting
 
 PREFIX = "CHASHKA_"
-FIXED = {"max_nesting": nesting.DEEPEST}
-"""Limits that are no settings: how deep a prompt's brackets and choices may be nested."""
+FIXED = {"max_nesting": nesting.DEEPEST, "max_json_nesting": depth.DEEPEST}
+"""Limits that are no settings: how deep a prompt's brackets and choices, and the JSON of a body, may be nested."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
