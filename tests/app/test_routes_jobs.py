@@ -14,7 +14,8 @@ import pytest
 
 from chashka.app import events
 from chashka.app.guard.access import LOCAL
-from served import Quick, Served, serving
+from chashka.app.settings import Settings
+from served import Quick, Served, png, serving
 
 
 @pytest.fixture
@@ -134,6 +135,37 @@ def test_the_same_key_is_the_same_job(shared: Served) -> None:
     assert first.json()["id"] == again.json()["id"]
     other = ask(prompt="кофе")
     assert other.status_code == 422 and other.json()["error"]["code"] == "key_reused"
+
+
+@pytest.mark.parametrize("per_minute", [3, Settings().submits_per_minute])
+def test_a_known_key_costs_nothing(tmp_path: Path, per_minute: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, work=False, submits_per_minute=per_minute, max_queue=per_minute) as served:
+
+        def ask(key: str, prompt: str = "чай") -> httpx.Response:
+            return served.client.post("/v1/jobs", json={"prompt": prompt}, headers={"Idempotency-Key": key})
+
+        answers = [ask("tea") for _ in range(2 * per_minute)]
+        assert [answer.status_code for answer in answers] == [202] * 2 * per_minute
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        for _ in range(per_minute - 1):
+            served.submit()
+        assert ask("milk").status_code == 429
+        assert ask("tea").json()["id"] == answers[0].json()["id"]  # neither a full bucket nor a full queue keeps it
+        monkeypatch.setattr(served.service.blobs, "low", lambda: True)
+        assert ask("milk").status_code in (429, 507)
+        assert ask("tea").status_code == 202 and ask("tea").json()["id"] == answers[0].json()["id"]
+        other = ask("tea", "кофе")
+        assert other.status_code == 422 and other.json()["error"]["code"] == "key_reused"
+
+
+def test_a_key_with_a_given_picture_that_is_gone(tmp_path: Path) -> None:
+    with serving(tmp_path, work=False) as served:
+        said = {"kind": "edit", "prompt": "чай", "inputs": {"init": served.upload(png())["id"]}}
+        first = served.client.post("/v1/jobs", json=said, headers={"Idempotency-Key": "tea"})
+        served.service.store.pictures.delete(said["inputs"]["init"])
+        served.service.store.pictures.purge(-1.0)
+        again = served.client.post("/v1/jobs", json=said, headers={"Idempotency-Key": "tea"})
+        assert again.status_code == first.status_code == 202 and again.json()["id"] == first.json()["id"]
 
 
 def test_a_full_queue_says_when_to_try_again(tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ class Settings:
     max_queue: int = setting(1_000, "jobs that wait", limit=True)
     submits_per_minute: int = setting(60, "jobs that one key may submit in a minute; 0: any number", limit=True)
     sketches_per_minute: int = setting(240, "sketches that one key may ask for in a minute; 0: any number", limit=True)
+    uploads_per_minute: int = setting(
+        240, "pictures that one key may upload, or have looked at (verify), in a minute; 0: any number", limit=True
+    )
     max_cost: float = setting(2e10, "steps × pixels × pictures of one job", limit=True)
 
 
