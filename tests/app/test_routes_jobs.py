@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,47 @@ def test_events_of_a_job_that_another_process_ends(tmp_path: Path) -> None:
         threading.Timer(0.3, served.service.store.jobs.cancel, [job, "now"]).start()
         told = happenings(served.client.get(f"/v1/jobs/{job}/events").text)
         assert told[-1][1]["state"] == "canceled"
+
+
+def test_the_place_in_the_queue_is_told_while_a_job_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and when it has changed; other jobs change it, so nothing of it is published."""
+    monkeypatch.setattr("chashka.app.routes.jobs._LOOK", 0.1)
+    with serving(tmp_path, work=False) as served:
+        first, second, third = (served.submit()["id"] for _ in range(3))
+        cancel = served.service.store.jobs.cancel
+
+        def later() -> None:
+            cancel(first, "now")
+            time.sleep(0.5)
+            served.service._throughput = 0.5, float("inf")
+            time.sleep(0.5)
+            cancel(second, "now")
+            time.sleep(0.5)
+            cancel(third, "now")
+
+        timer = threading.Timer(0.5, later)
+        timer.start()
+        text = served.client.get(f"/v1/jobs/{third}/events").text
+        timer.join()
+        told = happenings(text)
+        assert [name for name, _ in told] == ["state", "queue", "queue", "queue", "queue", "state"]
+        assert [data for name, data in told if name == "queue"] == [
+            {"position": 3, "estimate": None},
+            {"position": 2, "estimate": None},
+            {"position": 2, "estimate": 4.0},
+            {"position": 1, "estimate": 2.0},
+        ]
+        assert "id: " not in text  # a client that comes back has missed none of them
+        ended = happenings(served.client.get(f"/v1/jobs/{third}/events", headers={"Last-Event-ID": "7"}).text)
+        assert [name for name, _ in ended] == ["state"]
+
+
+def test_a_job_that_is_drawn_has_no_place(held: Served, gate: threading.Event) -> None:
+    job = held.submit(n=1, steps=1)["id"]
+    while held.client.get(f"/v1/jobs/{job}").json()["state"] != "running":
+        pass
+    threading.Timer(0.2, gate.set).start()
+    assert "queue" not in {name for name, _ in happenings(held.client.get(f"/v1/jobs/{job}/events").text)}
 
 
 def test_missed_events_are_not_told_twice(held: Served, gate: threading.Event) -> None:
