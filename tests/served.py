@@ -170,7 +170,7 @@ class Served:
 @contextlib.contextmanager
 def serving(data: Path, runner: Any = None, *, work: bool = True, token: str = "", **said: Any) -> Iterator[Served]:
     """The application without a network. work: draw, too. said: settings."""
-    settings = Settings(data=data, **{"submits_per_minute": 0, **said})
+    settings = Settings(data=data, **{"submits_per_minute": 0, "uploads_per_minute": 0, **said})
     with server.opened(settings, token, runner or Quick()) as (service, worker):
         app = server.create(settings, service)
         if work:

@@ -200,6 +200,38 @@ def test_buckets_fill_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     Buckets(0).take(who)
 
 
+def test_several_are_counted_at_once_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chashka.app.guard.access.time.monotonic", lambda: 100.0)
+    buckets, who = Buckets(6, "cups", "cups_per_minute"), Who("key_1", "x", frozenset())
+    buckets.take(who, 4)
+    with pytest.raises(TooManyError, match="more than 6 cups were asked for in a minute") as refused:
+        buckets.take(who, 3)
+    assert refused.value.retry_after == pytest.approx(10.0)
+    buckets.take(who, 2)
+    buckets.give_back(who, 3)
+    buckets.take(who, 3)
+    with pytest.raises(InputError, match=r"counts as 7 cups; allowed: at most 6 in a minute \(cups_per_minute\)"):
+        buckets.take(who, 7)
+    with pytest.raises(TooManyError):
+        buckets.take(who)
+
+
+def test_uploads_and_looking_at_files_are_counted(tmp_path: Path) -> None:
+    with serving(tmp_path, token="t" * 43, work=False, uploads_per_minute=5) as served:
+        form = {"headers": served.headers, "files": {"file": ("cup.png", png(), "image/png")}}
+        asked = ["/v1/images", "/v1/verify"] * 4
+        answers = [served.client.post(path, **form) for path in asked]
+        assert [answer.status_code for answer in answers] == [201, 200, 201, 200, 201, 429, 429, 429]
+        refused = answers[-1]
+        assert refused.json()["error"]["code"] == "too_many" and 1 <= int(refused.headers["retry-after"]) <= 13
+        assert "more than 5 uploaded pictures were asked for in a minute" in refused.json()["error"]["message"]
+        limits = served.client.get("/v1/limits").json()["limits"]
+        assert limits["uploads_per_minute"] == 5
+        served.submit()  # jobs have a bucket of their own
+        form["headers"] = served.headers | bearer("t" * 43)  # commands on this machine may bring many
+        assert {served.client.post("/v1/images", **form).status_code for _ in range(20)} == {201}
+
+
 def test_a_key_of_another_process_is_noticed_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path, work=False) as served:
         access = Access(Settings(), served.service.store.keys)

@@ -46,6 +46,8 @@ NO_KINDS = {
 }
 """Commands that no job does, each with the reason."""
 SETTINGS = Settings(slots=1)
+GRAMMAR = "stable_diffusion-teacup"
+"""A model whose prompts have brackets."""
 PROMPT = {"prompt": "чашка"}
 SIZE = {"init": (256, 256)}
 
@@ -125,6 +127,21 @@ def test_choices_are_made_when_a_job_is_accepted() -> None:
         ("draw", PROMPT | {"width": 2048, "height": 2048, "hires_scale": 3}, {}, "hires_scale: "),
         ("draw", PROMPT | {"width": 2048, "n": 16, "steps": 150, "hires_scale": 1.0001}, {}, "n: 16 pictures of"),
         ("draw", {"prompt": "{a|b|c|d|e} {a|b|c|d}", "choices": "all"}, {}, "n: 20 is not possible"),
+        (
+            "draw",
+            {"prompt": "{" * 17 + "a" + "}" * 17, "choices": "all"},
+            {},
+            "prompt: choices in { } are nested more than 16",
+        ),
+        ("draw", {"prompt": "{" * 500, "choices": "random"}, {}, "prompt: choices in { } are nested more than 16"),
+        ("draw", {"prompt": "{a|b}" * 300, "choices": "all"}, {}, "prompt: more than 256 combinations"),
+        ("draw", {"prompt": "[" * 1990, "model": GRAMMAR}, {}, "prompt: brackets are nested more than 16 deep"),
+        (
+            "draw",
+            PROMPT | {"negative_prompt": "(" * 17, "model": GRAMMAR},
+            {},
+            "prompt: brackets are nested more than 16",
+        ),
         ("draw", {"prompt": "__animals__", "choices": "all"}, {}, "prompt: there is no wildcard file 'animals'"),
         ("draw", PROMPT | {"choices": "some"}, {}, "choices: 'some' is not possible"),
         ("draw", PROMPT, {"mask": (1, 1)}, "inputs: mask has no picture"),
@@ -168,6 +185,12 @@ def test_what_is_refused(kind: str, said: dict[str, Any], inputs: dict[str, tupl
     assert text.startswith(message) and "\n" not in text
 
 
+def test_prompts_without_a_grammar_have_no_brackets() -> None:
+    for said in ({"prompt": "(" * 40}, {"prompt": "(" * 40, "model": GRAMMAR, "syntax": "plain"}):
+        assert check("draw", said)["prompt"] == "(" * 40
+    assert check("draw", {"prompt": "(" * 16 + "a" + ")" * 16, "model": GRAMMAR})
+
+
 def test_the_servers_own_limits_count() -> None:
     tight = replace(SETTINGS, max_prompt=10, max_steps=5, max_n=2, max_pixels=100_000)
     for said, message in (
@@ -180,6 +203,8 @@ def test_the_servers_own_limits_count() -> None:
     ):
         with pytest.raises(InputError, match=f"{message}.*is not possible; allowed: at most"):
             kinds.check("draw", said, {}, tight)
+    with pytest.raises(InputError, match="prompt: more than 3 combinations; allowed: at most 3"):
+        kinds.check("draw", {"prompt": "{a|b|c|d}", "choices": "all"}, {}, replace(SETTINGS, max_expansions=3))
 
 
 def test_loras_are_found_by_name_alone(tmp_path: Path) -> None:

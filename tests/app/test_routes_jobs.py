@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 
 from chashka.app import events
 from chashka.app.guard.access import LOCAL
-from served import Quick, Served, serving
+from chashka.app.settings import Settings
+from served import Quick, Served, png, serving
 
 
 @pytest.fixture
@@ -91,11 +93,38 @@ def test_refusals_name_the_field(shared: Served, said: dict[str, Any], status: i
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"null", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * 100_000, b'{"n": NaN}']
+    "body", [b"", b"[]", b"null", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * 32, b'{"n": NaN}']
 )
 def test_bodies_that_are_no_objects(shared: Served, body: bytes) -> None:
     answer = shared.client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422 and answer.json()["error"]["code"] == "input"
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/sketches"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"prompt": "{" * 500, "choices": "all"},
+        {"prompt": "{" * 500, "choices": "random"},
+        {"prompt": "{a|b}" * 390, "choices": "all"},
+        {"prompt": "{" + "9" * 400 + "::a|b}", "choices": "random"},
+        {"prompt": "[" * 1990, "model": "stable_diffusion-teacup"},
+    ],
+)
+def test_short_prompts_that_unfold(shared: Served, path: str, said: dict[str, Any]) -> None:
+    answer = shared.client.post(path, json=said)
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert error["param"] == "prompt" and "allowed: at most" in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/sketches", "/v1/images/download", "/v1/collections", "/login"])
+@pytest.mark.parametrize("levels", [33, 950, 100_000])
+def test_bodies_that_are_nested_very_deep(shared: Served, path: str, levels: int) -> None:
+    body = b'{"prompt": ' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+    answer = shared.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "nested"
+    assert "more than 32 deep; allowed: at most 32 levels" in answer.json()["error"]["message"]
 
 
 def test_the_same_key_is_the_same_job(shared: Served) -> None:
@@ -107,6 +136,37 @@ def test_the_same_key_is_the_same_job(shared: Served) -> None:
     assert first.json()["id"] == again.json()["id"]
     other = ask(prompt="кофе")
     assert other.status_code == 422 and other.json()["error"]["code"] == "key_reused"
+
+
+@pytest.mark.parametrize("per_minute", [3, Settings().submits_per_minute])
+def test_a_known_key_costs_nothing(tmp_path: Path, per_minute: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, work=False, submits_per_minute=per_minute, max_queue=per_minute) as served:
+
+        def ask(key: str, prompt: str = "чай") -> httpx.Response:
+            return served.client.post("/v1/jobs", json={"prompt": prompt}, headers={"Idempotency-Key": key})
+
+        answers = [ask("tea") for _ in range(2 * per_minute)]
+        assert [answer.status_code for answer in answers] == [202] * 2 * per_minute
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        for _ in range(per_minute - 1):
+            served.submit()
+        assert ask("milk").status_code == 429
+        assert ask("tea").json()["id"] == answers[0].json()["id"]  # neither a full bucket nor a full queue keeps it
+        monkeypatch.setattr(served.service.blobs, "low", lambda: True)
+        assert ask("milk").status_code in (429, 507)
+        assert ask("tea").status_code == 202 and ask("tea").json()["id"] == answers[0].json()["id"]
+        other = ask("tea", "кофе")
+        assert other.status_code == 422 and other.json()["error"]["code"] == "key_reused"
+
+
+def test_a_key_with_a_given_picture_that_is_gone(tmp_path: Path) -> None:
+    with serving(tmp_path, work=False) as served:
+        said = {"kind": "edit", "prompt": "чай", "inputs": {"init": served.upload(png())["id"]}}
+        first = served.client.post("/v1/jobs", json=said, headers={"Idempotency-Key": "tea"})
+        served.service.store.pictures.delete(said["inputs"]["init"])
+        served.service.store.pictures.purge(-1.0)
+        again = served.client.post("/v1/jobs", json=said, headers={"Idempotency-Key": "tea"})
+        assert again.status_code == first.status_code == 202 and again.json()["id"] == first.json()["id"]
 
 
 def test_a_full_queue_says_when_to_try_again(tmp_path: Path) -> None:
@@ -219,6 +279,47 @@ def test_events_of_a_job_that_another_process_ends(tmp_path: Path) -> None:
         threading.Timer(0.3, served.service.store.jobs.cancel, [job, "now"]).start()
         told = happenings(served.client.get(f"/v1/jobs/{job}/events").text)
         assert told[-1][1]["state"] == "canceled"
+
+
+def test_the_place_in_the_queue_is_told_while_a_job_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and when it has changed; other jobs change it, so nothing of it is published."""
+    monkeypatch.setattr("chashka.app.routes.jobs._LOOK", 0.1)
+    with serving(tmp_path, work=False) as served:
+        first, second, third = (served.submit()["id"] for _ in range(3))
+        cancel = served.service.store.jobs.cancel
+
+        def later() -> None:
+            cancel(first, "now")
+            time.sleep(0.5)
+            served.service._throughput = 0.5, float("inf")
+            time.sleep(0.5)
+            cancel(second, "now")
+            time.sleep(0.5)
+            cancel(third, "now")
+
+        timer = threading.Timer(0.5, later)
+        timer.start()
+        text = served.client.get(f"/v1/jobs/{third}/events").text
+        timer.join()
+        told = happenings(text)
+        assert [name for name, _ in told] == ["state", "queue", "queue", "queue", "queue", "state"]
+        assert [data for name, data in told if name == "queue"] == [
+            {"position": 3, "estimate": None},
+            {"position": 2, "estimate": None},
+            {"position": 2, "estimate": 4.0},
+            {"position": 1, "estimate": 2.0},
+        ]
+        assert "id: " not in text  # a client that comes back has missed none of them
+        ended = happenings(served.client.get(f"/v1/jobs/{third}/events", headers={"Last-Event-ID": "7"}).text)
+        assert [name for name, _ in ended] == ["state"]
+
+
+def test_a_job_that_is_drawn_has_no_place(held: Served, gate: threading.Event) -> None:
+    job = held.submit(n=1, steps=1)["id"]
+    while held.client.get(f"/v1/jobs/{job}").json()["state"] != "running":
+        pass
+    threading.Timer(0.2, gate.set).start()
+    assert "queue" not in {name for name, _ in happenings(held.client.get(f"/v1/jobs/{job}/events").text)}
 
 
 def test_missed_events_are_not_told_twice(held: Served, gate: threading.Event) -> None:

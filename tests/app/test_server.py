@@ -76,6 +76,8 @@ def test_models_options_limits(served: Served) -> None:
     assert {"prompt", "steps", "mix"} <= set(schema["properties"])
     assert served.client.get("/v1/options/paint").status_code == 404
     limits = served.client.get("/v1/limits").json()
+    assert limits["limits"]["max_nesting"] == 16 and limits["limits"]["max_json_nesting"] == 32
+    assert limits["limits"]["max_expansions"] == 256
     assert limits["limits"]["max_steps"] == 150 and limits["policy"] == "private"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chashka.app.guard.depth import Depth
 from chashka.app.guard.shield import HEADERS, Shield
 from chashka.app.metrics import Metrics
 from chashka.app.settings import Settings
@@ -250,6 +252,57 @@ def test_the_refusal_of_a_large_body_replaces_what_the_application_says(metrics:
     headers = {"host": "localhost", **JSON}
     answer = asyncio.run(exchange(shield, "POST", "/v1/jobs", headers, [b"x" * 9, b"x" * 9]))
     assert answer.status == 413 and answer.error["code"] == "too_large"
+
+
+def nested(levels: int) -> bytes:
+    """A body of so many levels, with brackets in its texts besides."""
+    lists = (levels - 1) // 2
+    objects = levels - 1 - lists
+    return b'{"[[[[\\"[[{": ' + b"[" * lists + b'{"a": ' * objects + b'"{[[\\\\"' + b"}" * objects + b"]" * lists + b"}"
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/edits", "/sdapi/v1/txt2img"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_how_deep_json_is_nested_is_counted_as_it_comes(behind: Behind, ask: Ask, path: str, size: int) -> None:
+    def parts(body: bytes) -> list[bytes]:
+        return [body[i : i + size] for i in range(0, len(body), size)]
+
+    json.loads(nested(32))
+    assert ask("POST", path, parts(nested(32)), **JSON).status == 200
+    assert ask("POST", path, parts(b"[" + b"[[], {}]," * 500 + b'"\\"[[["' + b"]"), **JSON).status == 200
+    for levels in (33, 950, 100_000):
+        behind.read = 0
+        answer = ask("POST", path, parts(nested(levels)), **JSON)
+        assert answer.status == 400 and b"more than 32 deep; allowed: at most 32 levels" in answer.body
+        assert answer.headers["connection"] == "close" and behind.read <= max(size, 500)
+    forms = {"content-type": "multipart/form-data; boundary=x", "x-chashka": "1"}
+    assert ask("POST", path, parts(nested(900)), **forms).status == 200  # files are no JSON
+
+
+def test_depth_is_what_json_has() -> None:
+    """Of any value, however it arrives."""
+    chance = random.Random(7)
+
+    def value(levels: int) -> Any:
+        kind = chance.random()
+        if not levels or kind < 0.3:
+            return chance.choice([1, 'a[{\\"', '\\"]]', "\\\\", '"', None, "é\\"])
+        inner = [value(levels - 1) for _ in range(chance.randrange(4))]
+        return inner if kind < 0.6 else {f'{i}"[{{\\': one for i, one in enumerate(inner)}
+
+    def levels_of(value: Any) -> int:
+        if not isinstance(value, list | dict):
+            return 0
+        return 1 + max(map(levels_of, value.values() if isinstance(value, dict) else value), default=0)
+
+    for _ in range(300):
+        said = value(6)
+        body, counted = json.dumps(said, ensure_ascii=chance.random() < 0.5).encode(), Depth()
+        while body:
+            length = chance.choice([0, 1, 2, 5, 40])
+            counted.feed(body[:length])
+            body = body[length:]
+        assert counted.deepest == levels_of(said), said
 
 
 def test_ranges(ask: Ask) -> None:

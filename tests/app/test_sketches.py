@@ -121,7 +121,7 @@ def test_there_are_so_many_in_a_minute(tmp_path: Path) -> None:
         asked(served)
         answer = served.client.post(SKETCH, json={"prompt": "чашка"})
         assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1
-        assert "2 sketches were submitted in a minute" in answer.text
+        assert "2 sketches were asked for in a minute" in answer.text
         served.submit()  # which is of no account for jobs
 
 

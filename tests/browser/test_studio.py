@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,21 @@ def test_jobs_wait_for_each_other_and_the_last_one_stays(server: Server, visit: 
     page.reload()
     page.locator("job-card").first.wait_for()
     assert page.locator("job-card .words").all_inner_texts() == ["зелёный дом"]
+
+
+def test_a_card_that_waits_shows_its_place_as_it_changes(server: Server, visit: Visit) -> None:
+    page = visit(server.url)
+    long = {"prompt": "a cup", "n": 4, "steps": 150}
+    before = [server.http.post("/v1/jobs", json=long).raise_for_status().json()["id"] for _ in range(10)]
+    draw(page, "зелёный дом", steps=2, n=1)
+    state = page.locator("job-card .state").first
+    expect(state).to_have_text(re.compile(r"Ждёт: (\d+)-й в очереди"))
+    (job,) = (one for one in server.http.get("/v1/jobs").json()["data"] if one["fields"]["prompt"] == "зелёный дом")
+    for id in reversed(before[-3:]):  # of those that wait, the last ones
+        position = server.http.get(f"/v1/jobs/{job['id']}").json()["position"]
+        expect(state).to_have_text(f"Ждёт: {position}-й в очереди")
+        server.http.post(f"/v1/jobs/{id}/cancel", json={}).raise_for_status()
+        expect(state).to_have_text(f"Ждёт: {position - 1}-й в очереди")
 
 
 def fetched(page: Page, link: Locator) -> tuple[str, Image.Image, bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chashka.errors import InputError
-from chashka.prompts import composition, emphasis, schedules, tags, wildcards
+from chashka.prompts import composition, emphasis, nesting, schedules, tags, wildcards
 
 # of the web UI's own docstring and tests
 EMPHASIS: list[tuple[str, list[tuple[Any, float]]]] = [
@@ -109,7 +111,7 @@ def test_random_choices() -> None:
         ("__nothing__", "no wildcard file 'nothing'; there are: a/b, animal, loop"),
         ("{a|b", "never closed"),
         ("a}", "closes what was not opened"),
-        ("__loop__", "refer to one another"),
+        ("__loop__", "choices and wildcard files are nested more than 16 deep; allowed: at most 16"),
     ],
 )
 def test_choices_that_cannot_be_made(prompt: str, message: str) -> None:
@@ -125,11 +127,65 @@ def test_too_many_combinations() -> None:
             pass
 
 
+def test_a_few_combinations_are_enough_to_know_that_there_are_too_many() -> None:
+    """Choices within choices are not written out first: these would be 2 to the 300th, and 5 to the 60th."""
+    for prompt in ("{a|b}" * 300, "{" + "{a|b|c|d|e}" * 60 + "|x}", "{3$$" + "|".join(["{a|b}" * 40] * 8) + "}"):
+        with pytest.raises(InputError, match="more than 256 combinations; allowed: at most 256"):
+            for _ in wildcards.combinations(prompt, most=256):
+                pass
+    assert len(list(wildcards.combinations("{a|b}" * 8, most=256))) == 256
+    assert list(wildcards.combinations("{a}" * 660)) == ["a" * 660]
+
+
+def test_more_than_there_are_is_all_of_them() -> None:
+    assert (
+        list(wildcards.combinations("{3$$a|b}"))
+        == ["a, b"]
+        == [", ".join(sorted(wildcards.resolved("{3$$a|b}", 1).split(", ")))]
+    )
+
+
+@pytest.mark.parametrize(
+    "bracketed",
+    [
+        lambda deep: wildcards.resolved("{" * deep + "a" + "}" * deep, 1),
+        lambda deep: wildcards.resolved("{a|" * deep + "b" + "|c}" * deep, 1),
+        lambda deep: "".join(wildcards.combinations("{" * deep + "a" + "}" * deep)),
+        lambda deep: wildcards.resolved("{" * (deep - 1) + "__line__" + "}" * (deep - 1), 1, {"line": ["a"]}),
+        lambda deep: schedules.by_step("(" * deep + "a" + ")" * deep, 4)[0],
+        lambda deep: schedules.by_step("[" * deep + "a" + "]" * deep, 4)[0],
+        lambda deep: schedules.by_step("([" * (deep // 2) + "[" * (deep % 2) + "a", 4)[0],
+        lambda deep: schedules.by_step("[" * deep + "a" + ":9]" * deep, 4)[0] + "a",
+    ],
+)
+def test_sixteen_levels_are_read_and_no_more(bracketed: Callable[[int], str]) -> None:
+    assert "a" in bracketed(16) or "b" in bracketed(16)
+    for deep in (17, 500):
+        with pytest.raises(InputError, match="nested more than 16 deep; allowed: at most 16; take some of them out"):
+            bracketed(deep)
+
+
+def test_brackets_that_are_never_closed_are_read_once() -> None:
+    """Each of them made everything behind it be read twice."""
+    started = time.perf_counter()
+    text = "(" * 8 + "[" * 7 + "a (b) [c|d] " * 100
+    assert schedules.by_step(text, 2)[0] == text.replace("[c|d]", "c")
+    assert time.perf_counter() - started < 2
+
+
+def test_a_number_of_very_many_digits_is_refused() -> None:
+    for prompt in ("{%s::a|b}", "{%s$$a|b}", "{1-%s$$a|b}"):
+        assert wildcards.resolved(prompt % "12345", 1)
+        with pytest.raises(InputError, match="too long a number; allowed: at most 20 digits"):
+            wildcards.resolved(prompt % ("9" * 400), 1)
+
+
 @given(st.text(alphabet="ab ()[]:|\\.12{}_AND\n", max_size=40))
 def test_any_text_is_read(text: str) -> None:
     """Nothing but choices can be wrong, and those say so in one line."""
     assert all(piece.weight == piece.weight for piece in emphasis.pieces(text))
-    assert len(schedules.by_step(text, 3)) == 3
+    if text.count("(") + text.count("[") <= nesting.DEEPEST:
+        assert len(schedules.by_step(text, 3)) == 3
     assert composition.parts(text)
     try:
         wildcards.resolved(text, 1)

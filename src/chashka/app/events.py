@@ -1,7 +1,8 @@
 """What happens to jobs, for whoever listens: workers publish from their threads, the server listens in its event loop.
 
 Of each name (and of each picture) the newest happening is kept, and no more: a listener that is slow, or comes later, sees where a
-job is now and not every step on the way. What is kept is therefore bounded by the number of pictures of a job.
+job is now and not every step on the way. What is kept is therefore bounded by the number of pictures of a job. A job's place in the
+queue is nobody's happening, since it changes with other jobs: streams look for it themselves (``routes/jobs.py``).
 
 ========  ==========================================================================================================
 name      data, all of it JSON

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chashka.app import events, kinds
 from chashka.app.guard import policy
-from chashka.app.guard.access import Access, Buckets, ForbiddenError, Who
+from chashka.app.guard.access import Access, Buckets, ForbiddenError, TooManyError, Who
 from chashka.app.ids import ID, new_id
 from chashka.app.jobs import Job, KeyReusedError, NewJob, Picture, QueueFullError
 from chashka.app.keeping.blobs import StorageFullError
@@ -58,7 +58,8 @@ class Service:
         self.draining = False
         self.closing = False
         self._buckets = Buckets(settings.submits_per_minute)
-        self._sketch_buckets = Buckets(settings.sketches_per_minute, "sketches")
+        self._sketch_buckets = Buckets(settings.sketches_per_minute, "sketches", "sketches_per_minute")
+        self._upload_buckets = Buckets(settings.uploads_per_minute, "uploaded pictures", "uploads_per_minute")
         self.sketches: Sketches | None = None
         """What draws sketches; None where nothing is computed."""
         self._files = Files(settings, store, blobs)
@@ -71,13 +72,18 @@ class Service:
         *,
         key: str | None = None,
         body: str | None = None,
+        reserved: bool = False,
     ) -> tuple[Job, bool]:
         """Check what a client said and put it into the queue, durably: the job, and whether it is a new one.
 
         said: {kind (draw), model, inputs {use: picture id}, consent} and the fields of the model's options. key: the client's
-        Idempotency-Key; body: sha256 of what it sent. Raises InputError, RefusedError, NotFoundError (a given picture),
-        ForbiddenError, TooManyError, QueueFullError, KeyReusedError, StorageFullError.
+        Idempotency-Key; body: sha256 of what it sent. The same again gets its job whatever else is full by then. reserved: it was
+        counted before (:meth:`reserve`). Raises InputError, RefusedError, NotFoundError (a given picture), ForbiddenError,
+        TooManyError, QueueFullError, KeyReusedError, StorageFullError.
         """
+        known = self.known(who, key, body)
+        if known is not None:
+            return known, False
         fields = dict(said)
         own = {"kind": "draw", "inputs": {}, "consent": False}
         kind, given, consent = (fields.pop(name) if fields.get(name) is not None else own[name] for name in own)
@@ -89,14 +95,14 @@ class Service:
             raise InputError(f"consent: {shown(consent)} is not possible; allowed: true or false")
         if not who.may(kinds.KINDS[kind].scope):
             raise ForbiddenError(f"{kind} needs a key with the scope {kinds.KINDS[kind].scope}")
-        _check_key(key)
-        self._buckets.take(who)
+        if not reserved:
+            self._buckets.take(who)
         pictures = self._given(who, given)
         sizes = {use: (one.new.width, one.new.height) for use, one in pictures.items()}
         checked = kinds.check(kind, fields, sizes, self.settings)
         self._allowed(who, lambda: policy.check(checked.texts))
         if self.blobs.low():
-            raise StorageFullError("the disk is nearly full; free some space, or delete pictures, and try again")
+            raise _storage_full()
         inputs = {use: one.new.sha256 for use, one in pictures.items()}
         parents = {use: one.id for use, one in pictures.items()}
         new = NewJob(new_id("job"), kind, who.id, checked.fields, inputs, parents, key, body, consent)
@@ -105,6 +111,30 @@ class Service:
             self.hub.wake()
             self.metrics.count("chashka_submitted_total", kind=kind)
         return job, fresh
+
+    def known(self, who: Who, key: str | None, body: str | None) -> Job | None:
+        """The job that this Idempotency-Key began before. Raises InputError (no key can look so), KeyReusedError."""
+        _check_key(key)
+        return None if key is None else self.store.jobs.of_key(who.id, key, body)
+
+    def reserve(self, who: Who, jobs: int = 0, uploads: int = 0) -> None:
+        """Count what one request will submit and upload, at once and before any of it is kept.
+
+        Raises TooManyError, InputError (it is more than there is ever room for), QueueFullError, StorageFullError.
+        """
+        if self.blobs.low():
+            raise _storage_full()
+        limit = self.settings.max_queue
+        if jobs > limit:
+            raise InputError(f"request: it is {jobs} jobs; allowed: at most {limit} that wait; ask for fewer at once")
+        if jobs > 1 and (waiting := self.store.jobs.counts()["queued"]) + jobs > limit:
+            raise QueueFullError(f"{waiting} jobs wait, and these are {jobs}; allowed: {limit}; try again later")
+        self._buckets.take(who, jobs)
+        try:
+            self._upload_buckets.take(who, uploads)
+        except (TooManyError, InputError):
+            self._buckets.give_back(who, jobs)
+            raise
 
     def sketch(self, who: Who, said: Mapping[str, Any]) -> tuple[bytes, str]:
         """One picture of what a client said, drawn now with the model's quick settings and not kept: the file and its media type.
@@ -123,11 +153,16 @@ class Service:
         self.metrics.count("chashka_sketches_total")
         return self._files.send(made, self.settings.privacy)
 
-    def upload(self, who: Who, data: bytes, *, consent: bool = False, source: str = UPLOADED) -> Picture:
-        """Keep a picture as it was sent, found in the gallery from now on. Raises FileError, RefusedError, StorageFullError.
+    def upload(
+        self, who: Who, data: bytes, *, consent: bool = False, source: str = UPLOADED, reserved: bool = False
+    ) -> Picture:
+        """Keep a picture as it was sent, found in the gallery from now on.
 
-        consent: the tick that a shared server asks for, and keeps in its audit. source: "uploaded" or "imported".
+        consent: the tick that a shared server asks for, and keeps in its audit. source: "uploaded" or "imported". reserved: it
+        was counted before (:meth:`reserve`). Raises FileError, RefusedError, TooManyError, StorageFullError.
         """
+        if not reserved:
+            self._upload_buckets.take(who)
         self._allowed(who, lambda: policy.check_upload(self.settings.policy, consent))
         picture = self._files.take(who, data, source)
         if self.settings.policy == "shared":
@@ -222,8 +257,13 @@ class Service:
         finally:
             listening.cancel()
 
-    def verify(self, data: bytes) -> dict[str, Any]:
-        """What a file says of its origin, as JSON. Raises FileError."""
+    def look(self, who: Who) -> None:
+        """Count a file that is looked at and not kept. Raises TooManyError."""
+        self._upload_buckets.take(who)
+
+    def verify(self, who: Who, data: bytes) -> dict[str, Any]:
+        """What a file says of its origin, as JSON. Raises FileError, TooManyError."""
+        self.look(who)
         return self._files.verify(data)
 
     def writable(self) -> bool:
@@ -313,6 +353,10 @@ class Service:
 def hashed(data: bytes) -> str:
     """The sha256 that :meth:`Service.submit` takes as ``body``."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _storage_full() -> StorageFullError:
+    return StorageFullError("the disk is nearly full; free some space, or delete pictures, and try again")
 
 
 def _check_key(key: str | None) -> None:

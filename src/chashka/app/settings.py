@@ -8,9 +8,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from chashka.app.guard import depth
 from chashka.errors import InputError
+from chashka.prompts import nesting
 
 PREFIX = "CHASHKA_"
+FIXED = {"max_nesting": nesting.DEEPEST, "max_json_nesting": depth.DEEPEST}
+"""Limits that are no settings: how deep a prompt's brackets and choices, and the JSON of a body, may be nested."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -51,12 +55,16 @@ class Settings:
     max_upload: int = setting(32_000_000, "bytes of an upload", limit=True)
     max_picture: int = setting(25_000_000, "pixels of an uploaded picture", limit=True)
     max_prompt: int = setting(2_000, "characters of a prompt", limit=True)
+    max_expansions: int = setting(256, "prompts that the choices of one prompt may stand for", limit=True)
     max_steps: int = setting(150, "steps of one picture", limit=True)
     max_pixels: int = setting(4_200_000, "pixels of one result", limit=True)
     max_n: int = setting(16, "pictures of one job", limit=True)
     max_queue: int = setting(1_000, "jobs that wait", limit=True)
     submits_per_minute: int = setting(60, "jobs that one key may submit in a minute; 0: any number", limit=True)
     sketches_per_minute: int = setting(240, "sketches that one key may ask for in a minute; 0: any number", limit=True)
+    uploads_per_minute: int = setting(
+        240, "pictures that one key may upload, or have looked at (verify), in a minute; 0: any number", limit=True
+    )
     max_cost: float = setting(2e10, "steps × pixels × pictures of one job", limit=True)
 
 
@@ -80,8 +88,9 @@ def from_environment(environment: Mapping[str, str], base: Settings | None = Non
 
 
 def limits(settings: Settings) -> dict[str, int | float]:
-    """What requests may ask for at most, by name."""
-    return {one.name: getattr(settings, one.name) for one in fields(Settings) if one.metadata["limit"]}
+    """What requests may ask for at most, by name; with those that are not to be set, since parsers depend on them."""
+    found = {one.name: getattr(settings, one.name) for one in fields(Settings) if one.metadata["limit"]}
+    return found | FIXED
 
 
 def _parsed(name: str, kind: str, text: str) -> Any:

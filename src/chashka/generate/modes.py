@@ -6,7 +6,6 @@ The command line and the application build their requests here, so that one of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -69,15 +68,13 @@ def wanted(request: Request) -> list[str]:
     return [text for text in [*prompts, *(part.text for part in parts)] if text]
 
 
-def chosen(request: Request, every: bool, files: wildcards.Files) -> list[Request]:
-    """The requests that a prompt with choices stands for: one for each combination, or one for each picture, by its number."""
+def chosen(request: Request, every: bool, files: wildcards.Files, most: int = MOST) -> list[Request]:
+    """The requests that a prompt with choices stands for: one for each combination, or one for each picture, by its number.
+
+    Raises InputError for a prompt that cannot be read, and for more than ``most`` combinations.
+    """
     if every:
-        found = list(islice(wildcards.combinations(request.prompt, files), MOST + 1))
-        if len(found) > MOST:
-            raise InputError(
-                f"prompt: more than {MOST} combinations; take out some of its choices, or --choices random"
-            )
-        return with_prompts(request, every, found)
+        return with_prompts(request, every, list(wildcards.combinations(request.prompt, files, most)))
     assert request.seed is not None
     numbers = range(request.first, request.first + request.n)
     return with_prompts(request, every, [wildcards.resolved(request.prompt, request.seed + i, files) for i in numbers])

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from chashka.prompts import nesting
+
 NUMBER = re.compile(r"\s*[+-]?\d*\.?\d+\s*")
 
 
@@ -43,9 +45,14 @@ Node: TypeAlias = "str | Change | Turns | Bracket"
 
 
 def by_step(prompt: str, steps: int) -> list[str]:
-    """The prompt of each of ``steps`` steps, its weights still in it."""
+    """The prompt of each of ``steps`` steps, its weights still in it. Raises InputError as :func:`check`."""
     nodes = _parse(prompt)
     return ["".join(_said(nodes, step, steps)) for step in range(1, steps + 1)]
+
+
+def check(prompt: str) -> None:
+    """Raises InputError for brackets that are nested too deep (``nesting``), those that are never closed among them."""
+    _parse(prompt)
 
 
 def runs(texts: Sequence[str]) -> list[tuple[int, str]]:
@@ -55,51 +62,66 @@ def runs(texts: Sequence[str]) -> list[tuple[int, str]]:
 
 def _parse(prompt: str) -> tuple[Node, ...]:
     """At this depth nothing closes, so that a lone bracket is a letter and all of the prompt is read."""
-    return _sequence(prompt, 0, "")[0]
+    return _Reader(prompt).sequence(0, "", 0)[0]
 
 
-def _sequence(text: str, place: int, stop: str) -> tuple[tuple[Node, ...], int]:
-    """Nodes until one of the letters in ``stop`` at this depth, or the end; and where that is."""
-    nodes: list[Node] = []
-    letters: list[str] = []
-    while place < len(text):
-        letter = text[place]
-        if letter == "\\" and place + 1 < len(text):
-            letters.append(text[place : place + 2])
-            place += 2
-            continue
-        if letter in stop:
-            break
-        if letter in "([":
-            found = _bracket(text, place)
-            if found is not None:
-                nodes += ["".join(letters), found[0]]
-                letters = []
-                place = found[1]
+class _Reader:
+    """Reads one prompt. What a bracket is depends on its place alone, and is found once: a bracket that is never closed is a
+    letter, and what stands behind it is read again."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._known: dict[int, tuple[Node, int] | None] = {}
+
+    def sequence(self, place: int, stop: str, depth: int) -> tuple[tuple[Node, ...], int]:
+        """Nodes until one of the letters in ``stop`` at this depth, or the end; and where that is."""
+        text = self._text
+        nodes: list[Node] = []
+        letters: list[str] = []
+        while place < len(text):
+            letter = text[place]
+            if letter == "\\" and place + 1 < len(text):
+                letters.append(text[place : place + 2])
+                place += 2
                 continue
-        letters.append(letter)
-        place += 1
-    nodes.append("".join(letters))
-    return tuple(node for node in nodes if node != ""), place
+            if letter in stop:
+                break
+            if letter in "([":
+                found = self._bracket(place, depth + 1)
+                if found is not None:
+                    nodes += ["".join(letters), found[0]]
+                    letters = []
+                    place = found[1]
+                    continue
+            letters.append(letter)
+            place += 1
+        nodes.append("".join(letters))
+        return tuple(node for node in nodes if node != ""), place
 
+    def _bracket(self, place: int, depth: int) -> tuple[Node, int] | None:
+        """The node that begins with the bracket at ``place`` and where it ends; None where it is never closed."""
+        if place not in self._known:
+            self._known[place] = self._read(place, depth)
+        return self._known[place]
 
-def _bracket(text: str, place: int) -> tuple[Node, int] | None:
-    """The node that begins with the bracket at ``place`` and where it ends; None where it is never closed."""
-    opening = text[place]
-    closing = ")" if opening == "(" else "]"
-    parts: list[tuple[Node, ...]] = []
-    marks: list[str] = []
-    end = place + 1
-    while True:
-        nodes, end = _sequence(text, end, closing + (":|" if opening == "[" else ""))
-        parts.append(nodes)
-        if end >= len(text):
-            return None
-        marks.append(text[end])
-        end += 1
-        if marks[-1] == closing:
-            break
-    return (_node(opening, parts, marks[:-1]), end)
+    def _read(self, place: int, depth: int) -> tuple[Node, int] | None:
+        nesting.check(depth, hint=r", or write \( for a bracket that is a letter")
+        text = self._text
+        opening = text[place]
+        closing = ")" if opening == "(" else "]"
+        parts: list[tuple[Node, ...]] = []
+        marks: list[str] = []
+        end = place + 1
+        while True:
+            nodes, end = self.sequence(end, closing + (":|" if opening == "[" else ""), depth)
+            parts.append(nodes)
+            if end >= len(text):
+                return None
+            marks.append(text[end])
+            end += 1
+            if marks[-1] == closing:
+                break
+        return (_node(opening, parts, marks[:-1]), end)
 
 
 def _node(opening: str, parts: list[tuple[Node, ...]], marks: list[str]) -> Node:

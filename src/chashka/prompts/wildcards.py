@@ -11,18 +11,20 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
 from chashka.errors import FileError, InputError
+from chashka.prompts import nesting
 
-DEEPEST = 16
-"""How far choices and files may refer to one another."""
 MOST = 100_000
 """Combinations that are counted at most."""
+LONGEST_NUMBER = 20
+"""Digits of a count or a weight: a weight of very many is infinite, and chance cannot weigh that."""
 NAME = re.compile(r"__([\w/*-]+?)__")
-COUNT = re.compile(r"^(\d+)(?:-(\d+))?\$\$(?:([^|$]*)\$\$)?")
-WEIGHT = re.compile(r"^\s*(\d*\.?\d+)::")
+COUNT = re.compile(r"(\d+)(?:-(\d+))?\$\$(?:([^|$]*)\$\$)?")
+WEIGHT = re.compile(r"\s*(\d*\.?\d+)::")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,21 @@ Files: TypeAlias = Mapping[str, Sequence[str]]
 
 
 def resolved(prompt: str, seed: int, files: Files | None = None) -> str:
-    """One prompt of all that are possible, the one of ``seed``. Raises InputError for a name that no file has."""
+    """One prompt of all that are possible, the one of ``seed``.
+
+    Raises InputError for a name that no file has, and for choices and files that are nested too deep (``nesting``).
+    """
     return "".join(_drawn(_parse(prompt), random.Random(seed), files or {}, 0))
 
 
-def combinations(prompt: str, files: Files | None = None) -> Iterator[str]:
-    """Every possible prompt, the last choice changing fastest. Raises InputError for more than ``MOST``."""
-    for number, parts in enumerate(_all(_parse(prompt), files or {}, 0)):
-        if number >= MOST:
-            raise InputError(f"prompt: more than {MOST} combinations; take out some of its choices, or draw at random")
+def combinations(prompt: str, files: Files | None = None, most: int = MOST) -> Iterator[str]:
+    """Every possible prompt, the last choice changing fastest. Raises InputError for more than ``most``, and as ``resolved``."""
+    for number, parts in enumerate(_all(_parse(prompt), files or {}, 0, most + 1)):
+        if number >= most:
+            raise InputError(
+                f"prompt: more than {most} combinations; allowed: at most {most}; take out some of its choices, "
+                "or let them be chosen at random"
+            )
         yield parts
 
 
@@ -81,20 +89,20 @@ def has_choices(prompt: str) -> bool:
 
 
 def _parse(text: str) -> tuple[Node, ...]:
-    nodes, end = _sequence(text, 0, "")
+    nodes, end = _sequence(text, 0, "", 0)
     if end < len(text):
         raise InputError(f"prompt: {text[end : end + 20]!r} closes what was not opened; allowed: as many {{ as }}")
     return nodes
 
 
-def _sequence(text: str, place: int, stop: str) -> tuple[tuple[Node, ...], int]:
+def _sequence(text: str, place: int, stop: str, depth: int) -> tuple[tuple[Node, ...], int]:
     nodes: list[Node] = []
     while place < len(text):
         letter = text[place]
         if letter in stop:
             break
         if letter == "{":
-            choice, place = _choice(text, place)
+            choice, place = _choice(text, place, depth + 1)
             nodes.append(choice)
             continue
         if letter == "}" and not stop:
@@ -112,19 +120,20 @@ def _sequence(text: str, place: int, stop: str) -> tuple[tuple[Node, ...], int]:
     return tuple(nodes), place
 
 
-def _choice(text: str, place: int) -> tuple[Choice, int]:
+def _choice(text: str, place: int, depth: int) -> tuple[Choice, int]:
+    nesting.check(depth, "choices in { }")
     begin = place
     place += 1
-    count = COUNT.match(text[place:])
+    count = COUNT.match(text, place)
     if count is not None:
-        place += count.end()
+        place = count.end()
     options: list[tuple[float, tuple[Node, ...]]] = []
     while True:
-        weight = WEIGHT.match(text[place:])
+        weight = WEIGHT.match(text, place)
         if weight is not None:
-            place += weight.end()
-        nodes, place = _sequence(text, place, "|}")
-        options.append((float(weight.group(1)) if weight is not None else 1.0, nodes))
+            place = weight.end()
+        nodes, place = _sequence(text, place, "|}", depth)
+        options.append((1.0 if weight is None else float(_short(weight.group(1))), nodes))
         if place >= len(text):
             raise InputError(f"prompt: {text[begin : begin + 20]!r} is never closed; allowed: as many {{ as }}")
         place += 1
@@ -132,9 +141,16 @@ def _choice(text: str, place: int) -> tuple[Choice, int]:
             break
     if count is None:
         return Choice(tuple(options)), place
-    low = int(count.group(1))
-    high = int(count.group(2) or low)
+    low = int(_short(count.group(1)))
+    high = low if count.group(2) is None else int(_short(count.group(2)))
     return Choice(tuple(options), min(low, high), max(low, high), count.group(3) or ", "), place
+
+
+def _short(number: str) -> str:
+    """The digits of a number that can be counted with."""
+    if len(number) > LONGEST_NUMBER + number.count("."):
+        raise InputError(f"prompt: {number[:20]!r}… is too long a number; allowed: at most {LONGEST_NUMBER} digits")
+    return number
 
 
 def _drawn(nodes: Sequence[Node], chance: random.Random, files: Files, depth: int) -> Iterator[str]:
@@ -154,28 +170,23 @@ def _drawn(nodes: Sequence[Node], chance: random.Random, files: Files, depth: in
             yield node.joint.join(taken)
 
 
-def _all(nodes: Sequence[Node], files: Files, depth: int) -> Iterator[str]:
+def _all(nodes: Sequence[Node], files: Files, depth: int, enough: int) -> Iterator[str]:
+    """enough: so many of each part are made at most: none of them is ever fewer than one, so the whole has as many too."""
     _check(depth)
-    if not nodes:
-        yield ""
-        return
-    first, rest = nodes[0], nodes[1:]
-    for begin in _of(first, files, depth):
-        for end in _all(rest, files, depth) if rest else ("",):
-            yield begin + end
+    return map("".join, itertools.product(*(list(islice(_of(node, files, depth, enough), enough)) for node in nodes)))
 
 
-def _of(node: Node, files: Files, depth: int) -> Iterator[str]:
+def _of(node: Node, files: Files, depth: int, enough: int) -> Iterator[str]:
     if isinstance(node, str):
         yield node
     elif isinstance(node, File):
         for line in _lines(node.name, files):
-            yield from _all(_parse(line), files, depth + 1)
+            yield from _all(_parse(line), files, depth + 1, enough)
     else:
-        for size in range(node.low, min(node.high, len(node.options)) + 1):
-            for taken in itertools.combinations(node.options, size):
-                said = (list(_all(option, files, depth + 1)) for _, option in taken)
-                yield from (node.joint.join(parts) for parts in itertools.product(*said))
+        options = [list(islice(_all(option, files, depth + 1, enough), enough)) for _, option in node.options]
+        for size in range(min(node.low, len(options)), min(node.high, len(options)) + 1):
+            for taken in itertools.combinations(options, size):
+                yield from map(node.joint.join, itertools.product(*taken))
 
 
 def _lines(name: str, files: Files) -> Sequence[str]:
@@ -186,5 +197,4 @@ def _lines(name: str, files: Files) -> Sequence[str]:
 
 
 def _check(depth: int) -> None:
-    if depth > DEEPEST:
-        raise InputError(f"prompt: its choices and wildcard files refer to one another more than {DEEPEST} deep")
+    nesting.check(depth, "choices and wildcard files")

@@ -201,7 +201,7 @@ def serving(
     data: Path, painter: Any = None, *, listen: bool = False, work: bool = True, **said: Any
 ) -> Iterator[Served]:
     """The application; with ``listen`` on a port of its own. said: settings."""
-    settings = Settings(data=data, **{"submits_per_minute": 0, **said})
+    settings = Settings(data=data, **{"submits_per_minute": 0, "uploads_per_minute": 0, **said})
     paints = painter or Painter()
     with server.opened(settings, "", paints) as (service, worker):
         app = server.create(settings, service)

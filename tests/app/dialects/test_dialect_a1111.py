@@ -325,6 +325,31 @@ def test_parameters_are_an_echo_without_the_pictures(served: Served) -> None:
     assert said["init_images"] == [image]
 
 
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for level in range(levels):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("field", ["comments", "override_settings", "alwayson_scripts", "no_such_field"])
+def test_fields_that_are_nested_very_deep_are_refused_before_anything_is_drawn(served: Served, field: str) -> None:
+    before = len(served.jobs())
+    for levels in (32, 950):  # and the body's own
+        for path in ("txt2img", "img2img", "extra-single-image", "options"):
+            body = f'{{"prompt": "x", "{field}": {"[" * levels + "]" * levels}}}'
+            headers = {"Content-Type": "application/json"}
+            answer = served.client.post(f"{ROOT}/{path}", content=body, headers=headers)
+            assert answer.status_code == 400
+            error = answer.json()
+            assert set(error) == {"error", "detail", "body", "errors"}
+            assert "nested more than 32 deep; allowed: at most 32 levels" in error["detail"]
+    assert len(served.jobs()) == before
+    said = {"a": nested(30)} if field in ("override_settings", "alwayson_scripts") else nested(31)
+    echo = served.post(f"{ROOT}/txt2img", prompt="x", **{field: said})["parameters"]
+    assert echo[field] == said
+
+
 def test_infotext_is_read_and_the_requests_own_fields_win(served: Served) -> None:
     text = "чашка\nNegative prompt: текст\nSteps: 3, Sampler: Euler a, CFG scale: 5.5, Seed: 99, Size: 64x128, Model: other"
     _, info = drawn(served, infotext=text, steps=2)

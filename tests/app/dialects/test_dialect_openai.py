@@ -41,6 +41,16 @@ def test_a_picture_from_words_has_an_address_that_works(served: Served) -> None:
     assert datum["id"] in datum["url"]
 
 
+@pytest.mark.parametrize("path", [GENERATE, EDIT, VARY])
+def test_a_body_that_is_nested_very_deep_is_refused(served: Served, path: str) -> None:
+    value: Any = "x"
+    for _ in range(32):
+        value = [value]
+    error = served.post(path, 400, prompt="x", user=value)["error"]
+    assert set(error) == {"message", "type", "param", "code"} and error["type"] == "invalid_request_error"
+    assert error["code"] == "nested" and "allowed: at most 32 levels" in error["message"]
+
+
 def test_b64_json_holds_the_same_file(served: Served) -> None:
     (datum,) = served.post(GENERATE, prompt="чашка", seed=7, response_format="b64_json")["data"]
     assert "url" not in datum

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dialect_server import Painter, Served, colour, from_base64, png, serving
 
+from chashka.app.dialects.retries import WINDOW, Retries, digest
 from chashka.app.jobs import Problem
 
 GENERATE = "/v1/images/generations"
@@ -114,6 +116,68 @@ def test_what_is_sent_again_gets_the_job_that_it_began(tmp_path: Path) -> None:
         assert (
             served.service.store.jobs.get(served.jobs()[0].id).state == "done"
         )  # the client that went away lost nothing
+
+
+def test_it_gets_that_job_after_the_server_was_started_anew(tmp_path: Path) -> None:
+    """The job that goes on and the retry are one; so is a form's, whose boundary is another one."""
+    import httpx
+
+    asked, form = {"prompt": "a cup"}, {"prompt": "a jar"}
+    headers = {"X-Chashka": "1"}
+    with serving(tmp_path, Painter(threading.Event()), listen=True) as served:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(served.url + GENERATE, json=asked, timeout=0.5)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(served.url + EDIT, data=form, files={"image": png()}, headers=headers, timeout=0.5)
+        served.waits_for(lambda: len(served.jobs()) == 2)
+        before = [job.id for job in served.jobs()]
+    with serving(tmp_path, work=False) as served:
+        retries = Retries()
+        (job,) = served.service.store.jobs.of_body("local", digest("generations", "local", asked), WINDOW)
+        assert not job.ended and retries.again("sum", [job]) == job
+    with serving(tmp_path) as served:
+        answer = served.client.post(GENERATE, json=asked, headers=RETRY)
+        assert answer.status_code == 200 and answer.headers["x-chashka-job"] == before[0]
+        answer = served.client.post(EDIT, data=form, files={"image": png()}, headers=headers | RETRY)
+        assert answer.status_code == 200 and answer.headers["x-chashka-job"] == before[1]
+        assert [job.id for job in served.jobs()] == before
+
+
+def test_a_retry_is_not_taken_for_a_request_of_long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path) as served:
+        served.post(GENERATE, prompt="a cup")
+        monkeypatch.setattr("chashka.app.dialects.openai.WINDOW", -1.0)
+        served.post(GENERATE, headers=RETRY, prompt="a cup")
+        assert len(served.jobs()) == 2
+
+
+def test_edits_are_429_before_anything_is_kept(tmp_path: Path) -> None:
+    """Neither the picture nor the mask, whichever of the two limits is reached."""
+    holed = np.full((8, 8, 4), 255, np.uint8)
+    holed[:4, :, 3] = 0
+    parts = [("image", png()), ("mask", png(holed))]
+    for number, said in enumerate(({"submits_per_minute": 1}, {"uploads_per_minute": 3})):
+        with serving(tmp_path / str(number), **said) as served:
+            served.form(EDIT, parts, prompt="x")
+            kept = served.service.store.pictures.count()
+            answer = served.client.post(EDIT, data={"prompt": "y"}, files=parts, headers=served.headers)
+            assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+            assert served.service.store.pictures.count() == kept and len(served.jobs()) == 1
+
+
+def test_a_known_key_costs_nothing_and_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, submits_per_minute=1, uploads_per_minute=1) as served:
+        headers = served.headers | {"Idempotency-Key": "tea"}
+
+        def ask(prompt: str = "x") -> Any:
+            return served.client.post(EDIT, data={"prompt": prompt}, files={"image": png()}, headers=headers)
+
+        first = ask()
+        assert ask().status_code == 200 and ask().headers["x-chashka-job"] == first.headers["x-chashka-job"]
+        monkeypatch.setattr(served.service.blobs, "low", lambda: True)
+        assert ask().headers["x-chashka-job"] == first.headers["x-chashka-job"]
+        assert ask("y").status_code == 422
 
 
 def test_a_stream_says_first_how_long_it_may_take(tmp_path: Path) -> None:

@@ -75,6 +75,23 @@ class AcceptContract:
         store.jobs.cancel(job.id)
         assert store.jobs.submit(new_job(key="k", body="1"), 1) == (store.jobs.get(job.id), False)
 
+    def test_a_key_is_looked_up_without_submitting(self, store: Store) -> None:
+        job = submit(store, key="tea", body="a" * 64)
+        assert store.jobs.of_key("anna", "tea", "a" * 64) == job
+        assert store.jobs.of_key("boris", "tea", "a" * 64) is None and store.jobs.of_key("anna", "milk", None) is None
+        with pytest.raises(KeyReusedError, match="'tea' was used for another request; use a new one"):
+            store.jobs.of_key("anna", "tea", "b" * 64)
+
+    def test_jobs_are_known_by_what_was_sent(self, store: Store) -> None:
+        first, second = submit(store, body="a" * 64), submit(store, body="a" * 64)
+        submit(store, body="b" * 64), submit(store, "boris", body="a" * 64), submit(store)
+        assert store.jobs.of_body("anna", "a" * 64, 60.0) == [first, second]
+        assert store.jobs.of_body("anna", "a" * 64, -60.0) == []
+        done = claim(store)
+        store.jobs.finish(done.id, done.fence, "done")
+        store.jobs.cancel(second.id)
+        assert [job.id for job in store.jobs.of_body("anna", "a" * 64, 60.0)] == [first.id]
+
     def test_parallel_submissions_of_one_key_are_one_job(self, store: Store) -> None:
         start = threading.Barrier(8)
 

@@ -44,7 +44,7 @@ _ERROR = {
     },
 }
 _MEANINGS = {
-    400: "Sampler not found, or the policy refuses.",
+    400: "Sampler not found, the policy refuses, or the body is nested too deep.",
     401: "A key is needed: HTTP Basic with the key as the password, or Bearer.",
     403: "Not allowed.",
     404: "There is no such model, picture or ability.",

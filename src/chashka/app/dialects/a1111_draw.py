@@ -50,8 +50,7 @@ class Asked:
     @property
     def pictures(self) -> int:
         """How many are drawn."""
-        size = max(self.body.batch_size or 1, len(self.starts))
-        return size * (self.body.n_iter or 1)
+        return _pictures(self.body, len(self.starts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,9 @@ async def txt2img(tasks: Tasks, call: Call) -> Response:
     """Pictures from words."""
     body = parsed(TextToImage, (await call.said()).fields)
     with tasks.answering(call.who, "txt2img", body.force_task_id) as task:
-        return await _answered(tasks, call, task, await _asked(tasks, call, body))
+        asked = await _asked(tasks, call, body)
+        await _reserve(call, asked.pictures)
+        return await _answered(tasks, call, task, asked)
 
 
 async def img2img(tasks: Tasks, call: Call) -> Response:
@@ -125,20 +126,31 @@ async def _given(call: Call, body: ImageToImage, asked: Asked) -> None:
         asked.warnings.append("resize_mode: 2 (fill) is not possible here; the picture was stretched (0)")
     if asked.body.denoising_strength is not None:
         asked.fields["strength"] = asked.body.denoising_strength
+    await _reserve(call, _pictures(asked.body, len(images)), len(images) + (mask is not None))
     asked.starts = [(await call.upload(data, consent)).id for data in images]
     if mask is not None:
         asked.mask = (await call.upload(mask, consent)).id
 
 
+def _pictures(body: Drawing, given: int) -> int:
+    """How many are drawn: of several given pictures each, as often as is asked."""
+    return max(body.batch_size or 1, given) * (body.n_iter or 1)
+
+
+async def _reserve(call: Call, pictures: int, uploads: int = 0) -> None:
+    """Count all jobs and all given pictures of a request at once. Raises before anything is kept."""
+    most = call.service.settings.max_n
+    if pictures > most:
+        raise InputError(f"batch_size: {pictures} pictures with n_iter; allowed: at most {most}")
+    await call.run(call.service.reserve, call.who, pictures, uploads)
+
+
 async def _answered(tasks: Tasks, call: Call, task: Task, asked: Asked) -> Response:
     """Draw, and say what was drawn."""
-    most = call.service.settings.max_n
-    if asked.pictures > most:
-        raise InputError(f"batch_size: {asked.pictures} pictures with n_iter; allowed: at most {most}")
     seeds = _seeds(asked.body)
     try:
         for number in range(asked.pictures):
-            job, _ = await call.run(call.service.submit, call.who, _job(asked, seeds, number))
+            job, _ = await call.run(call.service.submit, call.who, _job(asked, seeds, number), reserved=True)
             task.jobs.append(job.id)
             if task.interrupted:
                 await call.run(call.service.stop, call.who, job.id, "now")

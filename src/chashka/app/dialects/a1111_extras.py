@@ -92,6 +92,7 @@ async def png_info(call: Call) -> Response:
 
     body = parsed(PngInfo, (await call.said()).fields)
     data = from_text(body.image, "image")
+    await call.run(call.service.look, call.who)
     await call.run(opened, data, call.service.settings.max_picture, "image")
     text = (await call.run(told, data)).parameters
     if text is None:
@@ -106,6 +107,7 @@ async def extra_single(call: Call) -> Response:
     """A larger one of a picture."""
     body = parsed(ExtraSingle, (await call.said()).fields)
     way, notes = await _way(call, body)
+    await _reserve(call, way, 1)
     image = await _enlarged(call, from_text(body.image, "image"), way, bool(body.consent))
     return JSONResponse({"image": to_text(image), "html_info": _html(way, notes)})
 
@@ -119,6 +121,7 @@ async def extra_batch(call: Call) -> Response:
         )
     way, notes = await _way(call, body)
     given = [await call.run(from_text, one.data, "imageList") for one in body.imageList]
+    await _reserve(call, way, len(given))
     images = [await _enlarged(call, data, way, bool(body.consent)) for data in given]
     return JSONResponse({"images": [to_text(data) for data in images], "html_info": _html(way, notes)})
 
@@ -159,6 +162,13 @@ async def _way(call: Call, body: Extra) -> tuple[Way, list[str]]:
     return Way(found, by, size, body.upscaling_crop is not False), notes
 
 
+async def _reserve(call: Call, way: Way, pictures: int) -> None:
+    """Count at once what so many pictures become: nothing, a picture that is kept, or a job between two of them."""
+    if way.upscaler != "None":
+        jobs = 0 if way.upscaler in PLAIN else pictures
+        await call.run(call.service.reserve, call.who, jobs, pictures + jobs)
+
+
 async def _enlarged(call: Call, data: bytes, way: Way, consent: bool) -> bytes:
     """A PNG of the picture, enlarged; both are kept in the gallery, so that a mark that is lost can be found again."""
     settings = call.service.settings
@@ -184,7 +194,7 @@ async def _by_model(call: Call, data: bytes, model: str, by: float, consent: boo
     factor = next((one for one in sorted(FACTORS) if one >= by), max(FACTORS))
     given = await call.upload(data, consent)
     said = {"kind": "upscale", "model": model, "by": factor, "inputs": {"init": given.id}}
-    job, _ = await call.run(call.service.submit, call.who, said)
+    job, _ = await call.run(call.service.submit, call.who, said, reserved=True)
     _, pictures = await call.ended(job)
     if not pictures:
         raise JobError(Problem("canceled", "the job was canceled before the picture was finished"))

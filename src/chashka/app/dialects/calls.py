@@ -92,8 +92,8 @@ class Call:
             raise FieldError("", "the body is no JSON that can be read; allowed: a JSON object in UTF-8") from None
 
     async def upload(self, data: bytes, consent: bool) -> Picture:
-        """A picture that was given, kept."""
-        return await self.run(self.service.upload, self.who, data, consent=consent)
+        """A picture that was given, kept; ``service.reserve`` has counted it with the rest of its request."""
+        return await self.run(self.service.upload, self.who, data, consent=consent, reserved=True)
 
     async def ended(self, job: Job) -> tuple[Job, list[Picture]]:
         """A job when it has ended, and its pictures. Raises JobError for one that failed, or gave nothing."""

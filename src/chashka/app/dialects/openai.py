@@ -21,7 +21,7 @@ from chashka.app.dialects.calls import Call, Fault, NoModelError, Said, Speaker
 from chashka.app.dialects.fields import FieldError, parsed
 from chashka.app.dialects.openai_fields import MOST_PICTURES, NAMES, Edit, Generation, Variation, request_fields
 from chashka.app.dialects.pictures import from_text, mask_of_openai
-from chashka.app.dialects.retries import Retries, digest
+from chashka.app.dialects.retries import WINDOW, Retries, digest
 from chashka.app.guard.shield import error_type
 from chashka.app.jobs import Job
 
@@ -91,9 +91,11 @@ async def edits(retries: Retries, call: Call) -> Response:
             said_now |= _mixed(body.prompt, len(given) - 1)
         return said_now | {"kind": "edit", "inputs": inputs}
 
+    used = given if mixes else given[:1]
+    uploads = sum(isinstance(one, bytes) for one in used) + (mask is not None)
     if len(given) > 1 and not mixes:
         warnings.append(f"image: this model takes one picture; the other {len(given) - 1} had no effect")
-    job = await _job(_Asked(call, retries, "edits", said), begin)
+    job = await _job(_Asked(call, retries, "edits", said), begin, uploads)
     return await answers.answer(call, job, body, warnings, "image_edit")
 
 
@@ -119,7 +121,7 @@ async def variations(retries: Retries, call: Call) -> Response:
     async def begin() -> dict[str, Any]:
         return fields | {"kind": "vary", "inputs": {"init": await _picture_id(call, given[0], body)}}
 
-    job = await _job(_Asked(call, retries, "variations", said), begin)
+    job = await _job(_Asked(call, retries, "variations", said), begin, int(isinstance(given[0], bytes)))
     return await answers.answer(call, job, body, warnings, "image_generation")
 
 
@@ -133,18 +135,23 @@ class _Asked:
     said: Said
 
 
-async def _job(asked: _Asked, begin: Callable[[], Awaitable[dict[str, Any]]]) -> Job:
-    """The job that this very request began before, if it is sent again; a new one of what ``begin`` says."""
+async def _job(asked: _Asked, begin: Callable[[], Awaitable[dict[str, Any]]], uploads: int = 0) -> Job:
+    """The job that this very request began before, if it is sent again; a new one of what ``begin`` says.
+
+    uploads: pictures that ``begin`` keeps. They are counted with the job, before anything is kept.
+    """
     call, service, headers = asked.call, asked.call.service, asked.call.request.headers
+    key = headers.get("idempotency-key")
     sum_ = await call.run(digest, asked.route, call.who.id, asked.said.fields, asked.said.files)
     if headers.get("x-stainless-retry-count", "0").strip() not in ("", "0"):
-        known = asked.retries.again(sum_)
-        before = None if known is None else await call.run(service.job, call.who, known)
-        if before is not None and before.state not in ("failed", "canceled"):
+        begun = await call.run(service.store.jobs.of_body, call.who.id, sum_, WINDOW)
+        before = asked.retries.again(sum_, begun)
+        if before is not None:
             return before
-    said = await begin()
-    job, _ = await call.run(service.submit, call.who, said, key=headers.get("idempotency-key"), body=sum_)
-    asked.retries.began(sum_, job.id)
+    if (known := await call.run(service.known, call.who, key, sum_)) is not None:
+        return known
+    await call.run(service.reserve, call.who, 1, uploads)
+    job, _ = await call.run(service.submit, call.who, await begin(), key=key, body=sum_, reserved=True)
     return job
 
 

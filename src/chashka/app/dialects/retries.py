@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-KEEP = 900.0
-"""Seconds that a request is remembered: clients wait ten minutes before they try again."""
+from chashka.app.jobs import Job
+
+WINDOW = 1800.0
+"""Seconds for which a job is known by what was sent: clients wait ten minutes, and try again twice."""
 MOST = 10_000
 
 
@@ -27,27 +28,24 @@ def digest(route: str, owner: str, fields: Mapping[str, Any], files: Mapping[str
 
 
 class Retries:
-    """The jobs that requests began, by the requests' sums. Thread safe; in memory: no client waits longer than a server lives."""
+    """Which of several equal requests a retry belongs to. Thread safe.
 
-    def __init__(self, keep: float = KEEP, most: int = MOST) -> None:
-        self._keep, self._most = keep, most
-        self._jobs: OrderedDict[str, tuple[float, deque[str]]] = OrderedDict()
+    The jobs stand in the store with the sums of what was sent, so that a retry finds its job after the server was started anew.
+    Whose turn it is among equal ones is in memory, and begins again then.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._turns: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def began(self, sum_: str, job: str) -> None:
-        """A request with this sum began this job."""
+    def again(self, sum_: str, begun: Sequence[Job]) -> Job | None:
+        """The job for a retry, of those that equal requests began, the oldest first; each retry gets another one's."""
+        if not begun:
+            return None
         with self._lock:
-            _, jobs = self._jobs.pop(sum_, (0.0, deque()))
-            jobs.append(job)
-            self._jobs[sum_] = (time.monotonic(), jobs)
-            while len(self._jobs) > self._most:
-                self._jobs.popitem(last=False)
-
-    def again(self, sum_: str) -> str | None:
-        """The job for a retry; of several equal requests each retry gets another one's."""
-        with self._lock:
-            at, jobs = self._jobs.get(sum_, (0.0, deque()))
-            if not jobs or time.monotonic() - at > self._keep:
-                return None
-            jobs.rotate(-1)
-            return jobs[-1]
+            turn = self._turns.pop(sum_, 0)
+            self._turns[sum_] = turn + 1
+            while len(self._turns) > self._most:
+                self._turns.popitem(last=False)
+        return begun[turn % len(begun)]

@@ -14,7 +14,7 @@ import ipaddress
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chashka.app.store.keys import SCOPES
@@ -32,11 +32,12 @@ _MOST_BUCKETS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who asks. id: a job's ``owner``; "local" where no key is needed."""
+    """Who asks. id: a job's ``owner``; "local" where no key is needed. counted: whether it is counted how often they ask."""
 
     id: str
     name: str
     scopes: frozenset[str]
+    counted: bool = field(default=True, compare=False)
 
     def may(self, scope: str) -> bool:
         """Whether they may do what needs ``scope``; admin may everything."""
@@ -48,6 +49,8 @@ class Who:
 
 
 LOCAL = Who("local", "local", frozenset(SCOPES))
+OWN = Who("local", "local", frozenset(SCOPES), counted=False)
+"""A command on this machine, with the server's own token: it may import ten thousand pictures at once."""
 
 
 class UnauthorizedError(Exception):
@@ -119,7 +122,7 @@ class Access:
             secret = _password(value)
         if secret:
             if self._token and hmac.compare_digest(secret.encode(), self._token.encode()):
-                return LOCAL
+                return OWN
             key = self._keys.check(secret)
             if key is not None:
                 return _of(key)
@@ -135,30 +138,54 @@ class Access:
 
 
 class Buckets:
-    """How many submits each may make in a minute: a bucket that fills evenly and holds a minute's worth. what: is submitted."""
+    """How many each may ask for in a minute: a bucket that fills evenly and holds a minute's worth.
 
-    def __init__(self, per_minute: int, what: str = "jobs") -> None:
-        self._what = what
+    what: is counted; setting: the name of the limit.
+    """
+
+    def __init__(self, per_minute: int, what: str = "jobs", setting: str = "submits_per_minute") -> None:
+        self._what, self._setting = what, setting
         self._rate, self._size = per_minute / 60.0, float(per_minute)
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, who: Who) -> None:
-        """Count one. Raises TooManyError with the seconds until there is room again."""
-        if not self._size:
+    def take(self, who: Who, number: int = 1) -> None:
+        """Count ``number``, all of them or none. Raises TooManyError with the seconds until there is room for them again.
+
+        Raises InputError for more at once than there ever is room for.
+        """
+        if not self._size or not who.counted or not number:
             return
+        if number > self._size:
+            raise InputError(
+                f"request: it counts as {number} {self._what}; allowed: at most {self._size:.0f} in a minute "
+                f"({self._setting}); ask for fewer at once"
+            )
         with self._lock:
-            now = time.monotonic()
-            level, at = self._levels.pop(who.id, (self._size, now))
-            level = min(self._size, level + (now - at) * self._rate)
-            self._levels[who.id] = (level - 1 if level >= 1 else level, now)
+            level, now = self._level(who)
+            enough = level >= number
+            self._levels[who.id] = (level - number if enough else level, now)
             while len(self._levels) > _MOST_BUCKETS:
                 self._levels.popitem(last=False)
-        if level < 1:
+        if not enough:
             raise TooManyError(
-                f"more than {self._size:.0f} {self._what} were submitted in a minute; wait and try again",
-                (1 - level) / self._rate,
+                f"more than {self._size:.0f} {self._what} were asked for in a minute; wait and try again",
+                (number - level) / self._rate,
             )
+
+    def give_back(self, who: Who, number: int) -> None:
+        """What was taken and is not used: something else was refused."""
+        if not self._size or not who.counted:
+            return
+        with self._lock:
+            level, now = self._level(who)
+            self._levels[who.id] = (min(self._size, level + number), now)
+
+    def _level(self, who: Who) -> tuple[float, float]:
+        """How much is in a bucket, and when that was seen; it is taken out, and put back as the newest."""
+        now = time.monotonic()
+        level, at = self._levels.pop(who.id, (self._size, now))
+        return min(self._size, level + (now - at) * self._rate), now
 
 
 def _of(key: Key) -> Who:

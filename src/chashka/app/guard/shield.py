@@ -1,8 +1,8 @@
 """Who may ask at all: the first thing a request meets, before routing and before its body is read.
 
 What other sites' pages can make a browser do to a server on its own machine is refused here: names of hosts that are not ours
-(DNS rebinding), foreign origins, forms. Sizes are counted while a body arrives. Every answer gets its headers here, and what
-nobody expected becomes a plain 500. Pure ASGI; it knows nothing of the application behind it.
+(DNS rebinding), foreign origins, forms. Sizes, and how deep JSON is nested, are counted while a body arrives. Every answer gets its
+headers here, and what nobody expected becomes a plain 500. Pure ASGI; it knows nothing of the application behind it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
+from chashka.app.guard import depth
 from chashka.app.guard.access import loopback
 from chashka.app.logs import log
 from chashka.app.metrics import Metrics
@@ -179,7 +180,7 @@ class Shield:
 
     def _content(self, scope: Scope, headers: Headers, listed: bool) -> int:
         """The limit of a body whose type no plain form of another site can send."""
-        kind = headers.get("content-type").partition(";")[0].strip().lower()
+        kind = _kind(headers)
         limits = self._settings.max_json, self._settings.max_upload
         if kind == "application/json":
             return max(limits) if BIG_JSON.match(scope["path"]) else limits[0]
@@ -222,7 +223,9 @@ class _Exchange:
     def __init__(self, shield: Shield, scope: Scope, receive: Receive, send: Send) -> None:
         self._shield, self._scope, self._receive, self._send = shield, scope, receive, send
         self._headers = Headers(scope["headers"])
-        self._limit, self._got, self._over = 0, 0, False
+        self._limit, self._got = 0, 0
+        self._depth = None if _kind(self._headers) == "multipart/form-data" else depth.Depth()
+        self._body_refused: _RefusedError | None = None
         self._status, self._code, self._started = 0, "", time.perf_counter()
         asked = self._headers.get("x-request-id")
         self._id = asked if _REQUEST_ID.fullmatch(asked) else f"req_{secrets.token_hex(12)}"
@@ -255,13 +258,19 @@ class _Exchange:
         await self._shield.pass_on(self._scope, self._counted, self._watched)
 
     async def _counted(self) -> Message:
-        """The next part of the body; raises when it was more than may be."""
+        """The next part of the body; raises when it was more than may be, or nested deeper."""
         message = await self._receive()
         if message["type"] == "http.request":
-            self._got += len(message.get("body", b""))
+            part = message.get("body", b"")
+            self._got += len(part)
             if self._got > self._limit:
-                self._over = True
-                raise self._too_large()
+                self._body_refused = self._too_large()
+            elif self._depth is not None:
+                self._depth.feed(part)
+                if self._depth.deepest > depth.DEEPEST:
+                    self._body_refused = _too_deep()
+            if self._body_refused is not None:
+                raise self._body_refused
         return message
 
     def _too_large(self) -> _RefusedError:
@@ -272,10 +281,10 @@ class _Exchange:
         return _RefusedError(413, "too_large", f"the body is too large; allowed: {self._limit} bytes (GET /v1/limits)")
 
     async def _watched(self, message: Message) -> None:
-        """What the application answers, with our headers; in its place the refusal of a body that was too large."""
-        if self._over:
+        """What the application answers, with our headers; in its place the refusal of a body that could not be taken."""
+        if self._body_refused is not None:
             if not self._status:
-                await self._refuse(self._too_large())
+                await self._refuse(self._body_refused)
             return
         if message["type"] == "http.response.start":
             self._status = message["status"]
@@ -289,7 +298,7 @@ class _Exchange:
         self._status, self._code = refused.status, refused.code
         body = error_body(self._scope["path"], refused.status, refused.code, refused.message, refused.param)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if refused.status in (413, 415):
+        if refused.status in (413, 415) or refused is self._body_refused:
             headers.append((b"connection", b"close"))  # what is still coming is not read
         await self._send({"type": "http.response.start", "status": refused.status, "headers": self._completed(headers)})
         await self._send({"type": "http.response.body", "body": b"" if self._scope["method"] == "HEAD" else body})
@@ -320,6 +329,19 @@ class _Exchange:
             headers += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
             headers.append((b"access-control-expose-headers", b"location, retry-after, x-request-id"))
         return headers
+
+
+def _kind(headers: Headers) -> str:
+    """The content type, without what is behind it."""
+    return headers.get("content-type").partition(";")[0].strip().lower()
+
+
+def _too_deep() -> _RefusedError:
+    most = depth.DEEPEST
+    message = (
+        f"body: objects and lists are nested more than {most} deep; allowed: at most {most} levels (GET /v1/limits)"
+    )
+    return _RefusedError(400, "nested", message, "body")
 
 
 def _is_address(name: str) -> bool:

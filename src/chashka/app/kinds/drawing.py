@@ -149,7 +149,7 @@ def _checked(
     requests = [request]
     if choices is not None:
         folder = None if settings.models is None else settings.models / "wildcards"
-        requests = chosen(request, choices == "all", files_in(folder))
+        requests = chosen(request, choices == "all", files_in(folder), settings.max_expansions)
     pictures = sum(one.n for one in requests)
     at_most("n", pictures, settings.max_n)
     _check_parts(request, numbered, known)

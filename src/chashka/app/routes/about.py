@@ -125,13 +125,15 @@ def router(service: Service) -> APIRouter:
             key_needed=service.access.needed(),
         )
 
-    @routes.post("/v1/verify", summary="Verify a file", responses=documented(*BODY), openapi_extra=example("verify"))
+    @routes.post(
+        "/v1/verify", summary="Verify a file", responses=documented(429, *BODY), openapi_extra=example("verify")
+    )
     def verify_file(file: UploadFile, who: Who = reads) -> VerdictShape:
         """Whether a picture was made here or by another program, by its metadata, its marks and the log of what was sent.
 
         The file is not kept.
         """
-        return VerdictShape(**service.verify(file.file.read()))
+        return VerdictShape(**service.verify(who, file.file.read()))
 
     return routes
 

@@ -31,7 +31,7 @@ _EVENT = {
     "description": "each event of the stream",
     "properties": {
         "id": {"type": "string", "description": "for Last-Event-ID"},
-        "event": {"type": "string", "enum": ["state", "progress", "preview", "picture"]},
+        "event": {"type": "string", "enum": ["state", "queue", "progress", "preview", "picture"]},
         "data": {"type": "string", "description": "JSON"},
     },
 }
@@ -147,9 +147,11 @@ def _about_one(routes: APIRouter, service: Service) -> None:
             str | None, Header(description="the id of the last event that arrived", max_length=40)
         ] = None,
     ) -> StreamingResponse:
-        """Server-sent events: `state`, `progress`, `preview`, `picture`.
+        """Server-sent events: `state`, `queue`, `progress`, `preview`, `picture`.
 
-        First comes how it stands now. The state that a job ends in is the last event, and comes again to whoever connects later.
+        First comes how it stands now. While the job waits, `queue` has its `position`, from 1, and the `estimate`, about so many
+        seconds until it ends (null where nothing was measured yet): at the start, and again when the place has changed. The state
+        that a job ends in is the last event, and comes again to whoever connects later.
         """
         job = await asyncio.to_thread(service.job, who, id)
         last = last_event_id or ""
@@ -164,6 +166,9 @@ async def _stream(service: Service, job: Job, after: int) -> AsyncIterator[bytes
         return
     if not after and not any(one.name == "state" for one in service.hub.newest(job.id)):
         yield _event("state", events.told(job), None)
+    place = await asyncio.to_thread(_place, service, job)
+    if place is not None:
+        yield _event("queue", place, None)
     listening = service.hub.listen(job.id, after)
     coming: asyncio.Task[Happening] | None = None
     quiet = 0.0
@@ -176,13 +181,18 @@ async def _stream(service: Service, job: Job, after: int) -> AsyncIterator[bytes
                 happening = coming.result()
                 coming = None
                 yield _event(happening.name, happening.data, happening.number)
-                if happening.name == "state" and happening.data.get("state") in ENDED:
-                    return
+                if happening.name == "state":
+                    place = None  # it may wait again
+                    if happening.data.get("state") in ENDED:
+                        return
                 continue
             now = await asyncio.to_thread(service.store.jobs.get, job.id)
             if now is None or now.ended:
                 yield _ending(service, now or job)
                 return
+            before, place = place, await asyncio.to_thread(_place, service, now)
+            if place is not None and _moved(before, place):
+                yield _event("queue", place, None)
             quiet += _LOOK
             if quiet >= HEARTBEAT:
                 quiet = 0.0
@@ -195,6 +205,20 @@ async def _stream(service: Service, job: Job, after: int) -> AsyncIterator[bytes
             with suppress(asyncio.CancelledError, StopAsyncIteration):
                 await coming
         await listening.aclose()  # type: ignore[attr-defined]
+
+
+def _place(service: Service, job: Job) -> dict[str, Any] | None:
+    """Where a job waits, and how long about; None if it does not."""
+    position = service.position(job)
+    return None if position is None else {"position": position, "estimate": service.estimate(job, position)}
+
+
+def _moved(before: dict[str, Any] | None, place: dict[str, Any]) -> bool:
+    """Whether a place is news: an estimate alone changes with every look."""
+    if before is None:
+        return True
+    measured = before["estimate"] is None and place["estimate"] is not None
+    return measured or before["position"] != place["position"]
 
 
 def _remembered(service: Service, job: Job) -> bool:

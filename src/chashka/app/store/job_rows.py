@@ -90,9 +90,16 @@ def problem(problem: Problem | None) -> dict[str, Any]:
     return {"problem_code": problem.code, "problem": storable(problem.message)}
 
 
-def of_key(connection: Connection, new: NewJob) -> Row[Any] | None:
+def of_key(connection: Connection, owner: str, key: str) -> Row[Any] | None:
     """The job that came before with this owner and Idempotency-Key."""
-    return connection.execute(select(jobs).where(jobs.c.owner == new.owner, jobs.c.key == new.key)).first()
+    return connection.execute(select(jobs).where(jobs.c.owner == owner, jobs.c.key == key)).first()
+
+
+def of_body(connection: Connection, owner: str, body: str, since: ColumnElement[float]) -> list[Row[Any]]:
+    """Jobs of what this owner sent, but for those that came to nothing, the oldest first."""
+    sent = and_(jobs.c.owner == owner, jobs.c.created > since, jobs.c.body == body)
+    good = jobs.c.state.not_in(("failed", "canceled"))
+    return list(connection.execute(select(jobs).where(sent, good).order_by(jobs.c.created, jobs.c.id)).all())
 
 
 def page(connection: Connection, owner: str | None, state: str | None, after: str | None, limit: int) -> list[Row[Any]]:

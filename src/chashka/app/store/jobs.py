@@ -56,8 +56,8 @@ class JobStore:
             if again and (row := rows.one(connection, new.id)):
                 return rows.job(row), True
             self._alone(connection)
-            if new.key is not None and (row := rows.of_key(connection, new)):
-                return _same(row, new), False
+            if new.key is not None and (row := rows.of_key(connection, new.owner, new.key)):
+                return _same(row, new.key, new.body), False
             at, waiting, last = connection.execute(self._queue).one()
             if waiting >= limit:
                 raise QueueFullError(f"{waiting} jobs wait; allowed: {limit}; try again later")
@@ -65,6 +65,19 @@ class JobStore:
             return rows.job(connection.execute(_INSERT, values).one()), True
 
         return self.database.transact(work)
+
+    def of_key(self, owner: str, key: str, body: str | None) -> Job | None:
+        """The job that ``submit`` would find for this key. Raises KeyReusedError."""
+        row = self.database.fetch(lambda connection: rows.of_key(connection, owner, key))
+        return None if row is None else _same(row, key, body)
+
+    def of_body(self, owner: str, body: str, window: float) -> _Jobs:
+        """What this owner began with the same body in the last ``window`` seconds, but for what failed or was canceled.
+
+        The oldest first.
+        """
+        since = self.database.now - window
+        return [rows.job(row) for row in self.database.fetch(lambda one: rows.of_body(one, owner, body, since))]
 
     def get(self, job_id: str) -> Job | None:
         """One job."""
@@ -304,10 +317,10 @@ def _stale(job_id: str, fence: int) -> StaleError:
     return StaleError(f"{job_id} is not held with fence {fence} any more")
 
 
-def _same(row: Row[Any], new: NewJob) -> Job:
+def _same(row: Row[Any], key: str, body: str | None) -> Job:
     """The job of the key, if what was sent is the same."""
-    if row.body != new.body:
-        raise KeyReusedError(f"the Idempotency-Key {str(new.key)[:60]!r} was used for another request; use a new one")
+    if row.body != body:
+        raise KeyReusedError(f"the Idempotency-Key {key[:60]!r} was used for another request; use a new one")
     return rows.job(row)
 
 

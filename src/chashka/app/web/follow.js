@@ -7,6 +7,7 @@ import { api, ApiError } from './api.js';
 /**
  * @typedef {object} Listener
  * @property {(job: Job) => void} onjob what the server knows of the job now
+ * @property {(position: number) => void} onplace its place in the queue, from 1
  * @property {(done: number, total: number) => void} onprogress
  * @property {(index: number, address: string) => void} onpreview a small picture of what is being drawn
  */
@@ -62,6 +63,9 @@ function connect() {
 function listen(id) {
   const source = api.events(id);
   sources.set(id, source);
+  source.addEventListener('queue', (event) => {
+    followed.get(id)?.onplace(JSON.parse(event.data).position);
+  });
   source.addEventListener('progress', (event) => {
     const said = JSON.parse(event.data);
     followed.get(id)?.onprogress(said.done, said.total);

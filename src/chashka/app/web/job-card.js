@@ -52,6 +52,7 @@ export class JobCard extends HTMLElement {
     if (ended(this.job)) return;
     follow(this.job.id, {
       onjob: (job) => this.update(job),
+      onplace: (position) => this.#waits(position),
       onprogress: (done, total) => this.#progress(done, total),
       onpreview: (index, address) => this.#tiles[index]?.preview(address),
     });
@@ -77,6 +78,13 @@ export class JobCard extends HTMLElement {
     if (over) for (const tile of this.#tiles) tile.stop();
     if (over && !ended(before)) this.#finished(job);
     else if (job.pictures.length > before.pictures.length) this.#changed();
+  }
+
+  /** @param {number} position its place in the queue now, from 1 */
+  #waits(position) {
+    if (this.job.state !== 'queued') return;
+    this.job = { ...this.job, position };
+    this.#progress(this.job.progress.done, this.job.progress.total);
   }
 
   /** @param {Job} job */

@@ -8,6 +8,7 @@ from pydantic import field_validator, model_validator
 
 from chashka.diffusion import TABLE_SPACINGS, sampler_name
 from chashka.errors import InputError
+from chashka.prompts import schedules
 from chashka.request import Number, Request, bounded
 
 
@@ -61,6 +62,17 @@ class Options(Request):
                 f"which is {self.guidance_start:g}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _brackets(self) -> Self:
+        if not self.plain():
+            for prompt in (self.prompt, self.negative_prompt):
+                schedules.check(prompt)  # a request that cannot be drawn is refused when it is made
+        return self
+
+    def plain(self) -> bool:
+        """Whether prompts are taken as they are typed: the original code knows no grammar."""
+        return self.syntax == "plain" or (self.syntax is None and self.compat is not None)
 
     def sampler_options(self) -> dict[str, float]:
         return {} if self.eta is None else {"eta": self.eta}

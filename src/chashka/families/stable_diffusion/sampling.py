@@ -58,7 +58,7 @@ def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], 
 
     A change at step n is heard from the call n + 1 on, as in the web UI, which counts its calls from 0 and its steps from 1.
     """
-    if plain(request):
+    if request.plain():
         return [([composition.Part(request.prompt)], request.negative_prompt)] * steps
     joined = composition.parts(tags.taken_out(request.prompt)[0])
     changing = [(schedules.by_step(part.text, steps), part.weight) for part in joined]
@@ -67,17 +67,12 @@ def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], 
     return [([composition.Part(texts[i], weight) for texts, weight in changing], negative[i]) for i in heard]
 
 
-def plain(request: Options) -> bool:
-    """Whether prompts are taken as they are typed: the original code knows no grammar."""
-    return request.syntax == "plain" or (request.syntax is None and request.compat is not None)
-
-
 def encoded(bundle: Bundle, request: Options, text: str) -> Conditioning:
     """One row of tokens: all of the text, or with ``compat`` what the original reads of it."""
     chunked = getattr(bundle.text, "chunked", None)
     if chunked is None or request.compat is not None:
         return bundle.text.encode([text])
-    said: Conditioning = chunked(text, not plain(request))
+    said: Conditioning = chunked(text, not request.plain())
     return said
 
 
