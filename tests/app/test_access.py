@@ -92,6 +92,19 @@ def test_an_exposed_server_always_needs_a_key(tmp_path: Path) -> None:
         served.service.access.refuse_open_door()
 
 
+def test_a_shared_server_needs_a_key_behind_a_proxy_too(tmp_path: Path) -> None:
+    with serving(tmp_path, policy="shared") as served:
+        assert served.client.get("/v1/jobs").status_code == 401
+        with pytest.raises(InputError, match=r"policy: 'shared'.*chashka keys add"):
+            served.service.access.refuse_open_door()
+        key = added(served, "read")
+        served.service.access.refuse_open_door()
+        assert served.client.get("/v1/jobs", headers=bearer(key)).status_code == 200
+        served.service.store.keys.revoke(served.service.store.keys.list()[0].id)
+        served.service.access.changed()
+        assert served.client.get("/v1/jobs").status_code == 401  # the last one gone opens nothing
+
+
 def test_scopes(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         reads, makes = bearer(added(served, "read")), bearer(added(served, "generate"))

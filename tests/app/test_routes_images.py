@@ -203,6 +203,8 @@ def test_lineage_of_what_was_made_from_an_upload(shared: Served) -> None:
 
 def test_a_shared_server_keeps_the_tick(tmp_path: Path) -> None:
     with serving(tmp_path, policy="shared") as served:
+        secret = served.service.store.keys.add("studio", ("generate", "read"))[1]
+        served.client.always({"Authorization": f"Bearer {secret}"})
         data = png()
         refused = served.upload(data, expect=403)["error"]
         assert refused["code"] == "consent" and "consent=true" in refused["message"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -230,9 +232,15 @@ def test_a_locked_studio_opens_with_its_key(locked: tuple[Server, str], visit: V
 def test_a_shared_studio_asks_before_it_uploads(
     tmp_path: Path, running: Server, graphs: Path, visit: Visit, scheme: str
 ) -> None:
+    add = [str(Path(sys.executable).parent / "chashka"), "keys", "add", "студия", "--data", str(tmp_path / "data")]
+    key = subprocess.run(add, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     server = type(running)(tmp_path / "data", graphs, "--policy", "shared")
+    server.http.headers["Authorization"] = f"Bearer {key}"
     try:
-        page = visit(server.url, color_scheme=scheme, expected=("status of 403",))
+        page = visit(server.url, color_scheme=scheme, expected=("status of 401", "status of 403"))
+        page.fill("#key", key)
+        page.keyboard.press("Enter")
+        page.locator("#prompt").wait_for()
         out = io.BytesIO()
         Image.new("RGB", (64, 64), "#3366cc").save(out, "PNG")
         given = {"name": "море.png", "mimeType": "image/png", "buffer": out.getvalue()}

@@ -35,7 +35,9 @@ class Settings:
     port: int = setting(8188, "port to listen on; 0: any that is free")
     hosts: tuple[str, ...] = setting((), "more names that browsers may call this server by, separated by commas")
     origins: tuple[str, ...] = setting((), "other sites whose pages may use the API, separated by commas")
-    policy: str = setting("private", "private, or shared: uploads of people need a consent tick, refusals are logged")
+    policy: str = setting(
+        "private", "private, or shared: a key is needed, uploads of people need a consent tick, refusals are logged"
+    )
     privacy: str = setting("full", "what pictures say when they are sent: full, provenance or none")
     runner: str = setting("child", "child: compute in a supervised process; thread: in the server's own")
     model: str = setting("kandinsky-teacup", "the model that is used when a request names none")

@@ -1,8 +1,9 @@
 """Who asks, what they may, how often: API keys, sessions of the page's login, the server's own token.
 
 On a loopback address without any key everything is allowed to whoever reaches it (the shield keeps other sites' pages away).
-As soon as a key exists, or the address can be reached by others, a key is needed. Its scopes: generate (submit, and change one's
-own), read (look at one's own), train (submit training), admin (everything, of everybody).
+As soon as a key exists, the address can be reached by others, or the policy is that of a shared server, a key is needed. Its
+scopes: generate (submit, and change one's own), read (look at one's own), train (submit training), admin (everything, of
+everybody).
 """
 
 from __future__ import annotations
@@ -82,11 +83,12 @@ class Access:
 
     def __init__(self, settings: Settings, keys: Keys, token: str = "") -> None:
         self._host, self._keys, self._token = settings.host, keys, token
+        self._private = loopback(settings.host) and settings.policy != "shared"
         self._any, self._until = False, 0.0
 
     def needed(self) -> bool:
         """Whether a key is needed to do anything."""
-        if not loopback(self._host):
+        if not self._private:
             return True
         now = time.monotonic()
         if now >= self._until:
@@ -96,7 +98,7 @@ class Access:
 
     def at_once(self, authorization: str | None, cookie: str | None) -> Who | None:
         """Who asks, if that is known without looking into the store: where no key was needed a moment ago and none is given."""
-        open_to_all = not self._any and time.monotonic() < self._until and loopback(self._host)
+        open_to_all = not self._any and time.monotonic() < self._until and self._private
         return LOCAL if open_to_all and not authorization and not cookie else None
 
     def changed(self) -> None:
@@ -104,12 +106,15 @@ class Access:
         self._until = 0.0
 
     def refuse_open_door(self) -> None:
-        """Raises InputError where others would reach a server that no key protects."""
-        if not loopback(self._host) and not any(key.revoked is None for key in self._keys.list()):
-            raise InputError(
-                f"host: {self._host!r} can be reached by others and there is no API key; "
-                "allowed without one: 127.0.0.1; make one first: chashka keys add NAME"
-            )
+        """Raises InputError where others would reach a server that no key protects: by its address or through a proxy."""
+        if self._private or any(key.revoked is None for key in self._keys.list()):
+            return
+        shared = loopback(self._host)
+        why = "policy: 'shared' is for several people" if shared else f"host: {self._host!r} can be reached by others"
+        allowed = "private" if shared else "127.0.0.1"
+        raise InputError(
+            f"{why} and there is no API key; allowed without one: {allowed}; make one first: chashka keys add NAME"
+        )
 
     def who(self, authorization: str | None, cookie: str | None = None, *, basic: bool = False) -> Who:
         """Of the header Authorization (``Bearer KEY``; where ``basic``, also a password that is a key) or the session's cookie.
