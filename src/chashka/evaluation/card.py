@@ -103,6 +103,9 @@ def _told(file: WeightFile, registry: Registry) -> str:
         "began with": _parents(entry, registry),
     }
     rows = [f"- {what}: {UNKNOWN if value is None else value}" for what, value in facts.items()]
+    tables = {"captions": entry.captions, "scenes": entry.scenes}
+    rows += [f"- {what} (sha256): `{digest}`" for what, digest in tables.items() if digest]
+    rows += [f"- read as it was: {name} `{digest[:16]}…`" for name, digest in (entry.frozen or {}).items()]
     return "\n".join([f"**{file.name}**", "", *rows, *([f"- note: {entry.note}"] if entry.note else [])])
 
 
