@@ -23,7 +23,7 @@ export PROMPT OUT
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help draw studio test test-base test-torch check format promises browser soak bench ledger train-bundle clean
+.PHONY: help draw studio test test-base test-torch check format promises browser soak bench ledger curves train-bundle clean
 
 help:
 	@echo 'make draw PROMPT="космос внутри чайной чашки"   set up the base install and draw into $(OUT)/ (ARGS="-n 4 --seed 7")'
@@ -35,6 +35,7 @@ help:
 	@echo 'make soak           twenty thousand requests that are made of the OpenAPI document'
 	@echo 'make bench          the figures: cold and warm drawing, import time, install size'
 	@echo 'make ledger         what the package weighs, file by file, into docs/models/ledger.md'
+	@echo 'make curves         the curves of all trainings, from docs/models/logs'
 	@echo 'make train-bundle   pack what training needs on a bare machine into $(BUNDLE)'
 	@echo 'make format         let ruff rewrite what it can'
 	@echo 'make clean          remove environments, caches and build results (not $(OUT)/)'
@@ -119,6 +120,27 @@ ledger: $(FULL)/.installed
 	@$(FULL)/bin/python -m build --wheel --no-isolation --outdir build/ledger . >/dev/null
 	@$(FULL)/bin/chashka models ledger --plans docs/models/planned.toml --wheel build/ledger/*.whl --out docs/models/ledger.md
 	@rm -rf build/ledger
+
+# Runs in the order of training. The U-Net's first four predicted something else, and from the sixteenth on it knows other latents: those
+# errors do not compare.
+UNETS := first second third fourth fifth sixth seventh eighth ninth tenth twelfth thirteenth fourteenth fifteenth sixteenth seventeenth
+CURVES := autoencoder clip t5 picture distil judge-a judge-b stable
+RUNS_autoencoder := autoencoder autoencoder-second decoder-first
+RUNS_clip := clip-first clip-second clip-third clip-fourth clip-fifth clip-sixth clip-seventh
+RUNS_t5 := t5-first t5-second t5-third t5-fourth
+RUNS_picture := picture picture-third picture-fourth picture-fifth picture-sixth
+RUNS_distil := distil-first
+RUNS_judge-a := judge-a-first judge-a-second
+RUNS_judge-b := judge-b-first judge-b-second
+RUNS_stable := stable-first stable-second stable-third
+logs = $(patsubst %,docs/models/logs/%.jsonl,$(1))
+
+curves: $(FULL)/.installed
+	@$(FULL)/bin/chashka evaluate curve $(call logs,$(addprefix unet-,$(UNETS))) --anew unet-fifth --anew unet-sixteenth --presentations \
+		--title "The U-Net's runs" --out docs/models/kandinsky-teacup/curve.svg
+	@mkdir -p docs/models/curves
+	@$(foreach stage,$(CURVES),$(FULL)/bin/chashka evaluate curve $(call logs,$(RUNS_$(stage))) --presentations \
+		$(if $(filter stable,$(stage)),--anew stable-second --anew stable-third) --title $(stage) --out docs/models/curves/$(stage).svg &&) true
 
 train-bundle: $(FULL)/.installed
 	@mkdir -p "$(dir $(BUNDLE))"

@@ -46,6 +46,22 @@ def test_metadata_are_the_source(tmp_path: Path) -> None:
     assert found.sha256 == sha256(tmp_path / found.file)
 
 
+def test_tables_and_frozen_weights_are_entered(tmp_path: Path) -> None:
+    found = entry(tmp_path, captions="c", scenes="s", frozen='{"clip": "k"}')
+    assert (found.captions, found.scenes, found.frozen) == ("c", "s", {"clip": "k"})
+    Registry((found,)).write(tmp_path / "r.json")
+    assert Registry.read(tmp_path / "r.json").weights == (found,)
+
+
+def test_entries_from_before_a_field_was_recorded_are_read(tmp_path: Path) -> None:
+    Registry((entry(tmp_path),)).write(tmp_path / "r.json")
+    stored = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    for name in ("captions", "scenes", "frozen"):
+        assert stored["weights"][0].pop(name) is None
+    (tmp_path / "r.json").write_text(json.dumps(stored), encoding="utf-8")
+    assert Registry.read(tmp_path / "r.json").weights == (entry(tmp_path),)
+
+
 def test_what_the_file_does_not_say_is_null(tmp_path: Path) -> None:
     found = entry(tmp_path, steps="0")
     assert (found.steps, found.hours, found.parents, found.data) == (None, None, None, None)

@@ -12,6 +12,7 @@ from little import AUTOENCODER, CLIP, PICTURE, RUN, T5, UNET, frozen
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from chashka.checkpoints import sha256
 from chashka.engines.export import export_component
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
@@ -29,6 +30,7 @@ from chashka.training.recipes import (
     Optimiser,
     Recipe,
 )
+from chashka.training.ship import provenance
 
 pytestmark = pytest.mark.torch
 
@@ -221,3 +223,10 @@ def test_a_picture_encoder_begun_with_weights_learns_its_own_text_encoder(
     after = load_file(tmp_path / "run" / stages.AVERAGE)
     own = [key for key in tensors if key.startswith("prototypes/")]
     assert own and all(torch.equal(after[key], tensors[key]) for key in own)
+
+
+def test_weights_name_everything_that_their_run_read(shards: Path, runs: Path) -> None:
+    told = provenance(runs / "unet" / "average.safetensors", "unet")  # what an export writes down
+    assert told["captions"] == sha256(shards / "captions.safetensors") and "scenes" not in told
+    assert json.loads(told["frozen"]) == {stage: sha256(path) for stage, path in frozen(runs).items()}
+    assert "captions" not in provenance(runs / "autoencoder" / "average.safetensors", "encoder")

@@ -163,13 +163,22 @@ def thresholds(shards: Path | None, picture: Path | None, out: Path | None, **gi
 @click.argument("logs", nargs=-1, required=True, type=FILE)
 @click.option("--out", type=FILE, required=True, help="The SVG file to write (replaced).")
 @click.option("--title", help="Stands above the curves.  [default: the logs' names]")
-def curve(logs: tuple[Path, ...], out: Path, title: str | None) -> None:
+@click.option(
+    "--anew",
+    multiple=True,
+    metavar="RUN",
+    help="From this run on figures do not compare with those before: they are drawn apart; repeatable.",
+)
+@click.option(
+    "--presentations", is_flag=True, help="Count presentations, not steps: by the recipes, ../recipes/RUN.json."
+)
+def curve(logs: tuple[Path, ...], out: Path, title: str | None, anew: tuple[str, ...], presentations: bool) -> None:
     """Draw the figures in training logs (log.jsonl), given in the order of training."""
-    from chashka.evaluation.curve import as_svg, read_logs
+    from chashka.evaluation.curve import as_svg, families, run_of
 
-    curves, starts = read_logs(logs)
-    named = ", ".join(log.stem if log.stem != "log" else log.parent.name for log in logs)
-    _write_text(as_svg(curves, starts, title or named), out)
+    drawn = families(logs, anew, presentations)
+    unit = "presentations" if presentations else "steps"
+    _write_text(as_svg(drawn, title or ", ".join(map(run_of, logs)), unit), out)
     click.echo(str(out))
 
 

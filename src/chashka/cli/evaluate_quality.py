@@ -176,13 +176,21 @@ def memory(shards: Path, judge: Path | None, tower: Path | None, out: Path, samp
 @click.command()
 @click.option("--out", type=FOLDER, required=True, help="Folder for languages.svg, languages.md and languages.json.")
 @click.option("--languages", "chosen", help="Some of the sixteen languages only, such as ru,de.")
+@click.option(
+    "--scenes",
+    multiple=True,
+    type=FILE,
+    help="The scenes.safetensors that the model was trained with: figures of what it does not say besides; repeatable.",
+)
 @_model_options
-def languages(out: Path, chosen: str | None, **given: Any) -> None:
+def languages(out: Path, chosen: str | None, scenes: tuple[Path, ...], **given: Any) -> None:
     """How often a sentence's English twin is the nearest of 200, in sixteen languages, by the text encoder alone."""
     from chashka.evaluation.languages import languages_report, write_languages
+    from chashka.evaluation.seen import SeenScenes
 
+    seen = SeenScenes(scenes) if scenes else None
     bundle, _ = _bundle(given)
-    report = languages_report(bundle, chosen.split(",") if chosen else None)
+    report = languages_report(bundle, chosen.split(",") if chosen else None, seen)
     click.echo(str(write_languages(report, out)))
     for row in report.rows:
         click.echo(f"{row.locale}: {row.found} (without spaces {row.unspaced or 'not asked'})")

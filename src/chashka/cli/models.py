@@ -147,7 +147,10 @@ def remove(name: str, models: Path | None) -> None:
 @click.option("--registry", type=FILE, help="A registry of weights.  [default: the one that came with the package]")
 @click.option("--out", type=FILE, help="Write into this file instead of printing.")
 def model_card(name: str | None, registry: Path | None, out: Path | None) -> None:
-    """Write a model's card in Markdown: its files, where they came from, what they learnt from, whom to credit."""
+    """Write a model's card in Markdown: its files, how well it draws, where they came from, what they learnt from, whom to credit.
+
+    Figures are those of the reports beside the registry, docs/models in the sources.
+    """
     from chashka import families
     from chashka.evaluation.card import card
     from chashka.evaluation.registry import Registry, shipped_registry
@@ -155,7 +158,7 @@ def model_card(name: str | None, registry: Path | None, out: Path | None) -> Non
     chosen = name or families.DEFAULT
     preset = families.located(chosen, families.find(chosen)[1], None)
     path = registry or shipped_registry()
-    _told(card(chosen, preset, Registry.read(path) if path else None), out)
+    _told(card(chosen, preset, Registry.read(path) if path else None, path.parent if path else None), out)
 
 
 @models.command("datasheet")

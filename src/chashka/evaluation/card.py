@@ -1,4 +1,7 @@
-"""A model's card: what it is, its files, where each came from, what it learnt from. From its own files and the registry."""
+"""A model's card: what it is, its files, how well it draws, where each file came from, what it learnt from.
+
+From its own files, the registry and the reports beside that.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chashka.checkpoints import read_metadata, sha256
+from chashka.evaluation.card_figures import figures
 from chashka.evaluation.registry import Entry, Registry
 from chashka.families import Preset
+from chashka.families.teacups import FAST
 
 ATTRIBUTION = "ATTRIBUTION.md"
 UNKNOWN = "not known"
@@ -36,8 +41,11 @@ def weight_files(preset: Preset) -> list[WeightFile]:
     return found
 
 
-def card(name: str, preset: Preset, registry: Registry | None) -> str:
-    """Markdown. registry: for the history; without one the card says what the files themselves say."""
+def card(name: str, preset: Preset, registry: Registry | None, reports: Path | None = None) -> str:
+    """Markdown. registry: for the history; without one the card says what the files themselves say.
+
+    reports: the folder that holds a folder of reports for each model, where there is one.
+    """
     files = weight_files(preset)
     parts = [
         f"# {name}",
@@ -47,6 +55,8 @@ def card(name: str, preset: Preset, registry: Registry | None) -> str:
         f"{sum(file.bytes for file in files):,} bytes of weights in all; the graphs beside them hold none of their own.",
         "## How it draws",
         "\n".join(_drawing(preset)),
+        "## How well",
+        *figures(name, reports, {file.name: file.sha256 for file in files}),
         "## Where the weights came from",
         *_history(files, registry),
         "## What it is for, and what it is not",
@@ -66,13 +76,15 @@ def _table(files: list[WeightFile]) -> list[str]:
 
 
 def _drawing(preset: Preset) -> list[str]:
-    """What the files say about sampling, whichever of them says it."""
+    """What the files say about sampling; of drafts, what the change says that they are drawn with, if there is one."""
     lines = []
     files = (preset.place / name for name in preset.weights)
-    for path in sorted((path for path in files if path.is_file()), key=lambda path: path.stem):
+    here = sorted((path for path in files if path.is_file()), key=lambda path: path.stem)
+    changed = any(path.stem == FAST for path in here)
+    for path in here:
         metadata = read_metadata(path)
         for key in ("prediction", "data_std", "schedule", "defaults", "fast", "latent_scale"):
-            if key in metadata:
+            if key in metadata and not (key == "fast" and changed and path.stem != FAST):
                 lines.append(f"- {path.stem}: {key} {metadata[key]}")
     return lines
 
@@ -103,6 +115,9 @@ def _told(file: WeightFile, registry: Registry) -> str:
         "began with": _parents(entry, registry),
     }
     rows = [f"- {what}: {UNKNOWN if value is None else value}" for what, value in facts.items()]
+    tables = {"captions": entry.captions, "scenes": entry.scenes}
+    rows += [f"- {what} (sha256): `{digest}`" for what, digest in tables.items() if digest]
+    rows += [f"- read as it was: {name} `{digest[:16]}…`" for name, digest in (entry.frozen or {}).items()]
     return "\n".join([f"**{file.name}**", "", *rows, *([f"- note: {entry.note}"] if entry.note else [])])
 
 
@@ -110,8 +125,13 @@ def _parents(entry: Entry, registry: Registry) -> str | None:
     if entry.parents is None:
         return None
     known = [(digest, registry.of(digest)) for digest in entry.parents]
-    told = [f"`{digest[:16]}…`" + (f" ({parent.file})" if parent else "") for digest, parent in known]
+    told = [f"`{digest[:16]}…`" + (f" ({_bare(parent.file)})" if parent else "") for digest, parent in known]
     return ", ".join(told) or "random weights"
+
+
+def _bare(file: str) -> str:
+    """Of a file that is not in the sources, whose entry says so in parentheses, what stands in them."""
+    return file[1:-1] if file.startswith("(") and file.endswith(")") else file
 
 
 def _code(value: str | None) -> str | None:

@@ -96,8 +96,8 @@ def _cell(share: Share | None) -> str:
 
 def _judge(name: str, about: About) -> list[str]:
     first = (
-        " What it says of perfect pictures of the same prompts, made of such drawings, stands first in the table: a model can "
-        "hardly score more."
+        " What it says of perfect pictures of the same prompts, made of such drawings, stands first in the table. That is how "
+        "strict it is, and no bound: a model that draws plainly may be recognised more often than these vendors' drawings."
     )
     return [
         f"{name}: `{about.name}`, trained on drawings of {', '.join(about.sources)}. At the end of its training it found "

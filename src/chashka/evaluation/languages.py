@@ -13,15 +13,19 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 import chashka
 from chashka.data.augment import without_spaces
 from chashka.data.composed_words import COLOURS, NOUNS
 from chashka.data.grammar import Thing
 from chashka.data.scenes import LEFT, ON, RIGHT, UNDER, Scene, say
 from chashka.errors import FileError, InputError
-from chashka.evaluation.composition import SPACELESS
-from chashka.evaluation.drawing import weights_of
+from chashka.evaluation.composition import SPACELESS, UNSPACED
+from chashka.evaluation.drawing import Float, weights_of
 from chashka.evaluation.retrieval import Share, pooled, retrieved, share
+from chashka.evaluation.scene_prompts import scene_prompts
+from chashka.evaluation.seen import SeenScenes
 from chashka.families import Bundle
 
 PAPER = ("ru", "en", "de", "fr", "mn", "fa")
@@ -36,22 +40,32 @@ _RELATIONS = {"on": ON, "under": UNDER, "left": LEFT, "right": RIGHT, "": -1}
 @dataclass(frozen=True, slots=True)
 class Row:
     """One language: ``found`` is how often the nearest of the English sentences is the right one; ``unspaced`` the same of
-    the sentences without spaces (None where they have none anyway)."""
+    the sentences without spaces (None where they have none anyway). ``found_unseen``, ``unspaced_unseen``: over those sentences
+    alone whose scene no training showed. ``prompts_unseen``: how often such a prompt of the composition test, without spaces, is
+    nearest of all its prompts to itself with spaces. None where nobody said what was shown."""
 
     locale: str
     found: Share
     unspaced: Share | None
+    found_unseen: Share | None = None
+    unspaced_unseen: Share | None = None
+    prompts_unseen: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LanguagesReport:
-    """What was found with which text encoder, over ``sentences`` sentences."""
+    """What was found with which text encoder, over ``sentences`` sentences, ``unseen`` of which no scene of ``tables`` says.
+
+    tables: sha256 of the tables of scenes that the training used, by name.
+    """
 
     model: str
     version: str
     weights: dict[str, str]
     sentences: int
     rows: tuple[Row, ...]
+    unseen: int | None = None
+    tables: dict[str, str] | None = None
 
 
 @cache
@@ -79,21 +93,56 @@ def sentences(locale: str) -> list[str]:
     return [say(scene_of(row), locale, (), random.Random(0)) for row in _table()]
 
 
-def languages_report(bundle: Bundle, locales: Sequence[str] | None = None) -> LanguagesReport:
-    """Retrieval@1 of English twins in ``locales`` (all sixteen for None). Raises InputError."""
+def languages_report(
+    bundle: Bundle, locales: Sequence[str] | None = None, seen: SeenScenes | None = None
+) -> LanguagesReport:
+    """Retrieval@1 of English twins in ``locales`` (all sixteen for None). Raises InputError.
+
+    seen: what the training showed, for the figures of sentences that it did not.
+    """
     texts = {locale: sentences(locale) for locale in (LANGUAGES if locales is None else locales)}
     keys = pooled(bundle.text, sentences("en"))
-    wanted = range(len(keys))
+    new = None if seen is None else seen.unseen([scene_of(row) for row in _table()])
     rows = []
     for locale, said in texts.items():
         joined = None if locale in SPACELESS else [without_spaces(text) for text in said]
-        found = [
-            None if own is None else share([float(hit) for hit in retrieved(pooled(bundle.text, own), keys, wanted)])
-            for own in (said, joined)
-        ]
-        assert found[0] is not None
-        rows.append(Row(locale, found[0], found[1]))
-    return LanguagesReport(bundle.model, chashka.__version__, weights_of(bundle), len(keys), tuple(rows))
+        found = _hits(bundle, said, keys)
+        unspaced = None if joined is None else _hits(bundle, joined, keys)
+        rows.append(
+            Row(
+                locale,
+                share(found),
+                None if unspaced is None else share(unspaced),
+                None if new is None else _of(found, new),
+                None if new is None or unspaced is None else _of(unspaced, new),
+                None if seen is None or unspaced is None or locale in WRITTEN else unseen_prompts(bundle, locale, seen),
+            )
+        )
+    told = (None, None) if seen is None or new is None else (len(new), seen.tables)
+    return LanguagesReport(bundle.model, chashka.__version__, weights_of(bundle), len(keys), tuple(rows), *told)
+
+
+def unseen_prompts(bundle: Bundle, locale: str, seen: SeenScenes) -> Share | None:
+    """How often a prompt of the composition test, without spaces, is the nearest of all to itself with spaces.
+
+    Of those that no training said, at most 200, evenly spread. None where all were said.
+    """
+    prompts = scene_prompts("report")
+    texts = [prompt.text(locale) for prompt in prompts]
+    new = seen.unseen([prompt.scene for prompt in prompts])
+    rows = [new[i] for i in np.linspace(0, len(new) - 1, min(len(new), UNSPACED)).astype(int)]
+    if not rows:
+        return None
+    queries = pooled(bundle.text, [without_spaces(texts[row]) for row in rows])
+    return share([float(hit) for hit in retrieved(queries, pooled(bundle.text, texts), rows)])
+
+
+def _hits(bundle: Bundle, said: Sequence[str], keys: Float) -> list[float]:
+    return [float(hit) for hit in retrieved(pooled(bundle.text, said), keys, range(len(keys)))]
+
+
+def _of(hits: Sequence[float], rows: Sequence[int]) -> Share | None:
+    return share([hits[row] for row in rows]) if rows else None
 
 
 def write_languages(report: LanguagesReport, out: Path) -> Path:
@@ -123,8 +172,32 @@ def as_markdown(report: LanguagesReport) -> str:
         "| language | found | without spaces |",
         "|---|---|---|",
         *(f"| {row.locale} | {row.found} | {row.unspaced or ''} |" for row in report.rows),
+        *_unseen(report),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _unseen(report: LanguagesReport) -> list[str]:
+    """The figures of what the training did not say, where somebody told what it did."""
+    if report.tables is None:
+        return []
+    tables = ", ".join(f"`{name}` (sha256 `{digest[:16]}…`)" for name, digest in report.tables.items())
+    cells = ((row.found_unseen, row.unspaced_unseen, row.prompts_unseen) for row in report.rows)
+    return [
+        "",
+        "## Sentences that no training scene says",
+        "",
+        f"{report.unseen} of the {report.sentences} sentences are of scenes that no training showed, in any language, by {tables}; "
+        "the nearest is looked for among all of them. The last column: prompts of the composition test that are of no "
+        "training scene either, without spaces, and how often the nearest of its 600 prompts is the same with spaces.",
+        "",
+        "| language | found | without spaces | prompts without spaces |",
+        "|---|---|---|---|",
+        *(
+            f"| {row.locale} | {' | '.join(str(cell or '') for cell in three)} |"
+            for row, three in zip(report.rows, cells, strict=True)
+        ),
+    ]
 
 
 def as_svg(report: LanguagesReport) -> str:

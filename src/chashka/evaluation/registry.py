@@ -19,7 +19,18 @@ from chashka.checkpoints.safetensors_file import replace
 from chashka.errors import FileError
 
 FORMAT = 1
-KNOWN_BY_PEOPLE = ("steps", "revision", "data", "hours", "machine", "parents", "note")
+KNOWN_BY_PEOPLE = (
+    "steps",
+    "revision",
+    "data",
+    "captions",
+    "scenes",
+    "frozen",
+    "hours",
+    "machine",
+    "parents",
+    "note",
+)
 """Fields that an entry keeps where the file says nothing: they were written by hand."""
 
 
@@ -28,8 +39,10 @@ class Entry:
     """One file of weights.
 
     file: path in the sources. recipe, log: paths in the sources. revision: git commit of the code that trained it. data:
-    sha256 of the manifest of training pictures. hours: of training in its last run. parents: sha256 of the weights that run
-    began with, [] for none. None: not known.
+    sha256 of the manifest of training pictures. captions, scenes: sha256 of those tables. frozen: sha256 of the other stages'
+    weights that the run read, by stage or ``stage/component``. hours: of training in its last run. parents: sha256 of the weights
+    that run began with, [] for none. None: not known; captions, scenes and frozen also where a run read none, and in entries from
+    before they were recorded.
     """
 
     file: str
@@ -44,6 +57,9 @@ class Entry:
     log: str | None = None
     revision: str | None = None
     data: str | None = None
+    captions: str | None = None
+    scenes: str | None = None
+    frozen: dict[str, str] | None = None
     hours: float | None = None
     machine: str | None = None
     parents: list[str] | None = None
@@ -128,6 +144,9 @@ def entry_of(weights: Path, model: str, root: Path, recipes: Sequence[Path]) -> 
         log=_from(root, log) if log and log.is_file() else None,
         revision=metadata.get("revision"),
         data=metadata.get("data"),
+        captions=metadata.get("captions"),
+        scenes=metadata.get("scenes"),
+        frozen=json.loads(metadata["frozen"]) if "frozen" in metadata else None,
         hours=float(metadata["hours"]) if "hours" in metadata else None,
         machine=metadata.get("machine"),
         parents=json.loads(metadata["parents"]) if "parents" in metadata else None,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import chashka
 from chashka.errors import FileError
+from chashka.training.origin import PACKED_REVISION, revision
 
 PACKED = (
     "training/*.py",
@@ -37,15 +38,17 @@ EMPTY = "chashka/__init__.py"
 
 
 def write_bundle(path: Path) -> list[str]:
-    """Write the zip (same sources, same bytes) and return the names in it."""
+    """Write the zip (same sources and commit, same bytes) and return the names in it. It carries the commit, if there is one."""
     root = Path(chashka.__file__).parent
     files = sorted({file for pattern in PACKED for file in root.glob(pattern)} - {root / name for name in LEFT_OUT})
-    names = []
+    names, commit = [], revision()
+    carried = [] if commit is None else [(f"chashka/training/{PACKED_REVISION}", f"{commit}\n".encode())]
     try:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
             for name, data in [
                 (EMPTY, b""),
                 *((f"chashka/{f.relative_to(root).as_posix()}", f.read_bytes()) for f in files),
+                *carried,
             ]:
                 bundle.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
                 names.append(name)

@@ -1,4 +1,4 @@
-"""What a judge says of perfect pictures: prompts composed of drawings that it never saw. A model can hardly score more."""
+"""What a judge says of perfect pictures, prompts composed of drawings that it never saw: how strict it is."""
 
 from __future__ import annotations
 

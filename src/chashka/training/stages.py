@@ -40,7 +40,7 @@ from chashka.training.judge import JudgeTask
 from chashka.training.judge_scenes import decoded
 from chashka.training.loop import Slice, Task, Trainer
 from chashka.training.masks import with_mask_channels
-from chashka.training.origin import begin, origin
+from chashka.training.origin import begin, origin, tables_of
 from chashka.training.picture import PictureTask, prototypes
 from chashka.training.pictures import Pictures, load_pictures, without
 from chashka.training.recipes import (
@@ -87,10 +87,9 @@ def train(
     fresh = not (run / "manifest.json").exists()
     task = _task(recipe, shards, run, device, frozen or {})
     if fresh:
-        if isinstance(task, DistilTask):  # what it changes is what it comes from
-            begin(run, shards, (frozen or {})["unet"], ("unet",), device)
-        else:
-            begin(run, shards, start, tuple(task.modules), device)
+        distilled = isinstance(task, DistilTask)  # what it changes is what it comes from
+        source, parts = ((frozen or {})["unet"], ("unet",)) if distilled else (start, tuple(task.modules))
+        begin(run, shards, source, parts, device, tables_of(recipe), frozen)
         if start is not None:
             _begin_with(task, start)
     with listening() as stop:
