@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import chashka
 import chashka.errors
 from chashka import families
 from chashka.cli import EXIT_CODES, doctor, main
+from chashka.cli.opening import owning
 from chashka.engines.components import PRECISIONS
 from chashka.errors import ChashkaError, WeightsError
 from chashka.families.kandinsky import FAMILY, TEACUP
@@ -160,6 +162,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in TEACUP.files:
         (tmp_path / name).write_bytes(name.encode())
     preset = replace(TEACUP, folder=tmp_path)
+    monkeypatch.setenv("CHASHKA_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(families, "models", lambda: iter([("kandinsky-teacup", FAMILY, preset)]))
     monkeypatch.setattr(families, "load", lambda **_: toy_bundle())
     monkeypatch.setattr("chashka.engines.open_engine", lambda *_, **__: Engine())
@@ -185,6 +188,28 @@ def test_doctor_reports_everything_and_fails(call: Call, patient: Path, monkeypa
     assert "decoder.safetensors: FAILED" in result.out and "unet.safetensors: FAILED" in result.out
     assert "encoder.safetensors: ok" in result.out and "drawing: FAILED  not tried" in result.out
     assert len(result.err.splitlines()) == 1 and "decoder.safetensors" in result.err
+
+
+def test_doctor_looks_at_what_was_kept(call: Call, patient: Path, tmp_path: Path) -> None:
+    """Beside a server that owns the data; a file that is gone and a database that is damaged are found, and nothing is changed."""
+    data = tmp_path / "data"
+    assert "nothing kept yet" in call("doctor", "--data", data).out and not data.exists()
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    call("gallery", "import", picture, "--data", data)
+    with owning(data, ""):
+        assert "data: " in (found := call("doctor", "--data", data)).out and "ok, 2 files" in found.out
+    blob = next((data / "blobs").glob("??/*"))
+    kept = blob.read_bytes()
+    blob.unlink()
+    result = call("doctor", "--data", data)
+    assert result.code == 5 and "1 of 2 files are missing" in result.out and "chashka restore" in result.err
+    blob.write_bytes(kept)
+    database = data / "chashka.sqlite3"
+    whole = bytearray(database.read_bytes())
+    whole[4096 + 8 : 4096 + 72] = bytes(64)  # a page of the tables
+    database.write_bytes(whole)
+    assert call("doctor", "--data", data).code == 5
 
 
 def test_doctor_knows_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

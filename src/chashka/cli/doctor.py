@@ -1,4 +1,4 @@
-"""``chashka doctor``: what is installed, whether the weights are whole, whether the engine computes right, whether it draws."""
+"""``chashka doctor``: what is installed; whether weights are whole, the engine is right, it draws, and what was kept is there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chashka import __version__
-from chashka.cli.places import cache_dir
-from chashka.errors import ChashkaError
+from chashka.cli.opening import DATA, DATABASE, reading
+from chashka.cli.places import cache_dir, data_dir
+from chashka.errors import ChashkaError, FileError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from chashka.families import Preset
 
 PACKAGES = (
@@ -27,9 +30,13 @@ PACKAGES = (
 @click.command()
 @click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True)
 @click.option("--device", help="The engine's name of a device, such as CPU, GPU or cuda.")
+@DATA
+@DATABASE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(engine: str, device: str | None, as_json: bool) -> None:
-    """Check this installation: versions, weights (sha256), the engine's self-test, and a picture in two steps.
+def doctor(engine: str, device: str | None, data: Path | None, database: str, as_json: bool) -> None:
+    """Check this installation: versions, weights (sha256), the engine's self-test, a picture in two steps, and the data folder.
+
+    Of the data, which a server may be using: whether the database is sound, every picture's file is there, and room is left.
 
     Everything is checked and printed, whatever fails; then the exit code is that of the first failure.
     """
@@ -38,6 +45,7 @@ def doctor(engine: str, device: str | None, as_json: bool) -> None:
     report["models"] = _models(failures)
     report["engine"] = _engine(engine, device, failures)
     report["drawing"] = _drawing(engine, device, failures) if not failures else {"ok": False, "reason": "not tried"}
+    report["data"] = _data(data or data_dir(), database, failures)
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False, indent=1))
     else:
@@ -123,6 +131,35 @@ def _drawing(name: str, device: str | None, failures: list[ChashkaError]) -> dic
     return {"ok": True, "load_seconds": round(loaded - started, 3), "draw_seconds": round(drawn - loaded, 3)}
 
 
+def _data(folder: Path, database: str, failures: list[ChashkaError]) -> dict[str, Any]:
+    """What the server and the gallery have kept: nothing is changed, and nothing made where there is none yet."""
+    from chashka.app.keeping.blobs import FOLDER, Blobs
+    from chashka.app.store import NAME
+
+    report: dict[str, Any] = {"folder": str(folder), "ok": True, "files": 0}
+    if not database and not (folder / NAME).exists():
+        return report
+    try:
+        with reading(folder, database) as store:
+            damage, wanted = store.damage(), store.referenced()
+        blobs = Blobs(folder / FOLDER, look=True)
+        missing = sorted(name for name in wanted if not blobs.has(name))
+        room = not blobs.low() if blobs.folder.is_dir() else True
+        report |= {"files": len(wanted) - len(missing), "missing": missing, "room": room}
+        if damage or missing:
+            lost = (
+                f"{len(missing)} of {len(wanted)} files are missing, {missing[0][:12]}… among them" if missing else ""
+            )
+            found = "; ".join([*damage[:3], *([lost] if lost else [])])
+            raise FileError(f"{folder}: {found}; bring back what is whole with: chashka restore")
+        if not room:
+            raise FileError(f"{folder}: the disk is nearly full, so that the server takes no new jobs; free some space")
+    except ChashkaError as error:
+        failures.append(error)
+        report |= {"ok": False, "reason": str(error)}
+    return report
+
+
 def _print(report: dict[str, Any]) -> None:
     system = report["system"]
     click.echo(f"chashka {system['chashka']}, Python {system['python']}, {system['platform']}, {system['cores']} cores")
@@ -141,3 +178,6 @@ def _print(report: dict[str, Any]) -> None:
         )
     else:
         click.echo(f"drawing: FAILED  {drawing['reason']}")
+    kept = report["data"]
+    state = f"ok, {kept['files']} files" if kept["files"] else "ok, nothing kept yet"
+    click.echo(f"data: {kept['folder']}: {state}" if kept["ok"] else f"data: FAILED  {kept['reason']}")

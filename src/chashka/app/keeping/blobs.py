@@ -45,14 +45,17 @@ class StorageFullError(FileError):
 class Blobs:
     """The files of ``folder``, which is made. reserve, share: bytes and part of the disk that new work leaves free.
 
-    Raises FileError if the folder cannot be made. May be used by any number of threads.
+    Raises FileError if the folder cannot be made. May be used by any number of threads. look: nothing is made or cleared, the
+    files are only looked at.
     """
 
-    def __init__(self, folder: str | Path, *, reserve: int = RESERVE, share: float = SHARE) -> None:
+    def __init__(self, folder: str | Path, *, reserve: int = RESERVE, share: float = SHARE, look: bool = False) -> None:
         self.folder = Path(folder)
         self.reserve = reserve
         self.share = share
         self._lock = threading.Lock()  # between "it is there already" and a sweep
+        if look:
+            return
         try:
             self._make()
         except OSError as error:

@@ -52,6 +52,15 @@ class Store:
             raise
         return cls(database)
 
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong with its file, in its own words; PostgreSQL looks after its own."""
+        if self.database.kind != "sqlite":
+            return []
+        said = self.database.fetch(
+            lambda connection: connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
+        )
+        return [str(line) for line in said if line != "ok"]
+
     def referenced(self) -> set[str]:
         """The sha256 of every file that a picture is, or that a job which has not ended is given; for ``Blobs.sweep``."""
         return self.database.fetch(self.referenced_in)
