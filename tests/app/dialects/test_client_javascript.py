@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 from dialect_server import RED, Served, colour, from_base64, png, serving
 
+from chashka.app.compute.inprocess import InProcess
+from chashka.app.compute.models import Models
+from chashka.app.settings import Settings
+
 pytestmark = pytest.mark.extra
 
 CLIENTS = Path(__file__).parents[2] / "clients"
@@ -88,3 +92,13 @@ def test_ai_sdk(installed: None, served: Served) -> None:
     assert said["types"] == ["image/png"] * 2
     assert from_base64(said["one"]).shape[2] == 4 and jobs[2].fields["background"] == "white"
     assert said["error"]["status"] == 404 and "kandinsky-teapot" in said["error"]["message"]
+
+
+def test_ai_and_the_model_in_the_package(installed: None, tmp_path: Path) -> None:
+    """What a page's author gets: pictures that were drawn, two of two seeds, and an opaque one."""
+    with serving(tmp_path, InProcess(Models(Settings(data=tmp_path, runner="thread"))), listen=True) as running:
+        said = run("ai.mjs", running.url)
+    first, second = (from_base64(data) for data in said["images"])
+    assert first.shape == second.shape == (256, 256, 4) and said["types"] == ["image/png"] * 2
+    assert (first != second).any() and all(len(np.unique(picture[..., 0])) > 20 for picture in (first, second))
+    assert (first[0, 0, 3], from_base64(said["one"])[..., 3].min()) == (0, 255)
