@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from little import AUTOENCODER, CLIP, CONCEPTS, RUN, UNET, frozen
+from little import AUTOENCODER, CLIP, CONCEPTS, PICTURE, RUN, UNET, frozen
 from safetensors.torch import load_file, save_file
 
 from chashka.data.composed_words import EMOJI
 from chashka.diffusion.guidance import Denoise, cfg
 from chashka.diffusion.samplers import SAMPLERS
 from chashka.errors import TrainingError
+from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training import stages
@@ -23,10 +24,9 @@ from chashka.training.catalogue import RECIPES, from_json, to_json
 from chashka.training.distil import DistilTask
 from chashka.training.features import load_features
 from chashka.training.loop import generator
-from chashka.training.recipes import (
-    DistilRecipe,
-    UNetRecipe,
-)
+from chashka.training.pictures import load_pictures, without
+from chashka.training.recipes import DistilRecipe, UNetRecipe
+from chashka.training.scenes import Composer, load_scenes
 from chashka.training.unet import Conditioned
 
 pytestmark = pytest.mark.torch
@@ -60,13 +60,13 @@ def test_scenes_join_the_training_of_the_unet(runs: Path, shards: Path, tmp_path
     assert int(rows) == int((features.row_weight > 0).sum()) + 1 and len(features.offsets) == int(rows) + 4
     assert features.offsets[-1] == len(features.tokens1) == len(features.tokens2)
     task = stages._unet_task(replace(recipe, scenes=1.0), shards, tmp_path, "cpu", frozen(runs))
-    x0, said, composed = task._with_scenes(
+    x0, said, scene = task._with_scenes(
         features.latents[0, :6].float(), torch.zeros(6, dtype=torch.int64), features.scene_latents, generator(0, 0)
     )
-    known = torch.stack([(x0 == scene.float()).flatten(1).all(1) for scene in features.scene_latents])
+    known = torch.stack([(x0 == one.float()).flatten(1).all(1) for one in features.scene_latents])
     assert bool(known.any(0).all())
     right = torch.where(known[0], (said >= rows) & (said < rows + 2), said == rows + 2)
-    assert bool((right | (said == 0)).all()) and bool(composed.all())
+    assert bool((right | (said == 0)).all()) and torch.equal(scene, torch.where(known[0], 0, 1))
 
 
 CANVASES = ((64, 128, 0.4), (128, 64, 0.3))
@@ -219,6 +219,33 @@ def test_a_network_learns_to_see_pictures_in_place_of_texts(runs: Path, shards: 
         -1
     )
     assert 0.4 < float((near.amax(1) > 0.9999)[changed].float().mean()) < 0.85 and not alone[~changed].any()
+
+
+def test_composed_scenes_are_shown_in_place_of_texts_too(runs: Path, shards: Path, tmp_path: Path) -> None:
+    with_scenes(shards)
+    recipe = replace(SHOWN, scenes=0.5, scene_pool=2, picture_share=1.0, picture_mix=0.0, drop_text=0.0)
+    weights = frozen(runs) | {"picture": runs / "picture" / stages.AVERAGE}
+    task = stages._unet_task(recipe, shards, tmp_path, "cpu", weights)
+    f = task.features
+    assert f.picture_pooled is not None and f.picture_pooled.shape == (3, 48 + 2, 16)
+    # the very pictures whose latents are kept: composed again, they are embedded as they were
+    composer = Composer(
+        load_scenes(shards / "scenes.safetensors"), load_pictures(shards, keep=without(recipe.without)), "cpu"
+    )
+    picture = composer(torch.arange(2), generator(recipe.run.seed + 79, 0))
+    encoder = stages._encoder(weights["autoencoder"], "cpu")
+    tower = stages.load_component(ImageTower(PICTURE.network), weights["picture"], "picture").eval()
+    with torch.no_grad():
+        again = encoder(picture).chunk(2, 1)[0] * f.latent_scale
+        own = tower(torch.nn.functional.interpolate(picture, size=(64, 64), mode="area"))
+    assert float((again - f.scene_latents.float()).std()) < 0.03 * float(again.std())  # bfloat16 there
+    assert torch.allclose(f.picture_pooled[1, 48:].float(), own, atol=0.01)
+    x0, rows, seen = task._batch(generator(0, 0))
+    composed = (x0[:, None] == f.scene_latents.float()).flatten(2).all(2)
+    assert torch.equal(seen >= 48, composed.any(1)) and 0 < int(composed.any(1).sum()) < len(seen)
+    shown = task._with_pictures(task._text(rows), rows, seen, generator(0, 0))
+    which = (seen - 48)[composed.any(1)]
+    assert torch.allclose(shown["pooled1"][composed.any(1)], f.picture_pooled[0, 48:].float()[which], atol=0.01)
 
 
 def test_recipes_of_before_are_read_and_mean_the_same(runs: Path, shards: Path) -> None:

@@ -48,7 +48,7 @@ WHOLE: dict[str, Any] = {
     "canvases": ((192, 320, 0.09), (320, 192, 0.09), (192, 256, 0.06), (256, 192, 0.06)),
     "without": REPORTING,
     "composed_only": COMPOSED_ONLY,
-    "picture_share": 0.27,
+    "picture_share": 0.17,
     "mask_share": 0.15,
 }
 """What a U-Net of the package learns besides single pictures on squares; in 15 % of all, a picture stands in place of a text."""
@@ -80,7 +80,7 @@ RECIPES: dict[str, Recipe] = {
     "unet-128": UNetRecipe(
         network=replace(MASKED, width=128, dropout=0.1),
         head=replace(TEACUP_TEXT_HEAD, added=512),
-        **{**WHOLE, "scenes": 0.5, "picture_share": 0.34, "canvas_pictures": 1_500, "canvas_scenes": 1_000},
+        **{**WHOLE, "scenes": 0.5, "canvas_pictures": 1_500, "canvas_scenes": 1_000},
         variants=6,
         scene_pool=30_000,
         compile=True,

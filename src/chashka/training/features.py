@@ -10,7 +10,8 @@ features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1
                                Row 0 is the empty text.
 features/canvas-HxW.safetensors  of pictures and scenes on canvases that are not square: latents f16 (P, C, h, w) and which of the N
                                pictures they are, ``rows`` i64 (P,); ``scenes`` f16 (M, C, h, w), the first M of the scenes
-features/picture.safetensors   pooled f16 (K, N, D) of copies of the same N pictures, if the recipe shows pictures
+features/picture.safetensors   pooled f16 (K, N, D) of copies of the same N pictures, if the recipe shows pictures, and
+features/composed.safetensors  pooled f16 (S, D) of the composed scenes
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Features(Latents):
     scene_latents: torch.Tensor
     scene_first: torch.Tensor
     picture_pooled: torch.Tensor | None = None
+    """(K, N + S, D): embeddings of the pictures, and of the composed scenes behind them where there are any."""
     canvases: tuple[Canvas, ...] = ()
 
 
@@ -166,6 +168,17 @@ def write_scenes(path: Path, encoder: nn.Module, composer: Composer, scale: floa
     chance = generator(recipe.run.seed + 79, 0)
     scenes = (composer(rows, chance) for rows in torch.arange(count).split(64))
     save_file({"latents": _encoded(encoder, scenes, scale, composer.device)}, path)
+
+
+@torch.no_grad()
+def write_composed(path: Path, tower: nn.Module, composer: Composer, recipe: UNetRecipe) -> None:
+    """Compose the scenes of :func:`write_scenes` again, by the same chance, and embed them (at 64×64)."""
+    count, parts = min(recipe.scene_pool, len(composer.scenes)), []
+    chance = generator(recipe.run.seed + 79, 0)
+    for rows in torch.arange(count).split(64):
+        small = F.interpolate(composer(rows, chance), size=(64, 64), mode="area")
+        parts.append(tower(small).half().cpu())
+    save_file({"pooled": torch.cat(parts)}, path)
 
 
 @torch.no_grad()
@@ -297,6 +310,9 @@ def load_features(folder: Path, device: str, canvases: tuple[tuple[int, int, flo
         raise TrainingError(
             f"{folder}: embeddings of {embedded.shape[1]} pictures, latents of {seen.latents.shape[1]}; remove the folder"
         )
+    composed = _load(folder / "composed.safetensors", device).get("pooled")
+    if embedded is not None and composed is not None:
+        embedded = torch.cat([embedded, composed.expand(len(embedded), -1, -1)], 1)
     others = tuple(Canvas(share, **_load(folder / canvas_file((h, w)), device)) for h, w, share in canvases)
     return Features(**own, **texts, scene_latents=latents, scene_first=first, picture_pooled=embedded, canvases=others)
 

@@ -179,9 +179,10 @@ class UNetRecipe:
     groups                relative shares of the groups of concepts
     without               sources of pictures that are left to judges: neither single pictures nor scenes show them
     composed_only         concepts that are never shown alone, only in composed scenes (data/scenes.py decides which)
-    picture_share         share of the single pictures with a text (composed scenes never) that see the embedding of the picture
-                          itself in place of the pooled text, and the empty text's tokens (needs the picture encoder); of these,
-                          picture_mix go some way back to the caption's pooled text, so that pictures and words can be mixed
+    picture_share         share of the presentations with a text that see the embedding of the picture itself in place of the pooled
+                          text, and the empty text's tokens (needs the picture encoder); of these, picture_mix go some way
+                          back to the caption's pooled text, so that pictures and words can be mixed. Composed scenes are among
+                          them since their embeddings are kept; runs up to the seventeenth showed single pictures alone so
     picture_copies        embeddings kept of each picture: itself, then copies mirrored, shifted and scaled a little
     mask_share            share of presentations with a random mask (masks.py), for a network of 2·C + 1 input channels; the
                           others have a mask of ones, which is what a text alone means to such a network

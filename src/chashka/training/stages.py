@@ -30,6 +30,7 @@ from chashka.training.features import (
     load_features,
     load_latents,
     write_canvas,
+    write_composed,
     write_embeddings,
     write_latents,
     write_said,
@@ -381,17 +382,24 @@ def _scenes_and_canvases(folder: Path, autoencoder: Path, shards: Path, recipe: 
 
 
 def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNetRecipe, device: str) -> None:
-    """Write the embeddings of all pictures into ``folder`` unless they are there."""
+    """Write the embeddings of all pictures and of the composed scenes into ``folder`` unless they are there."""
     if "picture" not in frozen:
         raise TrainingError("this recipe shows pictures (picture_share): give --frozen picture=WEIGHTS")
-    if (folder / "picture.safetensors").exists():
+    names = ["picture"] + ["composed"] * (recipe.scenes > 0)
+    wanted = [name for name in names if not (folder / f"{name}.safetensors").exists()]
+    if not wanted:
         return
     found = recipe_of(frozen["picture"], "picture")
     assert isinstance(found, PictureRecipe)
     tower = load_component(ImageTower(found.network), frozen["picture"], "picture").to(device).eval()
-    kept = load_pictures(shards, 64, keep=without(recipe.without))  # the same rows as the latents
-    write_embeddings(folder / "part", tower, kept, recipe, device)
-    (folder / "part").replace(folder / "picture.safetensors")
+    for name in wanted:
+        kept = load_pictures(shards, 64 if name == "picture" else None, keep=without(recipe.without))
+        if name == "picture":
+            write_embeddings(folder / "part", tower, kept, recipe, device)  # the same rows as the latents
+        else:
+            composer = Composer(load_scenes(shards / "scenes.safetensors"), kept, device)
+            write_composed(folder / "part", tower, composer, recipe)
+        (folder / "part").replace(folder / f"{name}.safetensors")
 
 
 def _begin_with(task: Task, start: Path) -> None:

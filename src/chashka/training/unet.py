@@ -108,7 +108,7 @@ class UNetTask:
         return loss, {"low": low, "high": high}
 
     def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Latents (B, C, h, w), the rows of their captions, and which pictures they are (-1: composed scenes)."""
+        """Latents (B, C, h, w), the rows of their captions, and where their embeddings are (-1: a scene that has none)."""
         recipe, f = self.recipe, self.features
         canvas = self._canvas(generator)
         if canvas is None:
@@ -122,8 +122,10 @@ class UNetTask:
         rows = self._captions(seen, generator)
         if not recipe.scenes:
             return x0, rows, seen
-        x0, rows, composed = self._with_scenes(x0, rows, scenes, generator)
-        return x0, rows, torch.where(composed, -1, seen)
+        x0, rows, scene = self._with_scenes(x0, rows, scenes, generator)
+        behind, embedded = f.latents.shape[1], f.picture_pooled
+        known = embedded is not None and embedded.shape[1] > behind
+        return x0, rows, torch.where(scene < 0, seen, scene + behind if known else -1)
 
     def _canvas(self, generator: torch.Generator) -> Canvas | None:
         """The shape of this step's pictures, one for all; None: a square."""
@@ -201,8 +203,8 @@ class UNetTask:
     def _with_scenes(
         self, x0: torch.Tensor, rows: torch.Tensor, scenes: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Composed scenes (latents, the first of all) with one of their captions in place of ``recipe.scenes`` of the batch,
-        and which rows they are."""
+        """Composed scenes (latents, the first of all) with one of their captions in place of ``recipe.scenes`` of the batch, and
+        which scene each row is (-1: none)."""
         f, device = self.features, x0.device
         u = torch.rand(3, len(x0), generator=generator, device=device)
         scene = (u[0] * len(scenes)).long()
@@ -211,7 +213,7 @@ class UNetTask:
         said = torch.where(u[2] < self.recipe.drop_text, torch.zeros_like(said), said)
         composed = torch.rand(len(x0), generator=generator, device=device) < self.recipe.scenes
         mixed = torch.where(composed[:, None, None, None], scenes[scene].float(), x0)
-        return mixed, torch.where(composed, said, rows), composed
+        return mixed, torch.where(composed, said, rows), torch.where(composed, scene, -1)
 
     def _with_pictures(
         self, text: Conditioning, rows: torch.Tensor, seen: torch.Tensor, generator: torch.Generator
