@@ -14,6 +14,7 @@ from stable_folder import tiny_folder
 
 from chashka import families, generate
 from chashka.checkpoints import write
+from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
 from chashka.families.stable_diffusion.layout import parts
 from chashka.nets.autoencoder import DecoderKL, EncoderKL
@@ -66,6 +67,26 @@ def test_a_folder_of_diffusers(tmp_path: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").unlink()
     with pytest.raises(WeightsError, match=r"scheduler_config\.json: cannot be read"):
         families.load(str(folder), engine="torch")
+
+
+@pytest.mark.parametrize("side", [(), (1, 1)])
+def test_former_names_of_an_autoencoders_attention(side: tuple[int, ...], tmp_path: Path) -> None:
+    """Older repositories have query, key, value and proj_attn, linear or as convolutions."""
+    former = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tiny_folder(tmp_path / "new")
+    tiny_folder(tmp_path / "old")
+    file = tmp_path / "old" / "vae" / "diffusion_pytorch_model.safetensors"
+    renamed = {}
+    for name, value in read_checkpoint(file).items():
+        own = next((new for new in former if f".attentions.0.{new}." in name), None)
+        wide = own is not None and name.endswith(".weight")
+        renamed[name.replace(own, former[own]) if own else name] = value.reshape(*value.shape, *side) if wide else value
+    assert sum(".query." in name for name in renamed) == 4
+    write(file.with_suffix(".new"), renamed, {})
+    file.with_suffix(".new").replace(file)
+    pixels = np.random.default_rng(1).uniform(-1, 1, (1, 4, 64, 64)).astype(np.float32)
+    new, old = (families.load(str(tmp_path / n), engine="torch").codec.encode(pixels) for n in ("new", "old"))
+    np.testing.assert_array_equal(new, old)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ RES = (
     ("skip_connection", "conv_shortcut"),
 )
 """Parts of a residual block of the U-Net."""
+SPATIAL = (("q", "to_q", "query"), ("k", "to_k", "key"), ("v", "to_v", "value"), ("proj_out", "to_out.0", "proj_attn"))
+"""Projections of an autoencoder's attention: ours, diffusers', and diffusers' former names, which older repositories still have."""
 
 
 def unet(cfg: Any, tensors: Tensors) -> dict[str, NumpyArray]:
@@ -46,17 +48,16 @@ def unet(cfg: Any, tensors: Tensors) -> dict[str, NumpyArray]:
 
 
 def autoencoder(levels: int, tensors: Tensors) -> dict[str, NumpyArray]:
-    """An ``AutoencoderKL``'s or ``VQModel``'s weights by our halves' names. levels: how many resolutions. No codebook."""
+    """An ``AutoencoderKL``'s or ``VQModel``'s weights by our halves' names. levels: how many resolutions. No codebook.
+
+    Raises WeightsError for a projection that lacks its bias or is larger than one place.
+    """
     found = _renamed(_autoencoder_modules(levels), tensors)
     for ours, theirs in _autoencoder_attentions(levels):
         for norm in ("group_norm", "spatial_norm.norm_layer", "spatial_norm.conv_y", "spatial_norm.conv_b"):
             name = norm.removeprefix("group_norm").removeprefix("spatial_norm")
             found |= _renamed(iter([(f"{ours}.norm{name}", f"{theirs}.{norm}")]), tensors)
-        for own, other in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
-            weight = tensors.get(f"{theirs}.{other}.weight")
-            if weight is not None:
-                found[f"{ours}.{own}.weight"] = weight.reshape(*weight.shape[:2], 1, 1)
-                found[f"{ours}.{own}.bias"] = tensors[f"{theirs}.{other}.bias"]
+        found |= _spatial_attention(ours, theirs, tensors)
     return found
 
 
@@ -241,6 +242,22 @@ def _renamed(names: Names, tensors: Tensors) -> dict[str, NumpyArray]:
     return {
         f"{ours}{name[len(theirs) :]}": tensors[name] for ours, theirs in names for name in by_module.get(theirs, [])
     }
+
+
+def _spatial_attention(ours: str, theirs: str, tensors: Tensors) -> dict[str, NumpyArray]:
+    """Projections as the 1×1 convolutions that they are with us; there they are linear, or such convolutions too."""
+    found: dict[str, NumpyArray] = {}
+    for own, *others in SPATIAL:
+        for name in (f"{theirs}.{other}" for other in others):
+            if f"{name}.weight" not in tensors:
+                continue
+            weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
+            if weight.ndim not in (2, 4) or weight.shape[2:] not in ((), (1, 1)):
+                raise WeightsError(f"{name}.weight has the shape {list(weight.shape)}; allowed: [C, C] or [C, C, 1, 1]")
+            if bias is None:
+                raise WeightsError(f"{name}.bias is missing, and without it {ours}.{own} cannot be made")
+            found |= {f"{ours}.{own}.weight": weight.reshape(*weight.shape[:2], 1, 1), f"{ours}.{own}.bias": bias}
+    return found
 
 
 def _joined(
