@@ -13,6 +13,7 @@ from chashka.checkpoints import write
 from chashka.collection import CONTENTS, Collection, kind_of
 from chashka.errors import FileError, InputError, WeightsError
 
+DIFFUSERS = "diffusion_pytorch_model.safetensors"
 UNET = {"model.diffusion_model.input_blocks.0.0.weight": np.zeros((4, 4), np.float32)}
 LORA = {
     "lora_unet_a.lora_down.weight": np.zeros((2, 4), np.float32),
@@ -37,7 +38,12 @@ def diffusers_folder(path: Path, fill: float = 0.0) -> Path:
     (path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (path / ".git").mkdir()
     (path / ".git" / "config").write_text("hidden")
-    checkpoint(path / "unet" / "diffusion_pytorch_model.safetensors", fill)
+    for i, (part, file) in enumerate((("unet", DIFFUSERS), ("vae", DIFFUSERS), ("text_encoder", "model.safetensors"))):
+        checkpoint(path / part / file, fill + i)
+        (path / part / "config.json").write_text(f'{{"of": "{part}"}}')
+    for file in ("scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt"):
+        (path / file).parent.mkdir(exist_ok=True)
+        (path / file).write_text(f'{{"of": "{file}"}}')
     return path
 
 
@@ -56,10 +62,21 @@ def test_a_file_is_linked_and_has_a_name(collection: Collection, tmp_path: Path)
 def test_equal_contents_are_kept_once(collection: Collection, tmp_path: Path) -> None:
     first = collection.add(diffusers_folder(tmp_path / "one"), copy=True)
     second = collection.add(diffusers_folder(tmp_path / "two"), "other", copy=True)
-    assert set(first.files) == {"model_index.json", "unet/diffusion_pytorch_model.safetensors"}
+    assert set(first.files) == {
+        "model_index.json",
+        f"unet/{DIFFUSERS}",
+        "unet/config.json",
+        f"vae/{DIFFUSERS}",
+        "vae/config.json",
+        "text_encoder/model.safetensors",
+        "text_encoder/config.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+    }
     assert not (tmp_path / "one" / "model_index.json").samefile(first.folder / "model_index.json")
     assert all((first.folder / name).samefile(second.folder / name) for name in first.files)
-    assert len(list((collection.folder / CONTENTS).iterdir())) == 2
+    assert len(list((collection.folder / CONTENTS).iterdir())) == len(first.files)
     assert families.find("other", collection.folder)[1].name == "other"
 
 

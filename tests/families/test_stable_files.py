@@ -24,6 +24,12 @@ from chashka.nets.unet import UNet
 from golden_files import golden
 
 pytestmark = pytest.mark.torch
+CLIP, OPENCLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
+
+
+def widened(state: dict[str, Any], channels: int) -> None:
+    """Another number of channels for the first convolution."""
+    state["model.diffusion_model.input_blocks.0.0.weight"] = np.zeros((32, channels, 3, 3), np.float32)
 
 
 def test_kinds_are_told_by_keys(checkpoints: Path) -> None:
@@ -65,7 +71,9 @@ def test_a_folder_of_diffusers(tmp_path: Path) -> None:
         families.load(str(folder))
     index.write_text('{"_class_name": "StableDiffusionPipeline"}', encoding="utf-8")
     (folder / "scheduler" / "scheduler_config.json").unlink()
-    with pytest.raises(WeightsError, match=r"scheduler_config\.json: cannot be read"):
+    with pytest.raises(
+        WeightsError, match=r"without scheduler/scheduler_config\.json; found are unet, vae, text_encoder, tokenizer\."
+    ):
         families.load(str(folder), engine="torch")
 
 
@@ -99,8 +107,17 @@ def test_former_names_of_an_autoencoders_attention(side: tuple[int, ...], tmp_pa
         (lambda s: [s.pop(k) for k in list(s) if k.startswith("first_stage_model")], "no autoencoder"),
         (lambda s: s.pop("model.diffusion_model.out.2.weight"), "its U-Net is not one"),
         (lambda s: s.update({"model.diffusion_model.extra": np.zeros(3, np.float32)}), "1 unexpected: extra"),
+        (lambda s: s.update({f"{CLIP}text_model.extra": np.zeros(3, np.float32)}), r"text_model\.extra: the text encoder of 1\.x"),
+        (lambda s: s.update({f"{CLIP}vision_model.x": np.zeros(3, np.float32)}), r"vision_model\.x: the text encoder of 1\.x"),
+        (lambda s: s.pop(next(k for k in s if k.endswith("1.self_attn.q_proj.weight"))), r"q_proj\.weight is missing"),
+        (lambda s: s.update({f"{OPENCLIP}ln_final.bias": np.zeros(3, np.float32)}), "it has two text encoders, .* Two files were"),
+        (lambda s: widened(s, 5), "takes 5 channels: it is one that takes a depth map; supported are 4 channels .* and 9"),
+        (lambda s: widened(s, 7), "takes 7 channels: it is an upscaler"),
+        (lambda s: widened(s, 8), "takes 8 channels: it is InstructPix2Pix"),
+        (lambda s: widened(s, 6), "takes 6 channels: it is another kind of model"),
+        (lambda s: s.update({"ztsnr": np.zeros(0, np.float32)}), r"its key ztsnr .*zero terminal SNR"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_named(change: Any, message: str, tmp_path: Path) -> None:
     state = single_file("compvis")
     change(state)

@@ -91,13 +91,18 @@ def prior(heads: int, tensors: Tensors) -> dict[str, NumpyArray]:
     return found
 
 
+def clip_text_named(tensors: Tensors) -> Tensors:
+    """A ``CLIPTextModel``'s weights by the names that they had before version 5 of transformers."""
+    return _prefixed("text_model.", tensors)
+
+
 def clip_text(tensors: Tensors) -> dict[str, NumpyArray]:
-    """A ``CLIPTextModel``'s (``WithProjection`` or not) weights by our text tower's names.
+    """A ``CLIPTextModel``'s (``WithProjection`` or not) weights by our text tower's names. Raises WeightsError for a part of one.
 
     A tower without projection gets the unit matrix, which leaves its pooled state as it is; the scale that CLIP's loss learns,
     which transformers does not keep there, is set to its beginning.
     """
-    tensors = _prefixed("text_model.", tensors)
+    tensors = clip_text_named(tensors)
     found = _clip_layers("text_model.encoder.layers.", tensors)
     pairs = [("ln_final", "text_model.final_layer_norm")]
     found |= _renamed(iter(pairs), tensors)
@@ -111,12 +116,16 @@ def clip_text(tensors: Tensors) -> dict[str, NumpyArray]:
         if f"text_model.embeddings.{other}" in tensors
     }
     projection = tensors.get("text_projection.weight")
+    if projection is not None:
+        found["text_projection"] = np.ascontiguousarray(projection.T)
+    return clip_text_completed(found)
+
+
+def clip_text_completed(found: Tensors) -> dict[str, NumpyArray]:
+    """A text tower by our names with what only CLIP's loss needs, where it was left out."""
     width = len(found["ln_final.weight"]) if "ln_final.weight" in found else 0
-    found["text_projection"] = (
-        np.eye(width, dtype=np.float32) if projection is None else np.ascontiguousarray(projection.T)
-    )
-    found["logit_scale"] = np.array(np.log(1 / 0.07), np.float32)
-    return found
+    unit = {} if "text_projection" in found else {"text_projection": np.eye(width, dtype=np.float32)}
+    return {**found, **unit, "logit_scale": found.get("logit_scale", np.array(np.log(1 / 0.07), np.float32))}
 
 
 def clip_vision(tensors: Tensors) -> dict[str, NumpyArray]:
@@ -296,6 +305,8 @@ def _count(tensors: Tensors, prefix: str) -> int:
 def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
     """Since version 5 transformers leaves a tower's prefix out where there is nothing beside it."""
     bare = ("embeddings.", "encoder.", "final_layer_norm.", "pre_layrnorm.", "post_layernorm.")
+    if not any(name.startswith(bare) for name in tensors):
+        return tensors
     return {f"{prefix}{name}" if name.startswith(bare) else name: value for name, value in tensors.items()}
 
 
@@ -309,6 +320,9 @@ def _clip_layers(prefix: str, tensors: Tensors) -> dict[str, NumpyArray]:
         parts += [(f"{ours}.ln_1", f"{theirs}.layer_norm1"), (f"{ours}.ln_2", f"{theirs}.layer_norm2")]
         for kind in ("weight", "bias"):
             names = [f"{theirs}.self_attn.{n}_proj.{kind}" for n in "qkv"]
-            if all(name in tensors for name in names):
+            missing = [name for name in names if name not in tensors]
+            if missing and len(missing) < len(names):
+                raise WeightsError(f"{missing[0]} is missing, and without it {ours}.attn cannot be made")
+            if not missing:
                 found[f"{ours}.attn.in_proj_{kind}"] = np.concatenate([tensors[name] for name in names])
     return found | _renamed(iter(parts), tensors)
