@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from stable_file import opened, relative, single_file
+from stable_file import opened, recorded, relative, single_file
 from stable_folder import tiny_folder
 
 from chashka import families, generate
@@ -43,6 +44,53 @@ def test_kinds_are_told_by_keys(checkpoints: Path) -> None:
     assert rows.shape == (2, 77, 24)
     # 1.x pads with the end mark, which says something; 2.x takes the layer before the last, and pads with 0
     assert not np.allclose(rows, stability.text.encode(["a cup", ""])["tokens"])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_a_key_says_v(suffix: str, tmp_path: Path) -> None:
+    state = single_file("compvis") | {"v_pred": np.zeros(0, np.float32)}
+    if suffix == ".ckpt":
+        torch.save({name: torch.from_numpy(value) for name, value in state.items()}, tmp_path / f"x{suffix}")
+    else:
+        write(tmp_path / f"x{suffix}", state, {})
+    assert opened(tmp_path, f"x{suffix}").denoiser.prediction == "v"
+
+
+def test_what_keys_cannot_tell_is_a_note(checkpoints: Path, tmp_path: Path) -> None:
+    """Of a 2.x file alone: a configuration beside it says it, and so does a request."""
+    shutil.copy(checkpoints / "stability.ckpt", tmp_path / "x.ckpt")
+    asked = {"prompt": "a cup", "seed": 1, "steps": 1, "width": 64, "height": 64}
+    bundle = opened(tmp_path, "x.ckpt")
+    assert bundle.denoiser.prediction == "eps"
+    (note,) = generate.draw(bundle, bundle.request(**asked))[0].notes
+    assert (
+        note.startswith("keys cannot tell whether a network of 2.x predicts the noise or v") and "prediction=v" in note
+    )
+    for said in ("eps", "v"):
+        assert not generate.draw(bundle, bundle.request(**asked, prediction=said))[0].notes
+    assert bundle.preset.look() == (note,)
+    (tmp_path / "x.yaml").write_text("model:\n  params:\n    image_size: 64\n", encoding="utf-8")
+    settled = opened(tmp_path, "x.ckpt")
+    assert settled.denoiser.prediction == "eps" and settled.preset.look() == ()
+    for other in (settled, opened(checkpoints, "stability.ckpt"), opened(checkpoints, "compvis.safetensors")):
+        assert not generate.draw(other, other.request(**asked))[0].notes
+
+
+def test_a_text_encoder_without_its_last_layer(tmp_path: Path) -> None:
+    """diffusers' script writes 23 of 24 layers and no projection: the last of them is the layer before the last."""
+    text = CLIPTextConfig(49408, 77, 24, 1, 24, 24)
+    with torch.device("meta"):
+        tower = TextTower(text)
+    state = {name: value for name, value in single_file("stability").items() if not name.startswith(OPENCLIP)}
+    full = {f"{OPENCLIP}{name}": value for name, value in recorded(tower, 50).items()}
+    gone = ("resblocks.23.", "text_projection", "logit_scale")
+    converted = {name: value for name, value in full.items() if not any(part in name for part in gone)}
+    said = []
+    for name, own in (("full", full), ("converted", converted)):
+        write(tmp_path / f"{name}.safetensors", state | own, {})
+        bundle = opened(tmp_path, f"{name}.safetensors")
+        said.append(bundle.text.encode(["a cup of tea"])["tokens"])
+    np.testing.assert_array_equal(*said)
 
 
 def test_a_folder_of_diffusers(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
         }
         for key, info in declaration.options.model_fields.items()
     ]
-    facts = {"name": chosen, **_facts(preset), "files": weight_facts(preset) if preset.folder else [], "fields": fields}
+    files, notes = (weight_facts(preset), list(preset.look())) if preset.folder else ([], [])
+    facts = {"name": chosen, **_facts(preset), "files": files, "notes": notes, "fields": fields}
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
@@ -84,6 +85,8 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
         click.echo(f"missing: {missing}")
     for file in facts["files"]:
         click.echo(f"{file['name']}  {file['bytes']:,} bytes  {file['precision']}  {file['licence']}  {file['sha256']}")
+    for note in notes:
+        click.echo(f"note: {note}")
     click.echo("fields (those without a flag of their own: --set FIELD=VALUE):")
     for row in fields:
         default = "" if row["default"] is None else f" [{row['default']}]"
@@ -102,6 +105,7 @@ def add(source: str, name: str | None, models: Path | None, copy: bool, file: st
 
     Nothing is copied that can be linked, and equal files are kept once.
     """
+    from chashka import families
     from chashka.collection import Collection
 
     collection = Collection(models or own_models())
@@ -115,6 +119,8 @@ def add(source: str, name: str | None, models: Path | None, copy: bool, file: st
     click.echo(f"{kept.name}: {kept.kind}, {kept.size / 1e6:.1f} MB in {kept.folder}; use it with {uses[kept.kind]}")
     for path, digest in kept.files.items():
         click.echo(f"  {digest}  {path}")
+    for note in families.at(kept.place)[1].look() if kept.kind == "model" else ():
+        click.echo(f"note: {note}")
 
 
 def _from_hub(collection: Collection, source: str, name: str | None, file: str | None, variant: str | None) -> Kept:

@@ -18,7 +18,8 @@ from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
 from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec
 from chashka.families.stable_diffusion import folder, teacup
-from chashka.families.stable_diffusion.layout import HEADS, UNET, V_PREDICTION, Opened, Parts, check_kind, parts
+from chashka.families.stable_diffusion.layout import HEADS, V_PREDICTION, Opened, Parts, check_kind, parts, second
+from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.sampling import conventions, denoise
 from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Tower, clip_tower
 from chashka.families.stable_diffusion.tokenizer import Tokenizer
@@ -31,6 +32,10 @@ FAST = {"steps": 10, "spacing": "ays", "guidance_stop": 0.7}
 """A fitted schedule (arXiv 2404.14507), guidance in the first steps alone (arXiv 2404.07724): 17 rows through the U-Net, not 40."""
 TABLE = "token_embedding.weight"
 SOURCE = "the publisher's"
+UNSAID = (
+    "keys cannot tell whether a network of 2.x predicts the noise or v; it is taken for the noise. If pictures are wrong, set "
+    "prediction=v (--set prediction=v), or put its .yaml beside the file; prediction=eps says that it is the noise"
+)
 
 
 def recognise(path: Path) -> Preset | None:
@@ -39,10 +44,17 @@ def recognise(path: Path) -> Preset | None:
         return _recognised_folder(path) or teacup.recognise(path)
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return None
-    if path.suffix.lower() == ".safetensors" and not any(name.startswith(UNET) for name in layout(path)[0]):
-        # a torch file is opened to be looked at; of safetensors the header is enough
-        check_kind(layout(path)[0], path)
-    return _preset(path.stem, path.parent, path.name, partial(open_file, file=path.name))
+    look = partial(_looked, path)
+    if path.suffix.lower() == ".safetensors":
+        look()  # of safetensors the header is enough; a torch file is opened when somebody wants to be sure
+    return _preset(path.stem, path.parent, path.name, partial(open_file, file=path.name), look)
+
+
+def _looked(path: Path) -> Sequence[str]:
+    """Raises WeightsError for what is no checkpoint of this family; notes for people."""
+    tensors = layout(path)[0] if path.suffix.lower() == ".safetensors" else read_checkpoint(path)
+    check_kind(tensors, path)
+    return (UNSAID,) if second(tensors) and said_prediction(tensors, path) is None else ()
 
 
 def _recognised_folder(path: Path) -> Preset | None:
@@ -52,10 +64,15 @@ def _recognised_folder(path: Path) -> Preset | None:
     return _preset(path.resolve().name, path, folder.INDEX, open_folder)
 
 
-def _preset(name: str, folder: Path, file: str, open: Any) -> Preset:
-    return Preset(
-        name, folder, (file,), 512 * 512, 64, "a published checkpoint", SOURCE, open, free=True, adapters=True
-    )
+def _preset(
+    name: str,
+    folder: Path,
+    file: str,
+    open: Callable[[Preset, EngineChoice], Bundle],
+    look: Callable[[], Sequence[str]] = lambda: (),
+) -> Preset:
+    summary = "a published checkpoint"
+    return Preset(name, folder, (file,), 512 * 512, 64, summary, SOURCE, open, free=True, adapters=True, look=look)
 
 
 def open_file(preset: Preset, choice: EngineChoice, file: str, heads: int = HEADS) -> Bundle:
@@ -101,7 +118,13 @@ def _bundle(preset: Preset, choice: EngineChoice, opened: Opened) -> Bundle:
         masked=found.inpainting,
         blanks=found.inpainting,
         conventions=conventions,
+        notes=partial(_notes, unsaid=opened.prediction is None and found.version == "2"),
     )
+
+
+def _notes(request: Options, unsaid: bool) -> Sequence[str]:
+    """unsaid: nothing but the request can say what a network of 2.x predicts."""
+    return (UNSAID,) if unsaid and request.prediction is None else ()
 
 
 def _tower(graph: Graph, own: Tokenizer, version: str) -> Tower:
