@@ -207,6 +207,21 @@ def test_a_configuration_beside_a_file_is_kept_with_it(collection: Collection, t
     assert families.find("v2", collection.folder)[1].look() == ()
 
 
+def test_what_was_added_needs_no_second_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from chashka.cli.models import models
+    from chashka.cli.places import cache_dir
+    from chashka.engines import sums
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = checkpoint(tmp_path / "a.safetensors")
+    assert CliRunner().invoke(models, ["add", str(file), "--models", str(tmp_path / "models")]).exit_code == 0
+    digest = sums.sha256(file)
+    monkeypatch.setattr(sums, "sha256", lambda _: pytest.fail("it was computed when it was added"))
+    assert sums.content_of(tmp_path / "models" / "a" / "a.safetensors", cache_dir()) == digest
+
+
 def test_the_command_tells_what_keys_cannot(tmp_path: Path) -> None:
     from click.testing import CliRunner
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chashka.cli.places import models_dir, own_models
+from chashka.cli.places import cache_dir, models_dir, own_models
 from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def add(source: str, name: str | None, models: Path | None, copy: bool, file: st
     """
     from chashka import families
     from chashka.collection import Collection
+    from chashka.engines.sums import learn
 
     collection = Collection(models or own_models())
     if source.startswith("hf:"):
@@ -115,6 +116,9 @@ def add(source: str, name: str | None, models: Path | None, copy: bool, file: st
         raise InputError("file, variant: only possible with hf:OWNER/NAME@REVISION; leave them out")
     else:
         kept = collection.add(Path(source).expanduser(), name, copy=copy)
+    learn(
+        cache_dir(), {kept.folder / path: digest for path, digest in kept.files.items()}
+    )  # so that nobody computes it again
     uses = {"model": f"--model {kept.name}", "lora": f"--lora {kept.name} 1", "embedding": f"{kept.name} in the prompt"}
     click.echo(f"{kept.name}: {kept.kind}, {kept.size / 1e6:.1f} MB in {kept.folder}; use it with {uses[kept.kind]}")
     for path, digest in kept.files.items():

@@ -15,6 +15,7 @@ from chashka.checkpoints import diffusers_names, embedding, layout, lora
 from chashka.checkpoints.torch_file import SUFFIXES, read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
+from chashka.engines.sums import content_of
 from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec
 from chashka.families.stable_diffusion import folder, teacup
@@ -99,8 +100,8 @@ def _bundle(preset: Preset, choice: EngineChoice, opened: Opened) -> Bundle:
         found = changed(found, file, weight)
     found, words = with_words(found, choice.embeddings, own.pairs.encode)
     variants = {
-        "unet": _variant(choice.loras),
-        "text": _variant([*choice.loras, *((e, 1.0) for e in choice.embeddings)]),
+        "unet": _variant(choice.loras, choice.cache_dir),
+        "text": _variant([*choice.loras, *((e, 1.0) for e in choice.embeddings)], choice.cache_dir),
     }
     unet, encoder, decoder, tower = _graphs(engine, found, opened.sources, variants)
     cfg = found.autoencoder
@@ -163,10 +164,9 @@ def with_words(
     return replace(found, text=replace(text, vocab=end, added=text.added + end - text.vocab), weights=weights), words
 
 
-def _variant(loras: Sequence[tuple[Path, float]]) -> str:
-    """Which changes, in which order, of files as they are now."""
-    states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns, weight) for file, weight in loras]
-    return repr(states) if states else ""
+def _variant(loras: Sequence[tuple[Path, float]], cache_dir: Path | None) -> str:
+    """Which changes, in which order, of files with the content that they have now."""
+    return repr([(content_of(file, cache_dir), weight) for file, weight in loras]) if loras else ""
 
 
 def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variants: Mapping[str, str]) -> list[Any]:
