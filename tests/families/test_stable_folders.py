@@ -54,6 +54,10 @@ def weights(place: Path, name: str, change: Callable[[dict[str, Any]], object]) 
     write(place / name, tensors, {})
 
 
+def bare(name: str) -> str:
+    return name.removeprefix("text_model.")
+
+
 def opened(place: Path) -> Any:
     return families.load(str(place), engine="torch")
 
@@ -88,6 +92,8 @@ def test_a_folder_that_lacks_something_says_what_it_has(gone: list[str], message
         ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type is timestep; supported .*: None"),
         ("unet/config.json", {"act_fn": "gelu"}, "act_fn is gelu; supported of Stable Diffusion 1.x and 2.x: silu"),
         ("unet/config.json", {"only_cross_attention": [True, False]}, r"only_cross_attention is \[True, False\]"),
+        ("vae/config.json", {"scaling_factor": 10**400}, "scaling_factor is 1000.*; allowed"),
+        ("unet/config.json", {"block_out_channels": [1, 10**400]}, "the configuration does not fit: "),
         ("vae/config.json", {"scaling_factor": 0}, "scaling_factor is 0; allowed: a number above 0"),
         ("vae/config.json", {"shift_factor": 0.1}, "shift_factor is 0.1"),
         ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act is relu; supported .*: quick_gelu or gelu"),
@@ -120,6 +126,11 @@ def test_what_a_configuration_says_is_read_or_refused(file: str, fields: Any, me
         (VAE, lambda t: t.update({"encoder.mid_block.attentions.0.query.weight": np.zeros((64, 64), np.float32)}),
          r"query\.bias is missing"),
         (TEXT, lambda t: t.pop(next(k for k in t if k.endswith("layers.1.self_attn.k_proj.bias"))), r"k_proj\.bias is missing"),
+        (TEXT, lambda t: t.update({key: np.zeros(7, np.float32) for key in t if key.endswith("layers.1.self_attn.k_proj.weight")}),
+         "a weight of CLIP's text encoder has another shape than expected"),
+        (TEXT, lambda t: t.update({bare(key): value for key, value in t.items() if "final_layer_norm" in key}
+                                  | {f"text_model.{bare(key)}": value for key, value in t.items() if "final_layer_norm" in key}),
+         r"final_layer_norm\.\w+ is there twice, with text_model\.\* before it and without"),
         (UNET, lambda t: t.update({"conv_in.weight": np.zeros((32, 8, 3, 3), np.float32)}), "8 channels: it is InstructPix2Pix"),
     ],
 )  # fmt: skip
@@ -221,6 +232,7 @@ def test_added_words_and_the_padding_are_read(place: Path, monkeypatch: pytest.M
          "has the id '99999', the text encoder's table has the rows 0 to 49407"),
         ("vocab.json", '{"<|startoftext|>": 0, "<|endoftext|>": "1"}', "has the id '1'"),
         ("merges.txt", "#version: 0.2\na b\na b c\n", r"merges\.txt: its merge 2 is 'a b c'; allowed: two pieces"),
+        ("added_tokens.json", '{"\\ud800": 5}', "the configuration does not fit: "),
         ("special_tokens_map.json", '{"pad_token": "<pad>"}', r"its pad_token '<pad>' is not in the vocabulary"),
     ],
 )  # fmt: skip

@@ -29,6 +29,9 @@ RES = (
 SPATIAL = (("q", "to_q", "query"), ("k", "to_k", "key"), ("v", "to_v", "value"), ("proj_out", "to_out.0", "proj_attn"))
 """Projections of an autoencoder's attention: ours, diffusers', and diffusers' former names, which older repositories still have."""
 
+WIDEST = 8192
+"""No text tower is wider: a file that says so is refused for its shapes, and not by the memory that it asks for."""
+
 
 def unet(cfg: Any, tensors: Tensors) -> dict[str, NumpyArray]:
     """A ``UNet2DConditionModel``'s weights by our U-Net's names; what has none is left out. cfg: the ``UNetConfig``.
@@ -123,9 +126,11 @@ def clip_text(tensors: Tensors) -> dict[str, NumpyArray]:
 
 def clip_text_completed(found: Tensors) -> dict[str, NumpyArray]:
     """A text tower by our names with what only CLIP's loss needs, where it was left out."""
-    width = len(found["ln_final.weight"]) if "ln_final.weight" in found else 0
-    unit = {} if "text_projection" in found else {"text_projection": np.eye(width, dtype=np.float32)}
-    return {**found, **unit, "logit_scale": found.get("logit_scale", np.array(np.log(1 / 0.07), np.float32))}
+    whole = dict(found)
+    if "text_projection" not in found:
+        width = min(np.size(found.get("ln_final.weight", ())), WIDEST)
+        whole["text_projection"] = np.eye(width, dtype=np.float32)
+    return {**whole, "logit_scale": found.get("logit_scale", np.array(np.log(1 / 0.07), np.float32))}
 
 
 def clip_vision(tensors: Tensors) -> dict[str, NumpyArray]:
@@ -307,7 +312,11 @@ def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
     bare = ("embeddings.", "encoder.", "final_layer_norm.", "pre_layrnorm.", "post_layernorm.")
     if not any(name.startswith(bare) for name in tensors):
         return tensors
-    return {f"{prefix}{name}" if name.startswith(bare) else name: value for name, value in tensors.items()}
+    found = {f"{prefix}{name}" if name.startswith(bare) else name: value for name, value in tensors.items()}
+    if len(found) < len(tensors):
+        double = next(name for name in tensors if f"{prefix}{name}" in tensors)
+        raise WeightsError(f"{double} is there twice, with {prefix}* before it and without: allowed is one of them")
+    return found
 
 
 def _clip_layers(prefix: str, tensors: Tensors) -> dict[str, NumpyArray]:

@@ -41,6 +41,8 @@ def without_rest(
         found = rename(watched)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from error
+    except (ValueError, TypeError, IndexError) as error:
+        raise WeightsError(f"{source}: a weight of {what} has another shape than expected ({error})") from error
     left = [name for name in tensors if name not in watched.taken and not HARMLESS.match(name)]
     if left:
         raise WeightsError(f"{source}: {some(left)}: {what} has no such weights; it belongs to another kind of model")

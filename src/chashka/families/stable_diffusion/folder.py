@@ -17,7 +17,7 @@ from chashka.checkpoints.renaming import without_rest
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
 from chashka.families.stable_diffusion import tokenizer
-from chashka.families.stable_diffusion.layout import SCALE, Opened, Parts, Untold, assembled
+from chashka.families.stable_diffusion.layout import SCALE, Opened, Parts, Untold, assembled, text_of_transformers
 from chashka.nets.configs import UNetConfig
 
 INDEX = "model_index.json"
@@ -143,14 +143,13 @@ def _networks(folder: Path, files: Mapping[str, Path]) -> tuple[Parts, float]:
         shape = _unet_shape(said["unet"])
     with checked(places["vae"]):
         levels, scale = len(_numbers(said["vae"], "block_out_channels")), said["vae"].get("scaling_factor", SCALE)
-        if not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+        if not isinstance(scale, int | float) or not 0 < scale < 1e6:
             raise ValueError(f"scaling_factor is {str(scale)[:40]}; allowed: a number above 0")
     with checked(places["text_encoder"]):
         # a file of transformers leaves out what it takes for usual
         own: dict[str, Any] = {"num_attention_heads": 8, "hidden_act": "quick_gelu"} | said["text_encoder"]
         untold = Untold(shape.heads, shape.head_width, _number(own, "num_attention_heads"), own["hidden_act"])
     unet, vae, text = (read_checkpoint(files[name]) for name in COMPONENTS)
-    named = diffusers_names.clip_text_named(text)
     found = assembled(
         without_rest(
             lambda tensors: diffusers_names.unet(shape, tensors), unet, files["unet"], "a U-Net of 1.x or 2.x"
@@ -158,7 +157,7 @@ def _networks(folder: Path, files: Mapping[str, Path]) -> tuple[Parts, float]:
         without_rest(
             lambda tensors: diffusers_names.autoencoder(levels, tensors), vae, files["vae"], "their autoencoder"
         ),
-        without_rest(diffusers_names.clip_text, named, files["text_encoder"], "CLIP's text encoder"),
+        text_of_transformers(text, files["text_encoder"], "CLIP's text encoder"),
         folder,
         untold,
     )
@@ -235,7 +234,7 @@ def _check_said(file: Path, said: Mapping[str, Any], table: Mapping[str, tuple[A
     """Raises WeightsError for what our networks do not do. What is not said is as published."""
     for name, allowed in table.items():
         given = said.get(name, allowed[0])
-        values = given if isinstance(given, list) else [given]
+        values = given if isinstance(given, list) and given else [given]
         if any(value not in allowed for value in values):
             raise WeightsError(
                 f"{file}: {name} is {str(given)[:80]}; supported of Stable Diffusion 1.x and 2.x: "

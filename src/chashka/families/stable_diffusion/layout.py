@@ -101,12 +101,20 @@ def parts(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) -> Parts
     ((kind, text),) = texts.items()
     said = None if second(tensors) else heads
     if kind == CLIP:
-        named = diffusers_names.clip_text_named(text)
-        tower = without_rest(diffusers_names.clip_text, named, source, f"the text encoder of 1.x ({CLIP}*)")
+        tower = text_of_transformers(text, source, f"the text encoder of 1.x ({CLIP}*)")
         return assembled(unet, vae, tower, source, Untold(heads=said))
     tower = diffusers_names.clip_text_completed(text)
     skip = 0 if _layers(text) == OPENCLIP_LAYERS - 1 else 1
     return assembled(unet, vae, tower, source, Untold(heads=said, skip_last=skip))
+
+
+def text_of_transformers(tensors: Mapping[str, Any], source: Path, what: str) -> dict[str, Any]:
+    """A text tower's weights by our names. what: the tower, for people. Raises WeightsError for any that have no place."""
+    try:
+        named = diffusers_names.clip_text_named(tensors)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    return without_rest(diffusers_names.clip_text, named, source, what)
 
 
 def assembled(

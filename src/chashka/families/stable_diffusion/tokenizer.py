@@ -54,7 +54,8 @@ def read(folder: Path, rows: int) -> Tokenizer:
         pairs = own
     else:
         pairs = BytePairs(pairs.merges, pairs.ids, *(pairs.ids[mark] for mark in MARKS))
-    words = {tuple(pairs.encode(word)): (number,) for word, number in added.items() if word not in pairs.ids}
+    with checked(folder / ADDED):
+        words = {tuple(pairs.encode(word)): (number,) for word, number in added.items() if word not in pairs.ids}
     return Tokenizer(pairs, {typed: number for typed, number in words.items() if typed}, _pad(folder, pairs.ids, added))
 
 
