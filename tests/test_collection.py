@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from chashka import families
+from chashka import adapters, families
 from chashka.checkpoints import write
 from chashka.collection import CONTENTS, Collection, kind_of
 from chashka.errors import FileError, InputError, WeightsError
 
+DIFFUSERS = "diffusion_pytorch_model.safetensors"
 UNET = {"model.diffusion_model.input_blocks.0.0.weight": np.zeros((4, 4), np.float32)}
 LORA = {
     "lora_unet_a.lora_down.weight": np.zeros((2, 4), np.float32),
@@ -25,10 +27,11 @@ def collection(tmp_path: Path) -> Collection:
     return Collection(tmp_path / "models")
 
 
-def checkpoint(path: Path, fill: float = 0.0) -> Path:
-    """A file that looks like a checkpoint of Stable Diffusion as far as a look goes."""
+def checkpoint(path: Path, fill: float = 0.0, second: bool = False) -> Path:
+    """A file that looks like a checkpoint of Stable Diffusion as far as a look goes. second: of 2.x."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, {name: value + np.float32(fill) for name, value in UNET.items()}, {})
+    linear = {"model.diffusion_model.input_blocks.1.1.proj_in.weight": np.zeros((4, 4), np.float32)} if second else {}
+    write(path, {name: value + np.float32(fill) for name, value in (UNET | linear).items()}, {})
     return path
 
 
@@ -37,7 +40,12 @@ def diffusers_folder(path: Path, fill: float = 0.0) -> Path:
     (path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (path / ".git").mkdir()
     (path / ".git" / "config").write_text("hidden")
-    checkpoint(path / "unet" / "diffusion_pytorch_model.safetensors", fill)
+    for i, (part, file) in enumerate((("unet", DIFFUSERS), ("vae", DIFFUSERS), ("text_encoder", "model.safetensors"))):
+        checkpoint(path / part / file, fill + i)
+        (path / part / "config.json").write_text(f'{{"of": "{part}"}}')
+    for file in ("scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt"):
+        (path / file).parent.mkdir(exist_ok=True)
+        (path / file).write_text(f'{{"of": "{file}"}}')
     return path
 
 
@@ -56,10 +64,21 @@ def test_a_file_is_linked_and_has_a_name(collection: Collection, tmp_path: Path)
 def test_equal_contents_are_kept_once(collection: Collection, tmp_path: Path) -> None:
     first = collection.add(diffusers_folder(tmp_path / "one"), copy=True)
     second = collection.add(diffusers_folder(tmp_path / "two"), "other", copy=True)
-    assert set(first.files) == {"model_index.json", "unet/diffusion_pytorch_model.safetensors"}
+    assert set(first.files) == {
+        "model_index.json",
+        f"unet/{DIFFUSERS}",
+        "unet/config.json",
+        f"vae/{DIFFUSERS}",
+        "vae/config.json",
+        "text_encoder/model.safetensors",
+        "text_encoder/config.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+    }
     assert not (tmp_path / "one" / "model_index.json").samefile(first.folder / "model_index.json")
     assert all((first.folder / name).samefile(second.folder / name) for name in first.files)
-    assert len(list((collection.folder / CONTENTS).iterdir())) == 2
+    assert len(list((collection.folder / CONTENTS).iterdir())) == len(first.files)
     assert families.find("other", collection.folder)[1].name == "other"
 
 
@@ -117,16 +136,104 @@ def test_a_name_is_taken_once(collection: Collection, tmp_path: Path) -> None:
             collection.add(other, name or " ")
 
 
+class Calls:
+    """Pickled, it is a call of a function."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.file),)
+
+
 def test_what_is_no_model_is_told(collection: Collection, tmp_path: Path) -> None:
     write(tmp_path / "a.safetensors", {"weights": np.zeros((2, 3, 4), np.float32), "b": np.zeros(1, np.float32)}, {})
     (tmp_path / "b.ckpt").write_bytes(b"nothing of that kind")
+    (tmp_path / "c.ckpt").write_bytes(b"")
+    (tmp_path / "d.pt").write_bytes(pickle.dumps({"state_dict": Calls(tmp_path / "made")}, protocol=2))
+    (tmp_path / "e.bin").write_bytes(pickle.dumps({"a": 1}, protocol=2))
     (tmp_path / "empty").mkdir()
-    for name in ("a.safetensors", "empty"):
-        with pytest.raises(WeightsError):
+    messages = {
+        "a.safetensors": "no Stable Diffusion checkpoint",
+        "b.ckpt": "neither a zip, nor safetensors, nor a file of torch",
+        "c.ckpt": "cannot map the checkpoint",
+        "d.pt": "d.pt: refused|d.pt: not a usable",
+        "e.bin": "e.bin: not a usable checkpoint",
+        "empty": "is no folder of a model",
+    }
+    for name, message in messages.items():
+        with pytest.raises(WeightsError, match=message):
             collection.add(tmp_path / name)
+    assert not (tmp_path / "made").exists(), "nothing in a file runs"
     with pytest.raises(FileError, match="there is no such file or folder"):
         kind_of(tmp_path / "missing")
     assert not collection.folder.exists()
+
+
+@pytest.mark.torch
+def test_torch_files_are_what_is_in_them(collection: Collection, tmp_path: Path) -> None:
+    """By their contents, whatever their names end in; and what is added can be used under its name."""
+    import torch
+
+    vectors = torch.ones(2, 8)
+    files = {
+        "a1111.pt": {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": "x", "step": 5},
+        "diffusers.bin": {"<red-cat>": vectors},
+        "ink.pt": {name: torch.from_numpy(value) for name, value in LORA.items()},
+        "whole.pt": {"state_dict": {name: torch.from_numpy(value) for name, value in UNET.items()}, "step": 3},
+        "whole.ckpt": {name: torch.from_numpy(value + 1) for name, value in UNET.items()},
+    }
+    for name, content in files.items():
+        torch.save(content, tmp_path / name)
+    kinds = {name: collection.add(tmp_path / name, name.replace(".", "-")).kind for name in files}
+    assert kinds == {
+        "a1111.pt": "embedding",
+        "diffusers.bin": "embedding",
+        "ink.pt": "lora",
+        "whole.pt": "model",
+        "whole.ckpt": "model",
+    }
+    assert families.kept_names(collection.folder) == ["whole-ckpt", "whole-pt"]
+    assert adapters.embeddings([], ["a a1111-pt"], collection.folder) == [collection.get("a1111-pt").place]
+    assert adapters.loras([("ink-pt", 1.0)], [], collection.folder, True)[0] == [(collection.get("ink-pt").place, 1.0)]
+
+
+def test_a_configuration_beside_a_file_is_kept_with_it(collection: Collection, tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "v2.safetensors", second=True)
+    assert "keys cannot tell" in families.at(file)[1].look()[0]
+    (tmp_path / "v2.yaml").write_text('model:\n  params:\n    parameterization: "v"\n')
+    kept = collection.add(file)
+    assert set(kept.files) == {"v2.safetensors", "v2.yaml"} and kept.place == kept.folder / "v2.safetensors"
+    assert families.find("v2", collection.folder)[1].look() == ()
+
+
+def test_what_was_added_needs_no_second_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from chashka.cli.models import models
+    from chashka.cli.places import cache_dir
+    from chashka.engines import sums
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = checkpoint(tmp_path / "a.safetensors")
+    assert CliRunner().invoke(models, ["add", str(file), "--models", str(tmp_path / "models")]).exit_code == 0
+    digest = sums.sha256(file)
+    monkeypatch.setattr(sums, "sha256", lambda _: pytest.fail("it was computed when it was added"))
+    assert sums.content_of(tmp_path / "models" / "a" / "a.safetensors", cache_dir()) == digest
+
+
+def test_the_command_tells_what_keys_cannot(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from chashka.cli.models import models
+
+    file = checkpoint(tmp_path / "v2.safetensors", second=True)
+    where = ["--models", str(tmp_path / "models")]
+    for words in (["add", str(file), *where], ["show", "v2", *where]):
+        said = CliRunner().invoke(models, words)
+        assert said.exit_code == 0 and "note: keys cannot tell whether" in said.output, said.output
+    checkpoint(tmp_path / "v1.safetensors")
+    assert "note:" not in CliRunner().invoke(models, ["add", str(tmp_path / "v1.safetensors"), *where]).output
 
 
 def test_a_damaged_manifest_is_named(collection: Collection, tmp_path: Path) -> None:

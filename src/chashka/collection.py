@@ -26,6 +26,8 @@ from chashka.errors import FileError, InputError, WeightsError
 CONTENTS = ".files"
 MANIFEST = "chashka.json"
 ADAPTERS = ("loras", "embeddings")
+BESIDE = ".yaml"
+"""A configuration beside a checkpoint's file, which says what its keys cannot; it is kept with it."""
 NAME = re.compile(r"[\w][\w.+-]{0,99}")
 
 
@@ -42,7 +44,8 @@ class Kept:
     @property
     def place(self) -> Path:
         """What it is opened by: its one file, or the folder of them."""
-        return self.folder / next(iter(self.files)) if len(self.files) == 1 else self.folder
+        files = [file for file in self.files if not file.endswith(BESIDE)]
+        return self.folder / files[0] if len(files) == 1 else self.folder
 
     @property
     def size(self) -> int:
@@ -86,6 +89,8 @@ class Collection:
         files = {source.name: source} if source.is_file() else _files_of(source)
         if source.is_file() and kind != "model":
             files = {f"{name}{source.suffix}": source}
+        elif source.is_file() and source.with_suffix(BESIDE).is_file():
+            files[source.with_suffix(BESIDE).name] = source.with_suffix(BESIDE)
         sums = {path: sha256(file) for path, file in files.items()}
         folder = self.folder / (name if kind == "model" else f"{kind}s")
         kept = Kept(name, kind, said or str(source.resolve()), folder, sums)
@@ -151,13 +156,13 @@ class Collection:
 
 
 def kind_of(source: Path) -> str:
-    """model, lora or embedding, by a look at it. Raises WeightsError."""
+    """model, lora or embedding, by a look into it. Raises WeightsError for what is none of them, or damaged."""
     from chashka import families
 
     if not source.exists():
         raise FileError(f"cannot add {str(source)!r}: there is no such file or folder")
     try:
-        families.at(source)
+        families.at(source)[1].look()
         return "model"
     except WeightsError:
         if source.is_dir() or not _is_adapter(source, lora.read, embedding.vectors):

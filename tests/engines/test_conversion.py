@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from chashka.engines import Blueprint, conversion
+from chashka.checkpoints import sha256
+from chashka.engines import Blueprint, conversion, sums
 from chashka.engines.openvino_engine import OpenVINOEngine
 from chashka.errors import WeightsError
 from chashka.nets.configs import UNetConfig
@@ -39,11 +42,7 @@ def test_a_slice_without_an_end_is_refused(tmp_path: Path) -> None:
 
 def test_the_usual_length_of_texts_is_compiled_for_itself(tmp_path: Path) -> None:
     """It is drawn with nearly always; all other lengths share a graph. Both say the same of a text padded to either length."""
-    cfg = UNetConfig(4, 4, 32, (1, 2), 1, (0, 1), "transformer", 4, context=24)
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        weights = {key: value.numpy() for key, value in UNet(cfg).state_dict().items()}
-    blueprint = Blueprint("unet", "nets.unet:UNet", cfg, {"x": (2, 4, 8, 8), "t": (2,), "tokens": (2, 7, 24)}, ("out",))
+    blueprint, weights = tiny_unet()
     (tmp_path / "source").write_bytes(b"")
     graph = OpenVINOEngine(precision="f32", cache_dir=tmp_path).build(blueprint, weights, tmp_path / "source")
     rng = np.random.default_rng(0)
@@ -55,6 +54,63 @@ def test_the_usual_length_of_texts_is_compiled_for_itself(tmp_path: Path) -> Non
         np.testing.assert_allclose(out, said[7], atol=1e-4)
     again = OpenVINOEngine(precision="f32", cache_dir=tmp_path).build(blueprint, weights, tmp_path / "source")
     np.testing.assert_array_equal(again(x=x, t=np.ones(1), tokens=np.repeat(tokens, 7, 1))["out"], said[7])
+
+
+def tiny_unet() -> tuple[Blueprint, dict[str, np.ndarray]]:
+    cfg = UNetConfig(4, 4, 32, (1, 2), 1, (0, 1), "transformer", 4, context=24)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        weights = {key: value.numpy() for key, value in UNet(cfg).state_dict().items()}
+    inputs = {"x": (2, 4, 8, 8), "t": (2,), "tokens": (2, 7, 24)}
+    return Blueprint("unet", "nets.unet:UNet", cfg, inputs, ("out",)), weights
+
+
+def test_a_graph_belongs_to_the_content_of_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same file at another path finds the graph; another content at the same path does not."""
+    blueprint, weights = tiny_unet()
+    made: list[Path] = []
+    convert = conversion._convert
+    monkeypatch.setattr(conversion, "_convert", lambda *words: (made.append(words[2]), convert(*words)))
+    cache, first, second = tmp_path / "cache", tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+
+    def built(source: Path) -> Path:
+        return OpenVINOEngine(precision="f32", cache_dir=cache).build(blueprint, weights, source).weights
+
+    assert built(first) == built(second) and made == [first]
+    second.write_bytes(b"changed")  # as long as before
+    os.utime(second, ns=(1, 1))
+    assert built(second) != built(first) and made == [first, second]
+    assert len(list((cache / conversion.FOLDER).iterdir())) == 2
+
+
+def test_sums_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(file: Path) -> str:
+        read.append(file)
+        return sha256(file)
+
+    monkeypatch.setattr(sums, "sha256", counted)
+    file, gone, cache = tmp_path / "file", tmp_path / "gone", tmp_path / "cache"
+    file.write_bytes(b"weights")
+    gone.write_bytes(b"other")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert [sums.content_of(file, cache) for _ in range(3)] == [digest] * 3 and read == [file]
+    os.utime(file, ns=(5, 5))
+    assert sums.content_of(file, cache) == digest and read == [file, file], "its time has changed, so it is read again"
+    sums.learn(cache, {gone: "f" * 64})
+    assert sums.content_of(gone, cache) == "f" * 64 and len(read) == 2, "known already: by whoever computed it"
+    gone.unlink()
+    os.utime(file, ns=(6, 6))
+    sums.content_of(file, cache)
+    assert list(json.loads((cache / sums.FILE).read_text())) == [str(file)]
+    (cache / sums.FILE).write_text("[]")
+    assert sums.content_of(file, cache) == digest and len(read) == 4, "a damaged file of sums is none"
+    assert str(file) in sums.content_of(file, None) and len(read) == 4, "nothing is kept, nothing is computed"
+    with pytest.raises(WeightsError, match=r"cannot read .*gone"):
+        sums.content_of(gone, cache)
 
 
 def test_the_oldest_go_but_none_that_may_still_be_read(tmp_path: Path) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from chashka.prompts import clip_words
 
-def tiny_folder(folder: Path) -> tuple[Any, Any, Any]:
+
+def tokenizer(folder: Path, words: clip_words.BytePairs) -> None:
+    """Its files in the two old forms."""
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(words.ids, ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in words.merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def tiny_folder(folder: Path, attention_head_dim: Any = 8) -> tuple[Any, Any, Any]:
     """U-Net, autoencoder and text tower, as they were written into ``folder``."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig as Theirs
@@ -19,7 +30,7 @@ def tiny_folder(folder: Path) -> tuple[Any, Any, Any]:
         unet = UNet2DConditionModel(
             sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            attention_head_dim=8, cross_attention_dim=24,
+            attention_head_dim=attention_head_dim, cross_attention_dim=24,
         )  # fmt: skip
         vae = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
@@ -31,6 +42,7 @@ def tiny_folder(folder: Path) -> tuple[Any, Any, Any]:
         )  # fmt: skip
     for module, part in ((unet, "unet"), (vae, "vae"), (text, "text_encoder")):
         module.eval().save_pretrained(folder / part)
+    tokenizer(folder / "tokenizer", clip_words.original())
     (folder / "scheduler").mkdir()
     (folder / "scheduler" / "scheduler_config.json").write_text('{"prediction_type": "epsilon"}', encoding="utf-8")
     (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}', encoding="utf-8")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from stable_file import opened, relative, single_file
+from stable_file import opened, recorded, relative, single_file
 from stable_folder import tiny_folder
 
 from chashka import families, generate
 from chashka.checkpoints import write
+from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
 from chashka.families.stable_diffusion.layout import parts
 from chashka.nets.autoencoder import DecoderKL, EncoderKL
@@ -23,6 +25,12 @@ from chashka.nets.unet import UNet
 from golden_files import golden
 
 pytestmark = pytest.mark.torch
+CLIP, OPENCLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
+
+
+def widened(state: dict[str, Any], channels: int) -> None:
+    """Another number of channels for the first convolution."""
+    state["model.diffusion_model.input_blocks.0.0.weight"] = np.zeros((32, channels, 3, 3), np.float32)
 
 
 def test_kinds_are_told_by_keys(checkpoints: Path) -> None:
@@ -36,6 +44,53 @@ def test_kinds_are_told_by_keys(checkpoints: Path) -> None:
     assert rows.shape == (2, 77, 24)
     # 1.x pads with the end mark, which says something; 2.x takes the layer before the last, and pads with 0
     assert not np.allclose(rows, stability.text.encode(["a cup", ""])["tokens"])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_a_key_says_v(suffix: str, tmp_path: Path) -> None:
+    state = single_file("compvis") | {"v_pred": np.zeros(0, np.float32)}
+    if suffix == ".ckpt":
+        torch.save({name: torch.from_numpy(value) for name, value in state.items()}, tmp_path / f"x{suffix}")
+    else:
+        write(tmp_path / f"x{suffix}", state, {})
+    assert opened(tmp_path, f"x{suffix}").denoiser.prediction == "v"
+
+
+def test_what_keys_cannot_tell_is_a_note(checkpoints: Path, tmp_path: Path) -> None:
+    """Of a 2.x file alone: a configuration beside it says it, and so does a request."""
+    shutil.copy(checkpoints / "stability.ckpt", tmp_path / "x.ckpt")
+    asked = {"prompt": "a cup", "seed": 1, "steps": 1, "width": 64, "height": 64}
+    bundle = opened(tmp_path, "x.ckpt")
+    assert bundle.denoiser.prediction == "eps"
+    (note,) = generate.draw(bundle, bundle.request(**asked))[0].notes
+    assert (
+        note.startswith("keys cannot tell whether a network of 2.x predicts the noise or v") and "prediction=v" in note
+    )
+    for said in ("eps", "v"):
+        assert not generate.draw(bundle, bundle.request(**asked, prediction=said))[0].notes
+    assert bundle.preset.look() == (note,)
+    (tmp_path / "x.yaml").write_text("model:\n  params:\n    image_size: 64\n", encoding="utf-8")
+    settled = opened(tmp_path, "x.ckpt")
+    assert settled.denoiser.prediction == "eps" and settled.preset.look() == ()
+    for other in (settled, opened(checkpoints, "stability.ckpt"), opened(checkpoints, "compvis.safetensors")):
+        assert not generate.draw(other, other.request(**asked))[0].notes
+
+
+def test_a_text_encoder_without_its_last_layer(tmp_path: Path) -> None:
+    """diffusers' script writes 23 of 24 layers and no projection: the last of them is the layer before the last."""
+    text = CLIPTextConfig(49408, 77, 24, 1, 24, 24)
+    with torch.device("meta"):
+        tower = TextTower(text)
+    state = {name: value for name, value in single_file("stability").items() if not name.startswith(OPENCLIP)}
+    full = {f"{OPENCLIP}{name}": value for name, value in recorded(tower, 50).items()}
+    gone = ("resblocks.23.", "text_projection", "logit_scale")
+    converted = {name: value for name, value in full.items() if not any(part in name for part in gone)}
+    said = []
+    for name, own in (("full", full), ("converted", converted)):
+        write(tmp_path / f"{name}.safetensors", state | own, {})
+        bundle = opened(tmp_path, f"{name}.safetensors")
+        said.append(bundle.text.encode(["a cup of tea"])["tokens"])
+    np.testing.assert_array_equal(*said)
 
 
 def test_a_folder_of_diffusers(tmp_path: Path) -> None:
@@ -64,8 +119,30 @@ def test_a_folder_of_diffusers(tmp_path: Path) -> None:
         families.load(str(folder))
     index.write_text('{"_class_name": "StableDiffusionPipeline"}', encoding="utf-8")
     (folder / "scheduler" / "scheduler_config.json").unlink()
-    with pytest.raises(WeightsError, match=r"scheduler_config\.json: cannot be read"):
+    with pytest.raises(
+        WeightsError, match=r"without scheduler/scheduler_config\.json; found are unet, vae, text_encoder, tokenizer\."
+    ):
         families.load(str(folder), engine="torch")
+
+
+@pytest.mark.parametrize("side", [(), (1, 1)])
+def test_former_names_of_an_autoencoders_attention(side: tuple[int, ...], tmp_path: Path) -> None:
+    """Older repositories have query, key, value and proj_attn, linear or as convolutions."""
+    former = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tiny_folder(tmp_path / "new")
+    tiny_folder(tmp_path / "old")
+    file = tmp_path / "old" / "vae" / "diffusion_pytorch_model.safetensors"
+    renamed = {}
+    for name, value in read_checkpoint(file).items():
+        own = next((new for new in former if f".attentions.0.{new}." in name), None)
+        wide = own is not None and name.endswith(".weight")
+        renamed[name.replace(own, former[own]) if own else name] = value.reshape(*value.shape, *side) if wide else value
+    assert sum(".query." in name for name in renamed) == 4
+    write(file.with_suffix(".new"), renamed, {})
+    file.with_suffix(".new").replace(file)
+    pixels = np.random.default_rng(1).uniform(-1, 1, (1, 4, 64, 64)).astype(np.float32)
+    new, old = (families.load(str(tmp_path / n), engine="torch").codec.encode(pixels) for n in ("new", "old"))
+    np.testing.assert_array_equal(new, old)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +155,17 @@ def test_a_folder_of_diffusers(tmp_path: Path) -> None:
         (lambda s: [s.pop(k) for k in list(s) if k.startswith("first_stage_model")], "no autoencoder"),
         (lambda s: s.pop("model.diffusion_model.out.2.weight"), "its U-Net is not one"),
         (lambda s: s.update({"model.diffusion_model.extra": np.zeros(3, np.float32)}), "1 unexpected: extra"),
+        (lambda s: s.update({f"{CLIP}text_model.extra": np.zeros(3, np.float32)}), r"text_model\.extra: the text encoder of 1\.x"),
+        (lambda s: s.update({f"{CLIP}vision_model.x": np.zeros(3, np.float32)}), r"vision_model\.x: the text encoder of 1\.x"),
+        (lambda s: s.pop(next(k for k in s if k.endswith("1.self_attn.q_proj.weight"))), r"q_proj\.weight is missing"),
+        (lambda s: s.update({f"{OPENCLIP}ln_final.bias": np.zeros(3, np.float32)}), "it has two text encoders, .* Two files were"),
+        (lambda s: widened(s, 5), "takes 5 channels: it is one that takes a depth map; supported are 4 channels .* and 9"),
+        (lambda s: widened(s, 7), "takes 7 channels: it is an upscaler"),
+        (lambda s: widened(s, 8), "takes 8 channels: it is InstructPix2Pix"),
+        (lambda s: widened(s, 6), "takes 6 channels: it is another kind of model"),
+        (lambda s: s.update({"ztsnr": np.zeros(0, np.float32)}), r"its key ztsnr .*zero terminal SNR"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_named(change: Any, message: str, tmp_path: Path) -> None:
     state = single_file("compvis")
     change(state)

@@ -47,9 +47,7 @@ def test_cut_and_padded() -> None:
 def test_the_same_as_transformers(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     merges = clip_words.MERGES.read_text(encoding="utf-8")
-    _, pieces = clip_words._table()
-    vocabulary = pieces | clip_words.MARKS
-    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    (tmp_path / "vocab.json").write_text(json.dumps(clip_words.original().ids, ensure_ascii=False), encoding="utf-8")
     (tmp_path / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
     theirs = transformers.CLIPTokenizer.from_pretrained(str(tmp_path), local_files_only=True)
     for text in TEXTS:

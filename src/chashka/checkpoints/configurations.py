@@ -31,5 +31,5 @@ def checked(place: Path) -> Iterator[None]:
         raise WeightsError(f"{place}: the configuration does not say {error.args[0]}") from error
     except WeightsError:
         raise
-    except (InputError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (InputError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise WeightsError(f"{place}: the configuration does not fit: {error}") from error

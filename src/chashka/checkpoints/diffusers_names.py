@@ -26,6 +26,11 @@ RES = (
     ("skip_connection", "conv_shortcut"),
 )
 """Parts of a residual block of the U-Net."""
+SPATIAL = (("q", "to_q", "query"), ("k", "to_k", "key"), ("v", "to_v", "value"), ("proj_out", "to_out.0", "proj_attn"))
+"""Projections of an autoencoder's attention: ours, diffusers', and diffusers' former names, which older repositories still have."""
+
+WIDEST = 8192
+"""No text tower is wider: a file that says so is refused for its shapes, and not by the memory that it asks for."""
 
 
 def unet(cfg: Any, tensors: Tensors) -> dict[str, NumpyArray]:
@@ -46,17 +51,16 @@ def unet(cfg: Any, tensors: Tensors) -> dict[str, NumpyArray]:
 
 
 def autoencoder(levels: int, tensors: Tensors) -> dict[str, NumpyArray]:
-    """An ``AutoencoderKL``'s or ``VQModel``'s weights by our halves' names. levels: how many resolutions. No codebook."""
+    """An ``AutoencoderKL``'s or ``VQModel``'s weights by our halves' names. levels: how many resolutions. No codebook.
+
+    Raises WeightsError for a projection that lacks its bias or is larger than one place.
+    """
     found = _renamed(_autoencoder_modules(levels), tensors)
     for ours, theirs in _autoencoder_attentions(levels):
         for norm in ("group_norm", "spatial_norm.norm_layer", "spatial_norm.conv_y", "spatial_norm.conv_b"):
             name = norm.removeprefix("group_norm").removeprefix("spatial_norm")
             found |= _renamed(iter([(f"{ours}.norm{name}", f"{theirs}.{norm}")]), tensors)
-        for own, other in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
-            weight = tensors.get(f"{theirs}.{other}.weight")
-            if weight is not None:
-                found[f"{ours}.{own}.weight"] = weight.reshape(*weight.shape[:2], 1, 1)
-                found[f"{ours}.{own}.bias"] = tensors[f"{theirs}.{other}.bias"]
+        found |= _spatial_attention(ours, theirs, tensors)
     return found
 
 
@@ -90,13 +94,18 @@ def prior(heads: int, tensors: Tensors) -> dict[str, NumpyArray]:
     return found
 
 
+def clip_text_named(tensors: Tensors) -> Tensors:
+    """A ``CLIPTextModel``'s weights by the names that they had before version 5 of transformers."""
+    return _prefixed("text_model.", tensors)
+
+
 def clip_text(tensors: Tensors) -> dict[str, NumpyArray]:
-    """A ``CLIPTextModel``'s (``WithProjection`` or not) weights by our text tower's names.
+    """A ``CLIPTextModel``'s (``WithProjection`` or not) weights by our text tower's names. Raises WeightsError for a part of one.
 
     A tower without projection gets the unit matrix, which leaves its pooled state as it is; the scale that CLIP's loss learns,
     which transformers does not keep there, is set to its beginning.
     """
-    tensors = _prefixed("text_model.", tensors)
+    tensors = clip_text_named(tensors)
     found = _clip_layers("text_model.encoder.layers.", tensors)
     pairs = [("ln_final", "text_model.final_layer_norm")]
     found |= _renamed(iter(pairs), tensors)
@@ -110,12 +119,18 @@ def clip_text(tensors: Tensors) -> dict[str, NumpyArray]:
         if f"text_model.embeddings.{other}" in tensors
     }
     projection = tensors.get("text_projection.weight")
-    width = len(found["ln_final.weight"]) if "ln_final.weight" in found else 0
-    found["text_projection"] = (
-        np.eye(width, dtype=np.float32) if projection is None else np.ascontiguousarray(projection.T)
-    )
-    found["logit_scale"] = np.array(np.log(1 / 0.07), np.float32)
-    return found
+    if projection is not None:
+        found["text_projection"] = np.ascontiguousarray(projection.T)
+    return clip_text_completed(found)
+
+
+def clip_text_completed(found: Tensors) -> dict[str, NumpyArray]:
+    """A text tower by our names with what only CLIP's loss needs, where it was left out."""
+    whole = dict(found)
+    if "text_projection" not in found:
+        width = min(np.size(found.get("ln_final.weight", ())), WIDEST)
+        whole["text_projection"] = np.eye(width, dtype=np.float32)
+    return {**whole, "logit_scale": found.get("logit_scale", np.array(np.log(1 / 0.07), np.float32))}
 
 
 def clip_vision(tensors: Tensors) -> dict[str, NumpyArray]:
@@ -243,6 +258,22 @@ def _renamed(names: Names, tensors: Tensors) -> dict[str, NumpyArray]:
     }
 
 
+def _spatial_attention(ours: str, theirs: str, tensors: Tensors) -> dict[str, NumpyArray]:
+    """Projections as the 1×1 convolutions that they are with us; there they are linear, or such convolutions too."""
+    found: dict[str, NumpyArray] = {}
+    for own, *others in SPATIAL:
+        for name in (f"{theirs}.{other}" for other in others):
+            if f"{name}.weight" not in tensors:
+                continue
+            weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
+            if weight.ndim not in (2, 4) or weight.shape[2:] not in ((), (1, 1)):
+                raise WeightsError(f"{name}.weight has the shape {list(weight.shape)}; allowed: [C, C] or [C, C, 1, 1]")
+            if bias is None:
+                raise WeightsError(f"{name}.bias is missing, and without it {ours}.{own} cannot be made")
+            found |= {f"{ours}.{own}.weight": weight.reshape(*weight.shape[:2], 1, 1), f"{ours}.{own}.bias": bias}
+    return found
+
+
 def _joined(
     ours: str, theirs: list[str], heads: int, tensors: Tensors, *, linear: bool = False
 ) -> dict[str, NumpyArray]:
@@ -279,7 +310,13 @@ def _count(tensors: Tensors, prefix: str) -> int:
 def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
     """Since version 5 transformers leaves a tower's prefix out where there is nothing beside it."""
     bare = ("embeddings.", "encoder.", "final_layer_norm.", "pre_layrnorm.", "post_layernorm.")
-    return {f"{prefix}{name}" if name.startswith(bare) else name: value for name, value in tensors.items()}
+    if not any(name.startswith(bare) for name in tensors):
+        return tensors
+    found = {f"{prefix}{name}" if name.startswith(bare) else name: value for name, value in tensors.items()}
+    if len(found) < len(tensors):
+        double = next(name for name in tensors if f"{prefix}{name}" in tensors)
+        raise WeightsError(f"{double} is there twice, with {prefix}* before it and without: allowed is one of them")
+    return found
 
 
 def _clip_layers(prefix: str, tensors: Tensors) -> dict[str, NumpyArray]:
@@ -292,6 +329,9 @@ def _clip_layers(prefix: str, tensors: Tensors) -> dict[str, NumpyArray]:
         parts += [(f"{ours}.ln_1", f"{theirs}.layer_norm1"), (f"{ours}.ln_2", f"{theirs}.layer_norm2")]
         for kind in ("weight", "bias"):
             names = [f"{theirs}.self_attn.{n}_proj.{kind}" for n in "qkv"]
-            if all(name in tensors for name in names):
+            missing = [name for name in names if name not in tensors]
+            if missing and len(missing) < len(names):
+                raise WeightsError(f"{missing[0]} is missing, and without it {ours}.attn cannot be made")
+            if not missing:
                 found[f"{ours}.attn.in_proj_{kind}"] = np.concatenate([tensors[name] for name in names])
     return found | _renamed(iter(parts), tensors)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chashka.cli.places import models_dir, own_models
+from chashka.cli.places import cache_dir, models_dir, own_models
 from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
         }
         for key, info in declaration.options.model_fields.items()
     ]
-    facts = {"name": chosen, **_facts(preset), "files": weight_facts(preset) if preset.folder else [], "fields": fields}
+    files, notes = (weight_facts(preset), list(preset.look())) if preset.folder else ([], [])
+    facts = {"name": chosen, **_facts(preset), "files": files, "notes": notes, "fields": fields}
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
@@ -84,6 +85,8 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
         click.echo(f"missing: {missing}")
     for file in facts["files"]:
         click.echo(f"{file['name']}  {file['bytes']:,} bytes  {file['precision']}  {file['licence']}  {file['sha256']}")
+    for note in notes:
+        click.echo(f"note: {note}")
     click.echo("fields (those without a flag of their own: --set FIELD=VALUE):")
     for row in fields:
         default = "" if row["default"] is None else f" [{row['default']}]"
@@ -102,7 +105,9 @@ def add(source: str, name: str | None, models: Path | None, copy: bool, file: st
 
     Nothing is copied that can be linked, and equal files are kept once.
     """
+    from chashka import families
     from chashka.collection import Collection
+    from chashka.engines.sums import learn
 
     collection = Collection(models or own_models())
     if source.startswith("hf:"):
@@ -111,10 +116,15 @@ def add(source: str, name: str | None, models: Path | None, copy: bool, file: st
         raise InputError("file, variant: only possible with hf:OWNER/NAME@REVISION; leave them out")
     else:
         kept = collection.add(Path(source).expanduser(), name, copy=copy)
+    learn(
+        cache_dir(), {kept.folder / path: digest for path, digest in kept.files.items()}
+    )  # so that nobody computes it again
     uses = {"model": f"--model {kept.name}", "lora": f"--lora {kept.name} 1", "embedding": f"{kept.name} in the prompt"}
     click.echo(f"{kept.name}: {kept.kind}, {kept.size / 1e6:.1f} MB in {kept.folder}; use it with {uses[kept.kind]}")
     for path, digest in kept.files.items():
         click.echo(f"  {digest}  {path}")
+    for note in families.at(kept.place)[1].look() if kept.kind == "model" else ():
+        click.echo(f"note: {note}")
 
 
 def _from_hub(collection: Collection, source: str, name: str | None, file: str | None, variant: str | None) -> Kept:

@@ -25,7 +25,7 @@ from chashka.engines.runtime import convert_model, openvino
 from chashka.errors import FileError, WeightsError
 from chashka.nets.configs import to_json
 
-LAYOUT = "2"
+LAYOUT = "3"
 """Part of the name under which a conversion is kept: raise it when what is written changes."""
 FOLDER = "converted"
 KEPT = 8
@@ -46,12 +46,13 @@ class _Traced(nn.Module):
         return result if isinstance(result, tuple) else (result,)
 
 
-def converted(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, folder: Path) -> Path:
+def converted(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, folder: Path, content: str) -> Path:
     """The graph of a blueprint with these weights, made once: ``folder/converted/KEY/NAME.xml``, float16 weights beside it.
 
-    The key says the source's place, size and time, and what the network is. Raises WeightsError, FileError.
+    content: which content the source has (``sums.content_of``); the key says it, and what the network is. Raises WeightsError,
+    FileError.
     """
-    home = Path(folder) / FOLDER / _key(blueprint, source)
+    home = Path(folder) / FOLDER / _key(blueprint, content)
     graph = home / f"{blueprint.name}.xml"
     if graph.is_file():
         with suppress(OSError):
@@ -83,13 +84,9 @@ def _convert(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, pat
     tree.write(path, encoding="utf-8", xml_declaration=True)
 
 
-def _key(blueprint: Blueprint, source: Path) -> str:
-    try:
-        state = source.stat()
-    except OSError as error:
-        raise WeightsError(f"cannot read {source}: {error.strerror}") from error
-    parts = (str(source.resolve()), state.st_size, state.st_mtime_ns, blueprint.network, to_json(blueprint.config))
-    said = repr((LAYOUT, *parts, blueprint.variant, sorted(blueprint.inputs), openvino().get_version()))
+def _key(blueprint: Blueprint, content: str) -> str:
+    parts = (content, blueprint.name, blueprint.network, to_json(blueprint.config), blueprint.variant)
+    said = repr((LAYOUT, *parts, sorted(blueprint.inputs), openvino().get_version()))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 

@@ -144,13 +144,14 @@ class OpenVINOEngine:
         if importlib.util.find_spec("torch") is None:
             raise MissingExtraError("torch", f"the conversion of {source.name} to a graph")
         from chashka.engines.conversion import converted
+        from chashka.engines.sums import content_of
 
         if self.cache_dir is None and self._temporary is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="chashka-"))
             weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
         folder = self.cache_dir or self._temporary
         assert folder is not None
-        graph = converted(blueprint, tensors, source, folder)
+        graph = converted(blueprint, tensors, source, folder, content_of(source, self.cache_dir))
         cache = CompiledCache(folder, graph, graph.parent.name) if self.device == "CPU" else None
         metadata = {"config": to_json(blueprint.config)}
         inputs = tuple(blueprint.inputs)

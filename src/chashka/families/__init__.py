@@ -24,6 +24,8 @@ FAMILIES: dict[str, str] = {
 DEFAULT = "kandinsky-teacup"
 CHECKPOINTS = (".safetensors", ".ckpt")
 """Names that end so are files."""
+ADAPTERS = ("loras", "embeddings")
+"""Folders among the models that hold none."""
 
 __all__ = [
     "DEFAULT",
@@ -106,11 +108,19 @@ def _kept(name: str, folder: Path) -> Path | None:
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     place = folder / name
-    if not name or not place.is_dir():
+    if not name or name in ADAPTERS or not place.is_dir():
         return None
-    files = [path for path in place.iterdir() if path.suffix.lower() in CHECKPOINTS]
+    there = sorted(place.iterdir())
+    files = [path for path in there if path.suffix.lower() in CHECKPOINTS] or [p for p in there if _is_torch(p)]
     whole = len(files) == 1 and not (place / "model_index.json").is_file() and _by_files(place) is None
     return files[0] if whole else place
+
+
+def _is_torch(path: Path) -> bool:
+    """Whether it may be a checkpoint under another of torch's names, such as .pt."""
+    from chashka.checkpoints.torch_file import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES
 
 
 def at(path: Path) -> tuple[Family, Preset]:

@@ -141,7 +141,8 @@ class Preset:
     pixels of the pictures it was trained on. free: it draws any size; otherwise other sizes are drawn near ``area`` and brought
     to what was asked. multiple: width and height that it draws are multiples of this. summary, licence: one line each, for
     people. optional: files that it may lack; what they are for is then refused in one line. homes: names of folders that it is
-    looked for in, besides its own.
+    looked for in, besides its own. look: opens the files so far that it is sure what they are, and gives notes about them for
+    people; raises WeightsError for files that are something else.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Preset:
     free: bool = False
     homes: tuple[str, ...] = ()
     adapters: bool = False
+    look: Callable[[], Sequence[str]] = lambda: ()
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -218,7 +220,8 @@ class Bundle:
     is kept as channels (an inpainting network). picture, upscaler: None where the model has none. weakened: the network can be
     asked without some of its blocks (``keep``). samplers: the model's own, beyond ``SAMPLERS`` or in place of some.
     conventions: what is done another implementation's way, for a request. blanks: a masked network is given the latents of the
-    picture whose masked part is grey. exact: opens the same model in float32; None where it is in float32.
+    picture whose masked part is grey. exact: opens the same model in float32; None where it is in float32. notes: what people
+    should know of a request to it, one sentence each.
     """
 
     family: Family
@@ -239,6 +242,7 @@ class Bundle:
     conventions: Callable[[Any], Conventions] = lambda _: USUAL
     blanks: bool = False
     exact: Callable[[], Bundle] | None = None
+    notes: Callable[[Any], Sequence[str]] = lambda _: ()
 
     @property
     def model(self) -> str:

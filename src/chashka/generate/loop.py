@@ -33,7 +33,7 @@ class Progress:
 
 def one_pass(bundle: Bundle, request: Request, given: Inputs) -> Generator[Progress, None, list[Picture]]:
     """Yield a :class:`Progress` after every step of every batch, and return the pictures. request: complete."""
-    notes = _text_notes(bundle, request)
+    notes = [*_text_notes(bundle, request), *bundle.notes(request)]
     if request.fast and not bundle.fast:
         notes.append("fast: this model names no quick settings; it was drawn as usual")
     frame = frame_for(bundle, request, given)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import html
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -26,12 +27,55 @@ STRAIGHT = {**dict.fromkeys(map(ord, "ʼ‘’‚‛"), "'"), **dict.fromkeys(ma
 MERGES = Path(__file__).with_name("clip_merges.txt")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BytePairs:
+    """A vocabulary of CLIP's kind. merges: pairs of pieces, the first to be joined first. ids: of pieces and of the marks.
+
+    start, end: ids of the marks. A piece without an id is read as the end mark, as ``transformers`` does.
+    """
+
+    merges: tuple[tuple[str, str], ...]
+    ids: Mapping[str, int]
+    start: int = START
+    end: int = END
+    _ranks: dict[tuple[str, str], int] = field(init=False, repr=False)
+    _known: dict[str, list[int]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ranks", {pair: rank for rank, pair in enumerate(self.merges)})
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without marks at its ends and however many they are."""
+        ids: list[int] = []
+        for word in _words(clean(text)):
+            ids += [self.ids[word]] if word in MARKS else self._pieces(word)
+        return ids
+
+    def _pieces(self, word: str) -> list[int]:
+        """The word's bytes, joined pair by pair, the pair of the earliest merge first."""
+        if word in self._known:
+            return self._known[word]
+        letters = [_alphabet()[byte] for byte in word.encode()]
+        parts = [*letters[:-1], letters[-1] + "</w>"]
+        while len(parts) > 1:
+            best = min(pairwise(parts), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+            if best not in self._ranks:
+                break
+            joined, i = [], 0
+            while i < len(parts):
+                if tuple(parts[i : i + 2]) == best:
+                    joined.append(parts[i] + parts[i + 1])
+                    i += 2
+                else:
+                    joined.append(parts[i])
+                    i += 1
+            parts = joined
+        return self._known.setdefault(word, [self.ids.get(part, self.end) for part in parts])
+
+
 def encode(text: str) -> list[int]:
-    """Ids of a text, without marks at its ends and however many they are."""
-    ids: list[int] = []
-    for word in _words(clean(text)):
-        ids += [MARKS[word]] if word in MARKS else _pieces(word)
-    return ids
+    """Ids of a text by CLIP's own vocabulary, without marks at its ends and however many they are."""
+    return original().encode(text)
 
 
 def encode_batch(texts: Sequence[str], pad: int = 0, length: int = LENGTH) -> tuple[Ids, Mask]:
@@ -76,29 +120,6 @@ def _kind(character: str) -> str:
 
 
 @cache
-def _pieces(word: str) -> list[int]:
-    """The word's bytes, joined pair by pair, the pair of the earliest merge first."""
-    ranks, ids = _table()
-    letters = [_alphabet()[byte] for byte in word.encode()]
-    parts = [*letters[:-1], letters[-1] + "</w>"]
-    while len(parts) > 1:
-        pairs = list(pairwise(parts))
-        best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
-        if best not in ranks:
-            break
-        joined, i = [], 0
-        while i < len(parts):
-            if tuple(parts[i : i + 2]) == best:
-                joined.append(parts[i] + parts[i + 1])
-                i += 2
-            else:
-                joined.append(parts[i])
-                i += 1
-        parts = joined
-    return [ids[part] for part in parts]
-
-
-@cache
 def _alphabet() -> dict[int, str]:
     """A printable letter for every byte: itself where it is one, else letters from 256 on (GPT-2's ``bytes_to_unicode``)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
@@ -107,10 +128,10 @@ def _alphabet() -> dict[int, str]:
 
 
 @cache
-def _table() -> tuple[dict[tuple[str, str], int], dict[str, int]]:
-    """Ranks of the merges, and ids of the pieces."""
+def original() -> BytePairs:
+    """CLIP's own vocabulary, which nearly every Stable Diffusion has."""
     lines = MERGES.read_text(encoding="utf-8").splitlines()
-    merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines)]
+    merges = tuple((first, second) for first, _, second in (line.partition(" ") for line in lines))
     letters = list(_alphabet().values())
     pieces = [*letters, *(letter + "</w>" for letter in letters), *(first + second for first, second in merges)]
-    return {pair: rank for rank, pair in enumerate(merges)}, {piece: i for i, piece in enumerate(pieces)}
+    return BytePairs(merges, {piece: i for i, piece in enumerate(pieces)} | MARKS)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chashka.checkpoints import diffusers_names
+from chashka.checkpoints.renaming import some, without_rest
 from chashka.errors import WeightsError
+from chashka.families.stable_diffusion.tokenizer import Tokenizer
 from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -21,13 +23,35 @@ LEFT_OUT = re.compile(
     r"model_ema\.|loss\.|first_stage_model\.loss\.|.*\.position_ids$|.*\.attn_mask$|cond_stage_model\.logit_scale$"
     r"|(betas|alphas_cumprod|alphas_cumprod_prev|sqrt_alphas_cumprod|sqrt_one_minus_alphas_cumprod|log_one_minus_alphas_cumprod"
     r"|sqrt_recip_alphas_cumprod|sqrt_recipm1_alphas_cumprod|posterior_variance|posterior_log_variance_clipped"
-    r"|posterior_mean_coef1|posterior_mean_coef2|logvar|scale_factor|model_ema)$"
+    r"|posterior_mean_coef1|posterior_mean_coef2|lvlb_weights|logvar|scale_factor|model_ema|v_pred)$"
 )
 """What files hold besides the weights that draw: averages, tables of the schedule, masks."""
+SCALE = 0.18215
+"""Latents are the autoencoder's times this number, unless a folder's configuration says another one."""
 HEADS = 8
 """Attention heads of 1.x at every level, which shapes do not tell."""
 HEAD_WIDTH = 64
 """Width of the heads of 2.x, and of CLIP's."""
+
+
+V_PREDICTION, ZERO_SNR = "v_pred", "ztsnr"
+"""Empty tensors by which some files say that their network predicts v, and that its last level is noise alone."""
+OPENCLIP_LAYERS = 24
+"""Layers of ViT-H/14. A file with one less was made of a folder of diffusers, which leaves the last one out."""
+CHANNELS = {5: "one that takes a depth map", 7: "an upscaler", 8: "InstructPix2Pix, which takes a second picture"}
+"""Other networks of the family by what their first convolution takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """What shapes do not tell, where something else does. heads, head_width: of the U-Net, one of them. text_heads, activation: of
+    the text tower. None: as published. skip_last: the text tower's layers that do not count."""
+
+    heads: int | None = None
+    head_width: int | None = None
+    text_heads: int | None = None
+    activation: str | None = None
+    skip_last: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,46 +69,84 @@ class Parts:
         return self.unet.in_channels == 2 * self.autoencoder.z_channels + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a file or folder is. sources: each part's file. prediction: eps or v; None: nothing says it. tokenizer: its words."""
+
+    parts: Parts
+    sources: Mapping[str, Path]
+    prediction: str | None
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    scale: float = SCALE
+
+
 def parts(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) -> Parts:
     """The networks of a single file. heads: of 1.x. Raises WeightsError for what is no Stable Diffusion 1.x or 2.x."""
-    _check_kind(tensors, source)
+    check_kind(tensors, source)
     unet = _below(tensors, UNET)
     vae = _below(tensors, VAE)
-    text = _below(tensors, CLIP) or _below(tensors, OPENCLIP)
-    if not vae or not text:
+    texts = {prefix: found for prefix in (CLIP, OPENCLIP) if (found := _below(tensors, prefix))}
+    if not vae or not texts:
         lacking = "autoencoder (first_stage_model.*)" if not vae else "text encoder (cond_stage_model.*)"
         raise WeightsError(f"{source}: it has no {lacking}; a whole checkpoint is needed")
+    if len(texts) > 1:
+        names = [prefix + next(iter(found)) for prefix, found in texts.items()]
+        raise WeightsError(
+            f"{source}: it has two text encoders, {names[0]} of 1.x and {names[1]} of 2.x; allowed: one. Two files were merged"
+        )
     prefixes = (UNET, VAE, CLIP, OPENCLIP)
     others = [name for name in tensors if not name.startswith(prefixes) and not LEFT_OUT.match(name)]
     if others:
-        more = "" if len(others) == 1 else f" and {len(others) - 1} more"
-        raise WeightsError(f"{source}: {others[0]}{more}: no part of Stable Diffusion has such a name")
-    old = any(name.startswith(CLIP) for name in tensors)
-    tower = diffusers_names.clip_text(text) if old else text
-    return assembled(unet, vae, tower, source, heads=heads, penultimate=not old)
+        raise WeightsError(f"{source}: {some(others)}: no part of Stable Diffusion has such a name")
+    ((kind, text),) = texts.items()
+    said = None if second(tensors) else heads
+    if kind == CLIP:
+        tower = text_of_transformers(text, source, f"the text encoder of 1.x ({CLIP}*)")
+        return assembled(unet, vae, tower, source, Untold(heads=said))
+    tower = diffusers_names.clip_text_completed(text)
+    skip = 0 if _layers(text) == OPENCLIP_LAYERS - 1 else 1
+    return assembled(unet, vae, tower, source, Untold(heads=said, skip_last=skip))
+
+
+def text_of_transformers(tensors: Mapping[str, Any], source: Path, what: str) -> dict[str, Any]:
+    """A text tower's weights by our names. what: the tower, for people. Raises WeightsError for any that have no place."""
+    try:
+        named = diffusers_names.clip_text_named(tensors)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    return without_rest(diffusers_names.clip_text, named, source, what)
 
 
 def assembled(
-    unet: Mapping[str, Any],
-    vae: Mapping[str, Any],
-    tower: Mapping[str, Any],
-    source: Path,
-    *,
-    heads: int = HEADS,
-    penultimate: bool,
+    unet: Mapping[str, Any], vae: Mapping[str, Any], tower: Mapping[str, Any], source: Path, untold: Untold
 ) -> Parts:
-    """The parts by the original names of their own weights. penultimate: the text's layer before the last counts."""
-    cfg = unet_config(unet, source, heads)
+    """The parts by the original names of their own weights. Raises WeightsError."""
+    cfg = unet_config(unet, source, untold)
     try:
         autoencoder = autoencoder_config(vae)
-        text = text_config(tower, cfg.linear_proj, penultimate)
+        text = text_config(tower, cfg.linear_proj, untold)
     except (KeyError, ValueError, IndexError) as error:
         raise WeightsError(f"{source}: a weight is missing or has another shape than expected ({error})") from error
+    _check_channels(cfg, autoencoder.z_channels, source)
     weights = {"unet": dict(unet), "autoencoder": dict(vae), "text": dict(tower)}
     return Parts("2" if cfg.linear_proj else "1", cfg, autoencoder, text, weights)
 
 
-def unet_config(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) -> UNetConfig:
+def _check_channels(cfg: UNetConfig, latent: int, source: Path) -> None:
+    """Raises WeightsError for a U-Net that is given anything but x, or x with a mask and a masked picture."""
+    if cfg.in_channels not in (latent, 2 * latent + 1):
+        what = CHANNELS.get(cfg.in_channels, "another kind of model")
+        raise WeightsError(
+            f"{source}: the first convolution of its U-Net takes {cfg.in_channels} channels: it is {what}; supported are "
+            f"{latent} channels (text to picture) and {2 * latent + 1} (inpainting)"
+        )
+    if cfg.out_channels != latent:
+        raise WeightsError(
+            f"{source}: its U-Net says {cfg.out_channels} channels, its autoencoder has {latent}: they are of two models"
+        )
+
+
+def unet_config(tensors: Mapping[str, Any], source: Path, untold: Untold) -> UNetConfig:
     """Every size of the U-Net, walked from its first stage to its last."""
     try:
         width = int(tensors["time_embed.0.weight"].shape[1])
@@ -104,6 +166,9 @@ def unet_config(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) ->
                     context = int(key.shape[1])
                     linear = tensors[f"{stage}.1.proj_in.weight"].ndim == 2
             place += 1
+        heads, head_width = untold.heads, untold.head_width
+        if heads is None and head_width is None:
+            heads, head_width = (None, HEAD_WIDTH) if linear else (HEADS, None)
         return UNetConfig(
             int(tensors["input_blocks.0.0.weight"].shape[1]),
             int(tensors["out.2.weight"].shape[0]),
@@ -112,12 +177,12 @@ def unet_config(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) ->
             len(levels[0]),
             tuple(sorted(set(attended))),
             "transformer",
-            None if linear else heads,
-            HEAD_WIDTH if linear else None,
+            heads,
+            head_width,
             context,
             linear_proj=linear,
         )
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, ArithmeticError) as error:
         raise WeightsError(f"{source}: its U-Net is not one of Stable Diffusion ({error})") from error
 
 
@@ -145,25 +210,42 @@ def autoencoder_config(tensors: Mapping[str, Any]) -> AutoencoderConfig:
     )
 
 
-def text_config(tensors: Mapping[str, Any], second: bool, penultimate: bool) -> CLIPTextConfig:
+def text_config(tensors: Mapping[str, Any], second: bool, untold: Untold) -> CLIPTextConfig:
     """Every size of the text tower. second: of 2.x, with GELU."""
     vocab, width = tensors["token_embedding.weight"].shape
-    layers = 1 + max(int(n.split(".")[2]) for n in tensors if n.startswith("transformer.resblocks."))
     return CLIPTextConfig(
         int(vocab),
         int(tensors["positional_embedding"].shape[0]),
         int(width),
-        max(int(width) // HEAD_WIDTH, 1),
-        layers,
+        untold.text_heads or max(int(width) // HEAD_WIDTH, 1),
+        _layers(tensors),
         int(tensors["text_projection"].shape[1]),
-        "gelu" if second else "quick_gelu",
-        skip_last=1 if penultimate else 0,
+        untold.activation or ("gelu" if second else "quick_gelu"),
+        skip_last=untold.skip_last,
     )
 
 
-def _check_kind(tensors: Mapping[str, Any], source: Path) -> None:
-    """Other models are told by what they have."""
+def _layers(tensors: Mapping[str, Any]) -> int:
+    """How many a text tower has."""
+    return 1 + max((int(n.split(".")[2]) for n in tensors if n.startswith("transformer.resblocks.")), default=-1)
+
+
+def second(tensors: Mapping[str, Any]) -> bool:
+    """Whether a single file's U-Net is of 2.x, by the shapes of its weights."""
+    shapes = (
+        len(v.shape) for name, v in tensors.items() if name.startswith(UNET) and name.endswith(".1.proj_in.weight")
+    )
+    return next(shapes, 4) == 2
+
+
+def check_kind(tensors: Mapping[str, Any], source: Path) -> None:
+    """Other models are told by what they have. Raises WeightsError."""
     if any(name.startswith(UNET) for name in tensors):
+        if ZERO_SNR in tensors:
+            raise WeightsError(
+                f"{source}: its key {ZERO_SNR} says that its levels end at noise alone (zero terminal SNR); supported are the "
+                "levels of Stable Diffusion 1.x and 2.x. Take the file without it, if there is one"
+            )
         if any(name.startswith("conditioner.embedders.") for name in tensors):
             raise WeightsError(f"{source} is a Stable Diffusion XL; supported are 1.x and 2.x")
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,32 +12,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chashka.checkpoints import diffusers_names, embedding, layout, lora
-from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.torch_file import SUFFIXES, read_checkpoint
 from chashka.diffusion import Denoiser, Table
-from chashka.engines import Blueprint, Engine, GraphNetwork, open_engine
-from chashka.errors import WeightsError
+from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
+from chashka.engines.sums import content_of
 from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec
-from chashka.families.stable_diffusion import teacup
-from chashka.families.stable_diffusion.layout import HEADS, UNET, Parts, assembled, parts
+from chashka.families.stable_diffusion import folder, teacup
+from chashka.families.stable_diffusion.layout import HEADS, V_PREDICTION, Opened, Parts, check_kind, parts, second
+from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.sampling import conventions, denoise
-from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Words, clip_tower
-from chashka.nets.configs import UNetConfig
-from chashka.prompts import clip_words
+from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Tower, clip_tower
+from chashka.families.stable_diffusion.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from chashka.families.family import EngineChoice
 
-SCALE = 0.18215
-"""Latents are the autoencoder's times this number."""
 DEFAULTS = {"steps": 20, "guidance_scale": 7.5, "sampler": "dpmpp_2m"}
 FAST = {"steps": 10, "spacing": "ays", "guidance_stop": 0.7}
 """A fitted schedule (arXiv 2404.14507), guidance in the first steps alone (arXiv 2404.07724): 17 rows through the U-Net, not 40."""
-INDEX = "model_index.json"
 TABLE = "token_embedding.weight"
-KINDS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 SOURCE = "the publisher's"
+UNSAID = (
+    "keys cannot tell whether a network of 2.x predicts the noise or v; it is taken for the noise. If pictures are wrong, set "
+    "prediction=v (--set prediction=v), or put its .yaml beside the file; prediction=eps says that it is the noise"
+)
 
 
 def recognise(path: Path) -> Preset | None:
@@ -46,100 +45,73 @@ def recognise(path: Path) -> Preset | None:
         return _recognised_folder(path) or teacup.recognise(path)
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return None
-    if path.suffix.lower() == ".safetensors" and not any(name.startswith(UNET) for name in layout(path)[0]):
-        # a torch file is opened to be looked at; of safetensors the header is enough
-        parts(dict.fromkeys(layout(path)[0]), path)
-    return _preset(path.stem, path.parent, path.name, partial(open_file, file=path.name))
+    look = partial(_looked, path)
+    if path.suffix.lower() == ".safetensors":
+        look()  # of safetensors the header is enough; a torch file is opened when somebody wants to be sure
+    return _preset(path.stem, path.parent, path.name, partial(open_file, file=path.name), look)
+
+
+def _looked(path: Path) -> Sequence[str]:
+    """Raises WeightsError for what is no checkpoint of this family; notes for people."""
+    tensors = layout(path)[0] if path.suffix.lower() == ".safetensors" else read_checkpoint(path)
+    check_kind(tensors, path)
+    return (UNSAID,) if second(tensors) and said_prediction(tensors, path) is None else ()
 
 
 def _recognised_folder(path: Path) -> Preset | None:
-    index = path / INDEX
-    if not index.is_file():
+    if not (path / folder.INDEX).is_file():
         return None
-    kind = str(read_json(index).get("_class_name", ""))
-    if not kind.startswith("StableDiffusion") or "XL" in kind or "3" in kind:
-        raise WeightsError(
-            f"{path} is a {kind or 'pipeline without a name'} of diffusers; supported are Stable Diffusion 1.x and 2.x"
-        )
-    return _preset(path.resolve().name, path, INDEX, open_folder)
+    folder.check(path)
+    return _preset(path.resolve().name, path, folder.INDEX, open_folder)
 
 
-def _preset(name: str, folder: Path, file: str, open: Any) -> Preset:
-    return Preset(
-        name, folder, (file,), 512 * 512, 64, "a published checkpoint", SOURCE, open, free=True, adapters=True
-    )
+def _preset(
+    name: str,
+    folder: Path,
+    file: str,
+    open: Callable[[Preset, EngineChoice], Bundle],
+    look: Callable[[], Sequence[str]] = lambda: (),
+) -> Preset:
+    summary = "a published checkpoint"
+    return Preset(name, folder, (file,), 512 * 512, 64, summary, SOURCE, open, free=True, adapters=True, look=look)
 
 
 def open_file(preset: Preset, choice: EngineChoice, file: str, heads: int = HEADS) -> Bundle:
     """A single file. heads: of 1.x. Raises WeightsError, MissingExtraError, EngineError."""
     source = preset.place / file
-    found = parts(read_checkpoint(source), source, heads)
-    return _bundle(preset, choice, found, dict.fromkeys(found.weights, source), "v" if _says_v(source) else "eps")
+    tensors = read_checkpoint(source)
+    found = parts(tensors, source, heads)
+    return _bundle(
+        preset, choice, Opened(found, dict.fromkeys(found.weights, source), said_prediction(tensors, source))
+    )
 
 
-def open_folder(preset: Preset, choice: EngineChoice, heads: int = HEADS) -> Bundle:
-    """A folder of diffusers."""
-    folder = preset.place
-    files = {
-        "unet": _weights(folder / "unet", "diffusion_pytorch_model"),
-        "autoencoder": _weights(folder / "vae", "diffusion_pytorch_model"),
-        "text": _weights(folder / "text_encoder", "model", "pytorch_model"),
-    }
-    unet, vae, text = (read_checkpoint(file) for file in files.values())
-    tower = diffusers_names.clip_text({n: v for n, v in text.items() if not n.endswith("position_ids")})
-    levels = len(read_json(folder / "vae" / "config.json").get("block_out_channels", ()))
-    names = _original(unet, read_json(folder / "unet" / "config.json"), files["unet"])
-    found = assembled(names, diffusers_names.autoencoder(levels, vae), tower, folder, heads=heads, penultimate=False)
-    said = read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon")
-    if said not in ("epsilon", "v_prediction"):
-        raise WeightsError(
-            f"{folder}: its scheduler says prediction_type {said!r}; supported are epsilon and v_prediction"
-        )
-    return _bundle(preset, choice, found, files, "eps" if said == "epsilon" else "v")
+def open_folder(preset: Preset, choice: EngineChoice) -> Bundle:
+    """A folder of diffusers. Raises WeightsError, MissingExtraError, EngineError."""
+    return _bundle(preset, choice, folder.read(preset.place))
 
 
-def _original(unet: dict[str, Any], said: dict[str, Any], source: Path) -> dict[str, Any]:
-    """The U-Net by its original names; ``said`` is its configuration, of which the levels count."""
-    with checked(source.parent):
-        widths = [int(width) for width in said["block_out_channels"]]
-        attended = tuple(i for i, kind in enumerate(said["down_block_types"]) if "CrossAttn" in kind)
-        shape = UNetConfig(
-            int(said["in_channels"]),
-            int(said["out_channels"]),
-            widths[0],
-            tuple(width / widths[0] for width in widths),
-            int(said["layers_per_block"]),
-            attended,
-            "transformer",
-            1,
-            context=int(said["cross_attention_dim"]),
-        )
-    renamed = diffusers_names.unet(shape, unet)
-    if len(renamed) != len(unet):
-        left = len(unet) - len(renamed)
-        raise WeightsError(f"{source}: {left} weights have no place in a U-Net of Stable Diffusion 1.x or 2.x")
-    return renamed
-
-
-def _bundle(preset: Preset, choice: EngineChoice, found: Parts, sources: Mapping[str, Path], prediction: str) -> Bundle:
+def _bundle(preset: Preset, choice: EngineChoice, opened: Opened) -> Bundle:
     from chashka.families.stable_diffusion import FAMILY
 
+    found, own = opened.parts, opened.tokenizer
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
     for file, weight in choice.loras:
         found = changed(found, file, weight)
-    found, words = with_words(found, choice.embeddings)
+    found, words = with_words(found, choice.embeddings, own.pairs.encode)
     variants = {
-        "unet": _variant(choice.loras),
-        "text": _variant([*choice.loras, *((e, 1.0) for e in choice.embeddings)]),
+        "unet": _variant(choice.loras, choice.cache_dir),
+        "text": _variant([*choice.loras, *((e, 1.0) for e in choice.embeddings)], choice.cache_dir),
     }
-    unet, encoder, decoder, tower = _graphs(engine, found, sources, variants)
+    unet, encoder, decoder, tower = _graphs(engine, found, opened.sources, variants)
     cfg = found.autoencoder
+    reader = replace(CLIP, encode=own.pairs.encode, comma=own.pairs.ids.get(",</w>", -1), words={**own.added, **words})
     return Bundle(
         family=FAMILY,
         preset=preset,
-        denoiser=Denoiser(GraphNetwork(unet), Table.scaled_linear(), prediction),
-        codec=LatentCodec(encoder, decoder, SCALE, cfg.z_channels, factor=cfg.factor, alpha=False),
-        text=ChunkedText(clip_tower(tower, clip_words.END if found.version == "1" else 0), replace(CLIP, words=words)),
+        denoiser=Denoiser(GraphNetwork(unet), Table.scaled_linear(), opened.prediction or "eps"),
+        codec=LatentCodec(encoder, decoder, opened.scale, cfg.z_channels, factor=cfg.factor, alpha=False),
+        text=ChunkedText(_tower(tower, own, found.version), reader),
         denoise=denoise,
         defaults=DEFAULTS,
         fast=FAST,
@@ -147,7 +119,19 @@ def _bundle(preset: Preset, choice: EngineChoice, found: Parts, sources: Mapping
         masked=found.inpainting,
         blanks=found.inpainting,
         conventions=conventions,
+        notes=partial(_notes, unsaid=opened.prediction is None and found.version == "2"),
     )
+
+
+def _notes(request: Options, unsaid: bool) -> Sequence[str]:
+    """unsaid: nothing but the request can say what a network of 2.x predicts."""
+    return (UNSAID,) if unsaid and request.prediction is None else ()
+
+
+def _tower(graph: Graph, own: Tokenizer, version: str) -> Tower:
+    """Texts are padded with what the tokenizer says; otherwise 1.x pads with the end mark, 2.x with 0."""
+    usual = own.pairs.end if version == "1" else 0
+    return clip_tower(graph, usual if own.pad is None else own.pad, (own.pairs.start, own.pairs.end))
 
 
 def changed(found: Parts, file: Path, weight: float) -> Parts:
@@ -160,7 +144,9 @@ def changed(found: Parts, file: Path, weight: float) -> Parts:
     return replace(found, weights=found.weights | lora.merged(lora.read(file), weight, parts, names, file))
 
 
-def with_words(found: Parts, files: Sequence[Path]) -> tuple[Parts, Words]:
+def with_words(
+    found: Parts, files: Sequence[Path], encode: Callable[[str], Sequence[int]]
+) -> tuple[Parts, dict[tuple[int, ...], tuple[int, ...]]]:
     """The parts with embeddings behind the text tower's own words. Of files that mean the same word the last counts."""
     text, own = found.text, found.weights["text"]
     table = [np.asarray(own[TABLE], np.float32)]
@@ -169,7 +155,7 @@ def with_words(found: Parts, files: Sequence[Path]) -> tuple[Parts, Words]:
     for file in files:
         names, vectors = embedding.read(file, text.width)
         ids = tuple(range(end, end + len(vectors)))
-        words |= {tuple(clip_words.encode(name)): ids for name in names}
+        words |= {tuple(encode(name)): ids for name in names}
         table.append(vectors)
         end += len(vectors)
     if not files:
@@ -178,10 +164,9 @@ def with_words(found: Parts, files: Sequence[Path]) -> tuple[Parts, Words]:
     return replace(found, text=replace(text, vocab=end, added=text.added + end - text.vocab), weights=weights), words
 
 
-def _variant(loras: Sequence[tuple[Path, float]]) -> str:
-    """Which changes, in which order, of files as they are now."""
-    states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns, weight) for file, weight in loras]
-    return repr(states) if states else ""
+def _variant(loras: Sequence[tuple[Path, float]], cache_dir: Path | None) -> str:
+    """Which changes, in which order, of files with the content that they have now."""
+    return repr([(content_of(file, cache_dir), weight) for file, weight in loras]) if loras else ""
 
 
 def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variants: Mapping[str, str]) -> list[Any]:
@@ -208,18 +193,12 @@ def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variants:
     return [engine.build(blueprint, tensors, sources[part]) for part, blueprint, tensors in built]
 
 
-def _says_v(source: Path) -> bool:
-    """Whether a configuration beside the file says that it predicts v, as Stability's do."""
-    beside = source.with_suffix(".yaml")
+def said_prediction(tensors: Mapping[str, Any], source: Path) -> str | None:
+    """eps or v, as a key of the file or a configuration beside it (Stability's ``.yaml``) says; None where nothing does."""
+    if V_PREDICTION in tensors:
+        return "v"
     try:
-        return bool(re.search(r"^\s*parameterization:\s*[\"']?v[\"']?\s*$", beside.read_text("utf-8"), re.MULTILINE))
+        beside = source.with_suffix(".yaml").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
-        return False
-
-
-def _weights(folder: Path, *stems: str) -> Path:
-    names = [f"{stem}{kind}" for stem in stems for kind in KINDS]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise WeightsError(f"{folder}: {' or '.join(names[:2])} not found")
+        return None
+    return "v" if re.search(r"^\s*parameterization:\s*[\"']?v[\"']?\s*$", beside, re.MULTILINE) else "eps"

@@ -89,12 +89,13 @@ Tower: TypeAlias = Callable[[Sequence[int]], tuple[Array, Array]]
 """Ids of one chunk → its tokens (L, D), the first of them the beginning's, and the text as a whole (P,)."""
 
 
-def clip_tower(graph: Graph, pad: int) -> Tower:
-    """CLIP's: chunks between its two marks, padded to 77. pad: the id behind a text's end (1.x: the end mark, 2.x: 0)."""
+def clip_tower(graph: Graph, pad: int, marks: tuple[int, int] = (clip_words.START, clip_words.END)) -> Tower:
+    """CLIP's: chunks between its two marks, padded to 77. pad: the id behind a text's end."""
+    start, end = marks
 
     def tower(ids: Sequence[int]) -> tuple[Array, Array]:
         marked = np.full((1, clip_words.LENGTH), pad, np.int64)
-        marked[0, : len(ids) + 2] = [clip_words.START, *ids, clip_words.END]
+        marked[0, : len(ids) + 2] = [start, *ids, end]
         out = graph(ids=marked)
         return out["tokens"][0], out["pooled"][0]
 

@@ -1,0 +1,47 @@
+"""Which content a file of weights has: its sha256, computed once and remembered in the cache folder by path, size and time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from chashka.checkpoints.safetensors_file import sha256
+from chashka.engines.remembered import recall, remember
+from chashka.errors import WeightsError
+
+FILE = "sums.json"
+"""In the cache folder: {path: [size, time in nanoseconds, sha256]}."""
+
+
+def content_of(file: Path, cache_dir: Path | None) -> str:
+    """The sha256 of ``file``, 64 digits, so that a copy of it at another path is the same.
+
+    Without a cache folder nothing is kept for the next process, and what cannot be found again needs no sum: then its path, size
+    and time are what is returned. Raises WeightsError for a file that cannot be read.
+    """
+    path, state = _state(file)
+    if cache_dir is None:
+        return repr((path, *state))
+    known = recall(cache_dir / FILE).get(path)
+    if isinstance(known, list) and known[:2] == state and len(known) == 3 and isinstance(known[2], str):
+        return known[2]
+    digest = sha256(file)
+    learn(cache_dir, {file: digest})
+    return digest
+
+
+def learn(cache_dir: Path, sums: Mapping[Path, str]) -> None:
+    """Remember sums that somebody has computed already. Files that are gone are forgotten. Raises WeightsError."""
+    known = {path: value for path, value in recall(cache_dir / FILE).items() if Path(path).is_file()}
+    for file, digest in sums.items():
+        path, state = _state(file)
+        known[path] = [*state, digest]
+    remember(cache_dir / FILE, known)
+
+
+def _state(file: Path) -> tuple[str, list[int]]:
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise WeightsError(f"cannot read {file}: {error.strerror}") from error
+    return str(file.resolve()), [state.st_size, state.st_mtime_ns]
