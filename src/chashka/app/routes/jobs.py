@@ -86,6 +86,7 @@ def router(service: Service) -> APIRouter:
         return JobList(data=[job_shape(service, job) for job in found[:limit]], next=more)
 
     _about_one(routes, service)
+    _following(routes, service)
     return routes
 
 
@@ -129,6 +130,11 @@ def _about_one(routes: APIRouter, service: Service) -> None:
     def move_job(id: str, to: Move, who: Who = makes) -> JobShape:
         """Put a job that waits before another one that waits, or at the end."""
         return job_shape(service, service.move(who, id, to.before))
+
+
+def _following(routes: APIRouter, service: Service) -> None:
+    """What happens to a job, while it happens."""
+    reads = Depends(needs(service, "read"))
 
     @routes.get(
         "/{id}/events",
