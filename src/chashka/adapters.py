@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from chashka.checkpoints.torch_file import SUFFIXES
 from chashka.errors import InputError
 from chashka.prompts.tags import taken_out
+
+Key = TypeVar("Key", bound=Hashable)
+Adapters: TypeAlias = tuple[tuple[tuple[Path, float], ...], tuple[Path, ...]]
+"""Files of LoRAs, each with how much of it, and files of embeddings."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +62,68 @@ class Shelf:
 
 
 def loras(
-    given: Sequence[tuple[str, float]], prompts: Sequence[str], models: Path | None, strict: bool, *, paths: bool = True
-) -> tuple[list[tuple[Path, float]], list[str]]:
-    """(file, how much of it) of each, and notes about names in prompts that mean no file.
+    given: Sequence[tuple[str, float]], prompt: str, models: Path | None, strict: bool, *, paths: bool = True
+) -> list[tuple[Path, float]]:
+    """(file, how much of it) of each: those given, then those that one picture's prompt names and that are there.
 
     given: (a file's path or a name, weight). models: the folder whose sub-folder ``loras`` has the names, at any depth. Raises
-    InputError for a given name that is not found, with ``strict`` for one in a prompt too. paths: see :class:`Shelf`.
+    InputError for a given name that is not found, with ``strict`` for one in the prompt too; without it a note of the result
+    tells of such (``generate``). paths: see :class:`Shelf`.
     """
     shelf = Shelf("loras", models, paths)
     files = [(shelf.one("lora", name), weight) for name, weight in given]
-    tags = {tag.name: tag for prompt in prompts for tag in taken_out(prompt)[1]}
-    notes = []
-    for tag in tags.values():
+    for tag in taken_out(prompt)[1]:
         file = shelf.files.get(tag.name)
         if file is not None:
             files.append((file, tag.weight))
-            continue
-        problem = f"<lora:{tag.name}> in the prompt is not found{shelf.where()}"
-        if strict:
-            raise InputError(f"prompt: {problem}; {shelf.allowed()}")
-        notes.append(f"{problem}; it was left out")
-    return files, notes
+        elif strict:
+            raise InputError(f"prompt: <lora:{tag.name}> is not found{shelf.where()}; {shelf.allowed()}")
+    return files
+
+
+def without(prompt: str, negative_prompt: str, takes: bool, model: str) -> None:
+    """For strict mode: raises InputError for a tag that no LoRA is loaded for, wherever it is kept.
+
+    takes: whether the model takes any.
+    """
+    wrong = taken_out(prompt)[1] if not takes else []
+    if wrong:
+        raise InputError(
+            f"prompt: <lora:{wrong[0].name}>: {model} takes no LoRA; leave it out; checkpoints of Stable Diffusion do"
+        )
+    misplaced = taken_out(negative_prompt)[1]
+    if misplaced:
+        name = misplaced[0].name
+        raise InputError(
+            f"negative_prompt: <lora:{name}> loads nothing there; write it into the prompt, or leave it out"
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for beside the prompts. loras: (name or file, weight). embeddings: names or files. strict: as :func:`loras`."""
+
+    loras: Sequence[tuple[str, float]]
+    embeddings: Sequence[str]
+    models: Path | None
+    strict: bool = False
+    paths: bool = True
+
+    def of(self, prompt: str, negative_prompt: str, takes: bool, model: str) -> Adapters:
+        """The adapters of one picture, by its own prompts. takes: whether the model takes any. Raises InputError."""
+        if self.strict:
+            without(prompt, negative_prompt, takes, model)
+        said = [prompt, negative_prompt] if takes else []
+        changes = loras(self.loras, prompt if takes else "", self.models, self.strict, paths=self.paths)
+        return tuple(changes), tuple(embeddings(self.embeddings, said, self.models, paths=self.paths))
+
+
+def alike(keys: Sequence[Key]) -> dict[Key, list[int]]:
+    """Places of equal keys, in the order of their first: pictures with the same adapters, for which a model is opened once."""
+    groups: dict[Key, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    return groups
 
 
 def embeddings(given: Sequence[str], prompts: Sequence[str], models: Path | None, *, paths: bool = True) -> list[Path]:

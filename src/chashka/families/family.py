@@ -218,7 +218,8 @@ class Bundle:
     is kept as channels (an inpainting network). picture, upscaler: None where the model has none. weakened: the network can be
     asked without some of its blocks (``keep``). samplers: the model's own, beyond ``SAMPLERS`` or in place of some.
     conventions: what is done another implementation's way, for a request. blanks: a masked network is given the latents of the
-    picture whose masked part is grey. exact: opens the same model in float32; None where it is in float32.
+    picture whose masked part is grey. exact: opens the same model in float32; None where it is in float32. loras: names of those
+    whose changes are in the weights: their files' stems.
     """
 
     family: Family
@@ -239,6 +240,7 @@ class Bundle:
     conventions: Callable[[Any], Conventions] = lambda _: USUAL
     blanks: bool = False
     exact: Callable[[], Bundle] | None = None
+    loras: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:

@@ -18,6 +18,7 @@ from chashka.families.conventions import Conventions
 from chashka.families.family import Bundle, Plan
 from chashka.generate.frames import Frame, cover, frame_for
 from chashka.generate.given import Start, paste, prepare, sources, start_x, with_strength
+from chashka.prompts.tags import taken_out
 from chashka.request import Inputs, Picture, Request
 
 
@@ -128,13 +129,26 @@ def complete(bundle: Bundle, request: Request) -> Request:
 
 
 def _text_notes(bundle: Bundle, request: Request) -> list[str]:
-    notes = []
+    notes = _tag_notes(bundle, request)
     for name, text in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
         meter = bundle.text.meter(text)
         if meter.cut:
             notes.append(
                 f"the {name} has {meter.used + meter.cut} tokens, of which the model reads the first {meter.used}"
             )
+    return notes
+
+
+def _tag_notes(bundle: Bundle, request: Request) -> list[str]:
+    """What became of tags that did not load a LoRA."""
+    notes = []
+    for tag in taken_out(request.prompt)[1]:
+        if not bundle.preset.adapters:
+            notes.append(f"<lora:{tag.name}> in the prompt loads nothing: {bundle.model} takes no LoRA")
+        elif tag.name.rsplit("/", 1)[-1] not in bundle.loras:
+            notes.append(f"<lora:{tag.name}> in the prompt was left out: no LoRA of this name is loaded")
+    for tag in taken_out(request.negative_prompt)[1]:
+        notes.append(f"<lora:{tag.name}> in the negative prompt loads nothing: it belongs into the prompt")
     return notes
 
 

@@ -58,11 +58,12 @@ def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], 
 
     A change at step n is heard from the call n + 1 on, as in the web UI, which counts its calls from 0 and its steps from 1.
     """
+    prompt, negative_prompt = (tags.taken_out(text)[0] for text in (request.prompt, request.negative_prompt))
     if request.plain():
-        return [([composition.Part(request.prompt)], request.negative_prompt)] * steps
-    joined = composition.parts(tags.taken_out(request.prompt)[0])
+        return [([composition.Part(prompt)], negative_prompt)] * steps
+    joined = composition.parts(prompt)
     changing = [(schedules.by_step(part.text, steps), part.weight) for part in joined]
-    negative = schedules.by_step(request.negative_prompt, steps)
+    negative = schedules.by_step(negative_prompt, steps)
     heard = [max(i - 1, 0) for i in range(steps)]
     return [([composition.Part(texts[i], weight) for texts, weight in changing], negative[i]) for i in heard]
 
