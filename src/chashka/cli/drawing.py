@@ -355,7 +355,7 @@ def _stem(picture: Picture, about: str | None, file_name: str | None, privacy: s
 
 def _report(bundle: Bundle, pictures: list[Picture], files: _Files, loading: float, drawing: float) -> dict[str, Any]:
     request = pictures[0].request
-    meter = bundle.text.meter(request.prompt)
+    meter = bundle.meters(request)[0]
     notes = list(dict.fromkeys(note for picture in pictures for note in picture.notes))
     rows: list[dict[str, Any]] = [
         {

@@ -247,6 +247,15 @@ class Bundle:
         """The name that people use, for example ``kandinsky-teacup``."""
         return f"{self.family.name}-{self.preset.name}"
 
+    def meters(self, request: Request) -> tuple[Meter, Meter]:
+        """How much of the prompt and of the negative prompt is read. request: complete; a family's own grammar counts."""
+        own = getattr(self.text, "meters", None)
+        if own is None:
+            return self.text.meter(request.prompt), self.text.meter(request.negative_prompt)
+        levels = self.conventions(request).levels(self.denoiser.schedule, request, False)
+        told: tuple[Meter, Meter] = own(request, len(levels.sigmas) - 1)
+        return told
+
     def tiled(self, axes: str) -> Bundle:
         """The same whose pictures continue at their opposite edges. axes: of 'x' and 'y'. Raises InputError where it cannot."""
         network = getattr(self.denoiser.network, "tiled", None)

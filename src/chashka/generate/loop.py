@@ -130,8 +130,7 @@ def complete(bundle: Bundle, request: Request) -> Request:
 
 def _text_notes(bundle: Bundle, request: Request) -> list[str]:
     notes = _tag_notes(bundle, request)
-    for name, text in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
-        meter = bundle.text.meter(text)
+    for name, meter in zip(("prompt", "negative prompt"), bundle.meters(request), strict=True):
         if meter.cut:
             notes.append(
                 f"the {name} has {meter.used + meter.cut} tokens, of which the model reads the first {meter.used}"
