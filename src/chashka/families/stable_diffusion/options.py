@@ -8,7 +8,7 @@ from pydantic import field_validator, model_validator
 
 from chashka.diffusion import TABLE_SPACINGS, sampler_name
 from chashka.errors import InputError
-from chashka.prompts import schedules
+from chashka.prompts import composition, emphasis, schedules
 from chashka.request import Number, Request, bounded
 
 
@@ -64,10 +64,13 @@ class Options(Request):
         return self
 
     @model_validator(mode="after")
-    def _brackets(self) -> Self:
+    def _grammar(self) -> Self:
         if not self.plain():
+            # a request that cannot be drawn is refused when it is made
+            composition.parts(self.prompt)
             for prompt in (self.prompt, self.negative_prompt):
-                schedules.check(prompt)  # a request that cannot be drawn is refused when it is made
+                schedules.check(prompt)
+                emphasis.pieces(prompt)
         return self
 
     def plain(self) -> bool:
