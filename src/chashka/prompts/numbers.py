@@ -12,5 +12,7 @@ MOST_STEP = 1_000_000.0
 def within(value: float, most: float, what: str, allowed: str = "") -> float:
     """``value``, at most ``most`` either way. Raises InputError. allowed: what else to say of it."""
     if not abs(value) <= most:
-        raise InputError(f"prompt: {what} {value:.10g} is not possible; allowed: from {-most:.0f} to {most:.0f}{allowed}")
+        raise InputError(
+            f"prompt: {what} {value:.10g} is not possible; allowed: from {-most:.0f} to {most:.0f}{allowed}"
+        )
     return value

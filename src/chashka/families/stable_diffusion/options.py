@@ -11,6 +11,9 @@ from chashka.errors import InputError
 from chashka.prompts import composition, emphasis, schedules
 from chashka.request import Number, Request, bounded
 
+FEW = 15
+"""Below so many steps the original's DPM-Solver makes its last one of first order."""
+
 
 class Options(Request):
     """guidance_start and guidance_stop are fractions of the steps between which guidance is applied (arXiv 2404.07724).
@@ -78,4 +81,7 @@ class Options(Request):
         return self.syntax == "plain" or (self.syntax is None and self.compat is not None)
 
     def sampler_options(self) -> dict[str, float]:
-        return {} if self.eta is None else {"eta": self.eta}
+        options: dict[str, float] = {} if self.eta is None else {"eta": self.eta}
+        if self.compat == "original" and self.sampler == "dpmpp_2m" and self.steps is not None:
+            options["lower_order_final"] = self.steps < FEW
+        return options
