@@ -14,7 +14,7 @@ from chashka import families, generate
 from chashka.errors import InputError, WeightsError
 from chashka.families import Bundle, EngineChoice
 from chashka.families.stable_diffusion import sampling
-from chashka.generate import loop
+from chashka.generate import loop, modes
 from chashka.request import Inputs
 from golden_files import golden
 
@@ -210,6 +210,30 @@ def test_samplers_sizes_and_masks(checkpoints: Path) -> None:
             )
             assert whole.shape == (70, 64, 4) and started.shape == (70, 100, 4)
             assert np.array_equal(painted[30:], picture[30:]) and not np.array_equal(painted[:30], picture[:30])
+
+
+@pytest.mark.parametrize("name", ["compvis.safetensors", "runway.safetensors"])
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom", "all"])
+def test_pictures_go_on_beyond_every_edge(checkpoints: Path, name: str, side: str) -> None:
+    """What was there stays, pixel by pixel; what is new is drawn, and no rest of the canvas is left as it was made."""
+    bundle = opened(checkpoints, name)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
+    picture[..., 3] = 255
+    sides = dict.fromkeys(("left", "right", "top", "bottom"), 0)
+    sides |= dict.fromkeys(sides, 32) if side == "all" else {side: 64}
+    inputs = modes.extended(picture, sides, "the sea")
+    request = bundle.request(**modes.extending("the sea"), seed=1, steps=2)
+    drawn = generate.draw(bundle, request, inputs)[0].pixels
+    top, left = sides["top"], sides["left"]
+    high, wide = 64 + top + sides["bottom"], 64 + left + sides["right"]
+    assert drawn.shape[:2] == (high, wide)
+    kept = np.zeros((high, wide), bool)
+    kept[top : top + 64, left : left + 64] = True
+    assert np.array_equal(drawn[top : top + 64, left : left + 64, :3], picture[..., :3])
+    fresh = drawn[~kept][:, :3].astype(int)
+    assert (np.abs(fresh - inputs.init[~kept][:, :3].astype(int)).max(axis=1) > 0).mean() > 0.9
+    other = generate.draw(bundle, request.with_fields(seed=2), inputs)[0].pixels
+    assert (other != drawn).any(axis=2)[~kept].mean() > 0.9
 
 
 def test_what_an_inpainting_network_is_given(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
