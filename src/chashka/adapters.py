@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -28,7 +29,7 @@ class Shelf:
     models: Path | None
     paths: bool = True
 
-    @property
+    @cached_property
     def files(self) -> dict[str, Path]:
         if self.models is None:
             return {}
@@ -70,7 +71,10 @@ def loras(
     InputError for a given name that is not found, with ``strict`` for one in the prompt too; without it a note of the result
     tells of such (``generate``). paths: see :class:`Shelf`.
     """
-    shelf = Shelf("loras", models, paths)
+    return _loras(Shelf("loras", models, paths), given, prompt, strict)
+
+
+def _loras(shelf: Shelf, given: Sequence[tuple[str, float]], prompt: str, strict: bool) -> list[tuple[Path, float]]:
     files = [(shelf.one("lora", name), weight) for name, weight in given]
     for tag in taken_out(prompt)[1]:
         file = shelf.files.get(tag.name)
@@ -89,7 +93,7 @@ def without(prompt: str, negative_prompt: str, takes: bool, model: str) -> None:
     wrong = taken_out(prompt)[1] if not takes else []
     if wrong:
         raise InputError(
-            f"prompt: <lora:{wrong[0].name}>: {model} takes no LoRA; leave it out; checkpoints of Stable Diffusion do"
+            f"prompt: <lora:{wrong[0].name}>: {model} takes no LoRA; leave it out, or draw with a checkpoint of Stable Diffusion"
         )
     misplaced = taken_out(negative_prompt)[1]
     if misplaced:
@@ -97,6 +101,23 @@ def without(prompt: str, negative_prompt: str, takes: bool, model: str) -> None:
         raise InputError(
             f"negative_prompt: <lora:{name}> loads nothing there; write it into the prompt, or leave it out"
         )
+
+
+def embeddings(given: Sequence[str], prompts: Sequence[str], models: Path | None, *, paths: bool = True) -> list[Path]:
+    """The files of the given names, and of those in the sub-folder ``embeddings`` whose name stands in a prompt as a word.
+
+    Raises InputError for a given name that is not found. paths: see :class:`Shelf`.
+    """
+    return _embeddings(Shelf("embeddings", models, paths), given, prompts)
+
+
+def _embeddings(shelf: Shelf, given: Sequence[str], prompts: Sequence[str]) -> list[Path]:
+    files = [shelf.one("embedding", name) for name in given]
+    said = "\n".join(prompts).lower()
+    for name, file in shelf.files.items():
+        if re.search(rf"(?<![\w-]){re.escape(name.lower())}(?![\w-])", said):
+            files.append(file)
+    return list(dict.fromkeys(files))
 
 
 @dataclass(frozen=True)
@@ -113,9 +134,14 @@ class Wanted:
         """The adapters of one picture, by its own prompts. takes: whether the model takes any. Raises InputError."""
         if self.strict:
             without(prompt, negative_prompt, takes, model)
+        changes = _loras(self._shelves[0], self.loras, prompt if takes else "", self.strict)
         said = [prompt, negative_prompt] if takes else []
-        changes = loras(self.loras, prompt if takes else "", self.models, self.strict, paths=self.paths)
-        return tuple(changes), tuple(embeddings(self.embeddings, said, self.models, paths=self.paths))
+        return tuple(changes), tuple(_embeddings(self._shelves[1], self.embeddings, said))
+
+    @cached_property
+    def _shelves(self) -> tuple[Shelf, Shelf]:
+        """Looked through once, for however many pictures."""
+        return Shelf("loras", self.models, self.paths), Shelf("embeddings", self.models, self.paths)
 
 
 def alike(keys: Sequence[Key]) -> dict[Key, list[int]]:
@@ -124,17 +150,3 @@ def alike(keys: Sequence[Key]) -> dict[Key, list[int]]:
     for place, key in enumerate(keys):
         groups.setdefault(key, []).append(place)
     return groups
-
-
-def embeddings(given: Sequence[str], prompts: Sequence[str], models: Path | None, *, paths: bool = True) -> list[Path]:
-    """The files of the given names, and of those in the sub-folder ``embeddings`` whose name stands in a prompt as a word.
-
-    Raises InputError for a given name that is not found. paths: see :class:`Shelf`.
-    """
-    shelf = Shelf("embeddings", models, paths)
-    files = [shelf.one("embedding", name) for name in given]
-    said = "\n".join(prompts).lower()
-    for name, file in shelf.files.items():
-        if re.search(rf"(?<![\w-]){re.escape(name.lower())}(?![\w-])", said):
-            files.append(file)
-    return list(dict.fromkeys(files))

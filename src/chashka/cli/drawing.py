@@ -161,7 +161,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     name = model or families.DEFAULT
     size = size_of(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
-    adapted = Wanted(*(fields.pop(name) for name in ("loras", "embeddings")), models, fields.pop("strict"))
+    adapted = Wanted(fields.pop("loras"), fields.pop("embeddings"), models, fields.pop("strict"))
     if "mix" in fields:
         mixable(families.options(name, models), name)
     request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})

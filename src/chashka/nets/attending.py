@@ -25,7 +25,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 def in_slices(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
     """Whether the rule says so. What records is asked first: a tracer's sizes are no numbers."""
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if torch._C._get_tracing_state() is not None or torch.compiler.is_compiling():
         return False
     if not all(part.device.type == "cpu" and part.dtype == torch.bfloat16 for part in (q, k, v)):
         return False
@@ -53,4 +53,5 @@ def sliced(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         # the scale goes into the product: a scaled query would be rounded once more
         scores = torch.baddbmm(nothing, queries[:, start : start + step], turned, beta=0, alpha=scale)
         torch.bmm(scores.softmax(-1), values, out=out[:, start : start + step])
-    return out.unflatten(0, (b, heads))
+    result: torch.Tensor = out.unflatten(0, (b, heads))
+    return result
