@@ -1,10 +1,11 @@
 """Stable Diffusion 1.5 at its full size: a step, decoding, the text, a finished picture and memory, beside diffusers.
 
-    .venv/bin/python benchmarks/sd15.py FOLDER [SIDE [STEPS]]
+    .venv/bin/python benchmarks/sd15.py FOLDER [SIDE [STEPS [PRECISION]]]
 
-SIDE is 512, STEPS of the finished picture are 4, unless told. FOLDER gets 2 GB of random weights in the original single file
-(float16; kept, so that a second run begins at once) and the same kind of weights in diffusers' layout. Every line is a
-process of its own, because memory is measured by the most that it ever held (VmHWM). A step is guided: two rows.
+SIDE is 512, STEPS of the finished picture are 4, unless told; PRECISION: f32 or bf16 alone. FOLDER gets 2 GB of random weights in
+the original single file (float16; kept, so that a second run begins at once) and the same kind of weights in diffusers' layout. Every
+line is a process of its own, because memory is measured by the most that it ever held (VmHWM). A step is guided: two rows.
+``whole`` and ``fitted`` are pictures of 20 guided steps and of 10 at the places of ``ays``, guided in the middle six.
 """
 
 from __future__ import annotations
@@ -34,18 +35,21 @@ ROWS = [
 
 
 def main() -> None:
-    if len(sys.argv) > 4:
+    lines = {"ours": ours, "diffusers": diffusers, "plain": plain}
+    if sys.argv[1] in lines:
         kind, folder, *rest = sys.argv[1:]
-        print(json.dumps({"ours": ours, "diffusers": diffusers, "plain": plain}[kind](Path(folder), *rest)))
+        print(json.dumps(lines[kind](Path(folder), *rest)))
         return
     folder = Path(sys.argv[1]).expanduser()
-    side, steps = [*sys.argv[2:], "512", "4"][:2] if len(sys.argv) < 4 else sys.argv[2:4]
+    side, steps, only = (*sys.argv[2:], *("512", "4", "")[len(sys.argv) - 2 :])
     if not (folder / "done").exists():
         write(folder)
         (folder / "done").touch()
     print(f"sd15: {side}x{side}, a picture of {steps} guided steps, random weights in {folder}")
     bf16 = computes_bf16()
     for kind, engine, precision in ROWS:
+        if only not in ("", precision):
+            continue
         if precision == "bf16" and not bf16:
             print(f"  {kind:9} {engine:8} bf16  left out: this processor does not compute it")
             continue
@@ -71,7 +75,13 @@ def ours(folder: Path, engine: str, precision: str, side: str, steps: str) -> di
     decode = seconds(lambda: bundle.codec.decode(rows[:1]))
     request = bundle.request(prompt=PROMPT, seed=1, steps=int(steps), width=size, height=size)
     picture = seconds(lambda: generate.draw(bundle, request))
-    return shown(load=loaded - started, text=text, first=first, step=step, decode=decode, picture=picture)
+    taken = {"load": loaded - started, "text": text, "first": first, "step": step, "decode": decode, "picture": picture}
+    if (engine, precision) == ("openvino", "bf16"):
+        few = {"steps": 10, "spacing": "ays", "guidance_start": 0.2, "guidance_stop": 0.8}
+        for name, how in (("whole", {"steps": 20}), ("fitted", few)):
+            asked = bundle.request(prompt=PROMPT, seed=1, width=size, height=size, **how)
+            taken[name] = seconds(lambda asked=asked: generate.draw(bundle, asked))
+    return shown(**taken)
 
 
 def diffusers(folder: Path, engine: str, precision: str, side: str, steps: str) -> dict[str, str]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from chashka.checkpoints.torch_file import SUFFIXES
 from chashka.errors import InputError
 from chashka.prompts.tags import taken_out
+
+Key = TypeVar("Key", bound=Hashable)
+Adapters: TypeAlias = tuple[tuple[tuple[Path, float], ...], tuple[Path, ...]]
+"""Files of LoRAs, each with how much of it, and files of embeddings."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Shelf:
     models: Path | None
     paths: bool = True
 
-    @property
+    @cached_property
     def files(self) -> dict[str, Path]:
         if self.models is None:
             return {}
@@ -57,27 +63,44 @@ class Shelf:
 
 
 def loras(
-    given: Sequence[tuple[str, float]], prompts: Sequence[str], models: Path | None, strict: bool, *, paths: bool = True
-) -> tuple[list[tuple[Path, float]], list[str]]:
-    """(file, how much of it) of each, and notes about names in prompts that mean no file.
+    given: Sequence[tuple[str, float]], prompt: str, models: Path | None, strict: bool, *, paths: bool = True
+) -> list[tuple[Path, float]]:
+    """(file, how much of it) of each: those given, then those that one picture's prompt names and that are there.
 
     given: (a file's path or a name, weight). models: the folder whose sub-folder ``loras`` has the names, at any depth. Raises
-    InputError for a given name that is not found, with ``strict`` for one in a prompt too. paths: see :class:`Shelf`.
+    InputError for a given name that is not found, with ``strict`` for one in the prompt too; without it a note of the result
+    tells of such (``generate``). paths: see :class:`Shelf`.
     """
-    shelf = Shelf("loras", models, paths)
+    return _loras(Shelf("loras", models, paths), given, prompt, strict)
+
+
+def _loras(shelf: Shelf, given: Sequence[tuple[str, float]], prompt: str, strict: bool) -> list[tuple[Path, float]]:
     files = [(shelf.one("lora", name), weight) for name, weight in given]
-    tags = {tag.name: tag for prompt in prompts for tag in taken_out(prompt)[1]}
-    notes = []
-    for tag in tags.values():
+    for tag in taken_out(prompt)[1]:
         file = shelf.files.get(tag.name)
         if file is not None:
             files.append((file, tag.weight))
-            continue
-        problem = f"<lora:{tag.name}> in the prompt is not found{shelf.where()}"
-        if strict:
-            raise InputError(f"prompt: {problem}; {shelf.allowed()}")
-        notes.append(f"{problem}; it was left out")
-    return files, notes
+        elif strict:
+            raise InputError(f"prompt: <lora:{tag.name}> is not found{shelf.where()}; {shelf.allowed()}")
+    return files
+
+
+def without(prompt: str, negative_prompt: str, takes: bool, model: str) -> None:
+    """For strict mode: raises InputError for a tag that no LoRA is loaded for, wherever it is kept.
+
+    takes: whether the model takes any.
+    """
+    wrong = taken_out(prompt)[1] if not takes else []
+    if wrong:
+        raise InputError(
+            f"prompt: <lora:{wrong[0].name}>: {model} takes no LoRA; leave it out, or draw with a checkpoint of Stable Diffusion"
+        )
+    misplaced = taken_out(negative_prompt)[1]
+    if misplaced:
+        name = misplaced[0].name
+        raise InputError(
+            f"negative_prompt: <lora:{name}> loads nothing there; write it into the prompt, or leave it out"
+        )
 
 
 def embeddings(given: Sequence[str], prompts: Sequence[str], models: Path | None, *, paths: bool = True) -> list[Path]:
@@ -85,10 +108,45 @@ def embeddings(given: Sequence[str], prompts: Sequence[str], models: Path | None
 
     Raises InputError for a given name that is not found. paths: see :class:`Shelf`.
     """
-    shelf = Shelf("embeddings", models, paths)
+    return _embeddings(Shelf("embeddings", models, paths), given, prompts)
+
+
+def _embeddings(shelf: Shelf, given: Sequence[str], prompts: Sequence[str]) -> list[Path]:
     files = [shelf.one("embedding", name) for name in given]
     said = "\n".join(prompts).lower()
     for name, file in shelf.files.items():
         if re.search(rf"(?<![\w-]){re.escape(name.lower())}(?![\w-])", said):
             files.append(file)
     return list(dict.fromkeys(files))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for beside the prompts. loras: (name or file, weight). embeddings: names or files. strict: as :func:`loras`."""
+
+    loras: Sequence[tuple[str, float]]
+    embeddings: Sequence[str]
+    models: Path | None
+    strict: bool = False
+    paths: bool = True
+
+    def of(self, prompt: str, negative_prompt: str, takes: bool, model: str) -> Adapters:
+        """The adapters of one picture, by its own prompts. takes: whether the model takes any. Raises InputError."""
+        if self.strict:
+            without(prompt, negative_prompt, takes, model)
+        changes = _loras(self._shelves[0], self.loras, prompt if takes else "", self.strict)
+        said = [prompt, negative_prompt] if takes else []
+        return tuple(changes), tuple(_embeddings(self._shelves[1], self.embeddings, said))
+
+    @cached_property
+    def _shelves(self) -> tuple[Shelf, Shelf]:
+        """Looked through once, for however many pictures."""
+        return Shelf("loras", self.models, self.paths), Shelf("embeddings", self.models, self.paths)
+
+
+def alike(keys: Sequence[Key]) -> dict[Key, list[int]]:
+    """Places of equal keys, in the order of their first: pictures with the same adapters, for which a model is opened once."""
+    groups: dict[Key, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    return groups

@@ -213,14 +213,13 @@ def test_loras_are_found_by_name_alone(tmp_path: Path) -> None:
     (tmp_path / "loras").mkdir()
     file = tmp_path / "loras" / "ink.safetensors"
     file.touch()
-    assert loras([("ink", 0.5)], [], tmp_path, False, paths=False)[0] == [(file, 0.5)]
+    assert loras([("ink", 0.5)], "", tmp_path, False, paths=False) == [(file, 0.5)]
     for name in (str(file), "../loras/ink", "ink.safetensors"):
         with pytest.raises(InputError, match=r"does not exist; allowed: ink$"):
-            loras([(name, 0.5)], [], tmp_path, False, paths=False)
+            loras([(name, 0.5)], "", tmp_path, False, paths=False)
     with pytest.raises(InputError, match=r"there are none$"):
         embeddings([str(file)], [], tmp_path, paths=False)
-    notes = loras([], ["<lora:no:1> a cup"], tmp_path, False, paths=False)[1]
-    assert notes == ["<lora:no> in the prompt is not found; it was left out"]
+    assert loras([], "<lora:no:1> a cup", tmp_path, False, paths=False) == []
 
 
 # --- doing it ------------------------------------------------------------------------------------------------------------

@@ -341,6 +341,15 @@ def test_choices_are_drawn_in_turn_or_by_the_seed(call: Call, tmp_path: Path) ->
     assert plain["pictures"][0]["prompt"] == "a {b|c}", "braces are letters unless choices are asked for"
 
 
+def test_tags_that_load_nothing(call: Call, tmp_path: Path) -> None:
+    said = ["draw", "a cup <lora:ink:1>", "--seed", "3", "--json", "--out", str(tmp_path)]
+    assert "<lora:ink>: kandinsky-teacup takes no LoRA; leave it out" in call(*said, "--strict").error
+    (note,) = json.loads(call(*said).out)["notes"]
+    assert note.startswith("<lora:ink> in the prompt loads nothing: ") and note.endswith("takes no LoRA")
+    negative = call("draw", "a cup", "--negative", "<lora:ink>", "--strict").error
+    assert "negative_prompt: <lora:ink> loads nothing there; write it into the prompt" in negative
+
+
 def test_ways_of_drawing(call: Call, here: Path) -> None:
     """What is left out is chosen and stored, so that a variation can be drawn again."""
     done = json.loads(call("draw", "кот", "--seed", "1", "--subseed-strength", "0.4", "--json").out)

@@ -206,6 +206,20 @@ def test_runs_of_stable_diffusion(
     assert relative(step.x * table.scale(step.sigma), ldm[f"{key}.samples"]) < 1e-5
 
 
+def test_timesteps_of_stable_diffusion(ldm: dict[str, Any]) -> None:
+    """75 asked are 77 steps; all three originals agree."""
+    runway = dict(np.load(FOLDER / "ldm_masks.npz"))
+    asked = ddim_respacing(75)
+    assert len(asked) == 77
+    for golden in (ldm["compvis.timesteps.S75"], ldm["stability.timesteps.S75"], runway["runway.timesteps.S75"]):
+        assert asked == golden.tolist()
+    assert ddim_respacing(30) == runway["runway.ddim30_cfg1.timesteps"].tolist()
+    table = Table.scaled_linear(single=True)
+    alphas = [1 / (1 + s * s) for s in table.spaced(30, "ddim", table.min_sigma)[::-1]]
+    assert np.allclose(alphas[1:], runway["runway.ddim30_cfg1.alphas"], rtol=1e-6, atol=0)
+    assert np.allclose(alphas[:-1], runway["runway.ddim30_cfg1.alphas_prev"], rtol=1e-6, atol=0)
+
+
 def test_dpm_solver_of_compvis(ldm: dict[str, Any]) -> None:
     """Multistep order 2, data prediction, uniform in time from t = 1 to 1/1000, last step of first order."""
     table = Table.scaled_linear(single=True)

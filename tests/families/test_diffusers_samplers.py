@@ -31,6 +31,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
+BETWEEN = ("euler", "euler_a", "heun")
+"""Their timesteps are not whole, and their x is data + σ·noise."""
 TABLE = Table.scaled_linear()
 SHAPE = (1, 4, 8, 8)
 MODES = np.random.default_rng(0).normal(0, 1, (3, *SHAPE[1:]))
@@ -115,11 +117,13 @@ def test_runs_of_diffusers(name: str, karras: bool, steps: int, monkeypatch: pyt
     called, run, x = ours(name, steps, karras, "diffusers")
     assert len(run) == steps + 1
     if sigmas and name != "heun":  # whose list repeats itself
-        assert np.allclose(run, sigmas, rtol=1e-5)
-    assert np.allclose(called, times, atol=0.02)
+        # diffusers multiplies ᾱ in float32, which is 3e-6 from the products that are rounded once
+        assert np.allclose(run, sigmas, rtol=4e-6, atol=0)
+    # between two timesteps its Euler takes σ linearly, and the time of a σ is found along log σ
+    assert np.allclose(called, times, rtol=0, atol=3e-3 if name in BETWEEN else 3e-5)
     # DDIM, PNDM and the solvers in half log-SNR keep x as networks see it
-    seen = x if name in ("euler", "euler_a", "heun") else x * TABLE.scale(run[-1])
-    assert np.abs(seen - end).max() / np.abs(end).max() < 1e-4
+    seen = x if name in BETWEEN else x * TABLE.scale(run[-1])
+    assert np.abs(seen - end).max() / np.abs(end).max() < 3e-6
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpmpp_2m"])

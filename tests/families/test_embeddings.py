@@ -126,6 +126,19 @@ def test_what_is_no_embedding_is_told(tiny: tuple[Path, Any], tensors: Any, mess
         families.load(str(tiny[0]), engine="torch", embeddings=[tmp_path / "a.safetensors"])
 
 
+@pytest.mark.parametrize("count", [75, 76])
+def test_a_word_has_room_in_one_chunk(tiny: tuple[Path, Any], count: int, tmp_path: Path) -> None:
+    file = saved(tmp_path, "a1111.safetensors", np.repeat(VECTORS, 38, axis=0)[:count])
+    if count == 76:
+        with pytest.raises(InputError, match=r"embedding: red-cat\.safetensors has 76 vectors; allowed: from 1 to 75"):
+            families.load(str(tiny[0]), engine="torch", embeddings=[file])
+        return
+    bundle = families.load(str(tiny[0]), engine="torch", embeddings=[file])
+    request = bundle.request(prompt="a big red-cat", seed=1, steps=1, width=64, height=64)
+    assert bundle.meters(request)[0].limit == 150
+    generate.draw(bundle, request)
+
+
 def test_names_are_looked_up(tmp_path: Path) -> None:
     for name in ("red-cat", "styles/ink", "unsaid"):
         file = tmp_path / "embeddings" / f"{name}.safetensors"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import re
 import shutil
 import sys
@@ -15,9 +18,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from stable_folder import tiny_folder
 
-from chashka import adapters, families
-from chashka.checkpoints import write
+from chashka import adapters, families, generate
+from chashka.app.compute.models import Models
+from chashka.app.compute.runner import Made, Progress, Task
+from chashka.app.kinds.drawing import run_draw
+from chashka.app.settings import Settings
+from chashka.checkpoints import lora, write
+from chashka.cli import main
 from chashka.errors import InputError, WeightsError
+from chashka.images import read
 from chashka.prompts import clip_words
 
 pytestmark = pytest.mark.torch
@@ -70,6 +79,17 @@ def diffusers(made: dict[tuple[str, str], Halves], pair: tuple[str, str]) -> dic
     return tensors
 
 
+def processors(made: dict[tuple[str, str], Halves]) -> dict[str, np.ndarray]:
+    """As diffusers named attention's layers in its first year, and as it names all others."""
+    old = {}
+    for name, value in diffusers(made, ("lora.down", "lora.up")).items():
+        unet = re.sub(r"\.(to_[qkv])\.lora|\.(to_out)\.0\.lora", r".processor.\1\2_lora", name)
+        old[re.sub(r"\.self_attn\.(q|k|v|out)_proj\.lora", r".self_attn.to_\1_lora", unet)] = value
+    assert any(".processor.to_out_lora.down.weight" in name for name in old)
+    assert any(".self_attn.to_q_lora.up.weight" in name for name in old)
+    return old
+
+
 def theirs(tiny: tuple[Path, Any, Any], made: dict[tuple[str, str], Halves], scale: float) -> tuple[Any, Any]:
     """What diffusers' modules say with the products in their weights, which are as they were afterwards."""
     _, unet, text = tiny
@@ -110,6 +130,7 @@ NAMES = {
     "kohya": (kohya, ALPHA / RANK),
     "lora_A": (lambda made: diffusers(made, ("lora_A", "lora_B")), 1.0),
     "lora.down": (lambda made: diffusers(made, ("lora.down", "lora.up")), 1.0),
+    "processors": (lambda made: processors(made), 1.0),
     "layers": (lambda made: diffusers(made, ("lora_linear_layer.down", "lora_linear_layer.up")), 1.0),
     "short": (
         lambda made: {n.replace("text_model.", ""): v for n, v in diffusers(made, ("lora_A", "lora_B")).items()},
@@ -178,6 +199,19 @@ def spoiled(made: dict[str, np.ndarray], how: str) -> dict[str, np.ndarray]:
         return made | {name.replace("unet", "unet_extra"): value for name, value in list(made.items())[:3]}
     if how == "shape":
         return made | {first: np.zeros((RANK, *[2 * n for n in made[first].shape[1:]]), np.float32)}
+    if how in ("dora", "loha", "third"):
+        module = first.removesuffix(".lora_down.weight")
+        also = {"dora": "dora_scale", "loha": "hada_w1_a", "third": "lora_mid.weight"}[how]
+        return made | {f"{module}.{also}": np.ones((RANK, RANK), np.float32)}
+    if how == "orphan":
+        return {name: value for name, value in made.items() if name != first}
+    if how == "nan":
+        return made | {first: made[first] * np.nan}
+    if how == "rank 0":
+        return made | {n: made[n][:, :0] if "up" in n else made[n][:0] for n in (first, first.replace("down", "up"))}
+    if how in ("no alpha", "nan alpha"):
+        value = np.zeros(0) if how == "no alpha" else np.array(np.nan)
+        return made | {first.replace("lora_down.weight", "alpha"): value.astype(np.float32)}
     if how == "apart":
         return made | {first: np.zeros((RANK + 1, *made[first].shape[1:]), np.float32)}
     return {"weight": np.zeros(3, np.float32)}
@@ -191,12 +225,137 @@ def spoiled(made: dict[str, np.ndarray], how: str) -> dict[str, np.ndarray]:
         ("shape", "it is a LoRA for another model"),
         ("apart", "do not belong together"),
         ("nothing", "is no LoRA"),
+        ("dora", r"\.dora_scale belong to no LoRA .*supported are lora_down and lora_up.*not DoRA"),
+        ("loha", r"\.hada_w1_a belong to no LoRA"),
+        ("third", r"\.lora_mid\.weight belong to no LoRA"),
+        ("orphan", r"lora_up\.weight has no second half"),
+        ("nan", "holds numbers that are not finite"),
+        ("rank 0", "are empty"),
+        ("no alpha", r"alpha has the shape \[0\]; expected is one finite number"),
+        ("nan alpha", "alpha has nan; expected is one finite number"),
     ],
 )
 def test_what_does_not_fit_is_told(tiny: tuple[Path, Any, Any], how: str, message: str, tmp_path: Path) -> None:
     write(tmp_path / "a.safetensors", spoiled(kohya(halves({"unet": tiny[1]}, 3)), how), {})
     with pytest.raises(WeightsError, match=message):
         families.load(str(tiny[0]), engine="torch", loras=[(tmp_path / "a.safetensors", 1.0)])
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_alpha_may_stand_in_the_metadata(tiny: tuple[Path, Any, Any], rslora: bool, tmp_path: Path) -> None:
+    """diffusers writes PEFT's configuration there, and no tensors."""
+    made = halves({"unet": tiny[1]}, 3)
+    _, name = next(iter(made))
+    said = {
+        "unet.r": RANK,
+        "unet.lora_alpha": ALPHA,
+        "unet.alpha_pattern": {name: 2 * ALPHA},
+        "unet.use_rslora": rslora,
+    }
+    file = tmp_path / "some.safetensors"
+    write(file, diffusers(made, ("lora_A", "lora_B")), {lora.METADATA: json.dumps(said)})
+    divisor = RANK**0.5 if rslora else RANK
+    scales = {change.module: change.scale for change in lora.read(file)}
+    assert scales.pop(f"unet.{name}") == pytest.approx(2 * ALPHA / divisor)
+    assert set(scales.values()) == {ALPHA / divisor}
+    for text, message in (("[]", "is no JSON object"), ('{"unet.lora_alpha": "a"}', "says alpha 'a'")):
+        write(file, diffusers(made, ("lora_A", "lora_B")), {lora.METADATA: text})
+        with pytest.raises(WeightsError, match=message):
+            lora.read(file)
+
+
+@pytest.mark.parametrize("weight", [11.0, float("inf"), float("nan")])
+def test_a_weight_has_limits(tiny: tuple[Path, Any, Any], weight: float, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=f"loras: ink: a weight of {weight} is not possible; allowed: a number from -10"
+    ):
+        families.load(str(tiny[0]), engine="torch", loras=[(tmp_path / "ink.safetensors", weight)])
+
+
+def shelf(tiny: tuple[Path, Any, Any], models: Path) -> None:
+    """Two LoRAs of random numbers, ``ink`` and ``wash``."""
+    (models / "loras").mkdir()
+    for seed, name in ((3, "ink"), (4, "wash")):
+        made = kohya(halves({"unet": tiny[1]}, seed))
+        write(models / "loras" / f"{name}.safetensors", {n: 0.2 * v for n, v in made.items()}, {})
+
+
+def drawn(folder: Path, prompt: str, place: Path, *more: str) -> list[np.ndarray]:
+    shared = ["--model", str(folder), "--models", str(place), "--engine", "torch", "--seed", "1", "--steps", "2"]
+    (place / "out").mkdir(exist_ok=True)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as stopped:
+        main(["draw", prompt, *shared, "--size", "64", "--out", str(place / "out"), *more])
+    assert not stopped.value.code
+    pictures = [read(Path(line)) for line in out.getvalue().splitlines()]
+    shutil.rmtree(place / "out")
+    return pictures
+
+
+def test_every_picture_of_a_choice_has_its_own(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    shelf(tiny, tmp_path)
+    alone = [drawn(tiny[0], f"a cup {tag}", tmp_path)[0] for tag in ("<lora:ink:1>", "<lora:wash:1>", "")]
+    assert not any(np.array_equal(alone[a], alone[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    chosen = drawn(tiny[0], "a cup {<lora:ink:1>|<lora:wash:1>|}", tmp_path, "--choices", "all")
+    assert [np.array_equal(a, b) for a, b in zip(alone, chosen, strict=True)] == [True] * 3
+    order = drawn(tiny[0], "{a |a  }cup {<lora:ink:1>|<lora:wash:1>}", tmp_path, "--choices", "all")
+    assert np.array_equal(order[0], order[2])
+    assert np.array_equal(order[1], order[3])
+    assert not np.array_equal(order[0], order[1])
+
+
+def test_jobs_keep_pictures_apart_too(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    shelf(tiny, tmp_path)
+    names = ["<lora:ink:1> cup", "<lora:wash:1> cup", "<lora:ink:1> cup"]
+    fields = {"prompt": "{a}", "seed": 1, "n": 3, "steps": 2, "width": 64, "height": 64}
+    stored = fields | {"choices": "random", "prompts": names}
+    settings = Settings(model=str(tiny[0]), models=tmp_path, engine="torch")
+    used: list[tuple[str, ...]] = []
+
+    class Opening(Models):
+        def use(self, model: str, loras: Any = (), *rest: Any) -> Any:
+            used.append(tuple(file.stem for file, _ in loras))
+            return super().use(model, loras, *rest)
+
+    events = list(run_draw(Task("job", "draw", stored), Opening(settings), lambda: None))
+    assert used == [("ink",), ("wash",)]
+    made = {event.picture.index: event for event in events if isinstance(event, Made)}
+    assert sorted(made) == [0, 1, 2]
+    progress = [(event.done, event.total) for event in events if isinstance(event, Progress)]
+    assert progress == [(0, 0), *((done, 6) for done in range(1, 7))]
+    used.clear()
+    rest = list(run_draw(Task("job", "draw", stored, skip=frozenset({0, 2})), Opening(settings), lambda: None))
+    assert used == [("wash",)]
+    assert [event.picture.index for event in rest if isinstance(event, Made)] == [1]
+
+
+def test_a_tag_that_loads_nothing_is_told(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    shelf(tiny, tmp_path)
+    said = {"prompt": "a cup <lora:ink:1> <lora:other:1>", "negative_prompt": "a plate <lora:ink:1>"}
+    size = {"seed": 1, "steps": 2, "width": 64, "height": 64}
+    bundle = families.load(str(tiny[0]), engine="torch", loras=[(tmp_path / "loras" / "ink.safetensors", 1.0)])
+    (picture,) = generate.draw(bundle, bundle.request(**said, **size))
+    assert picture.notes == (
+        "<lora:other> in the prompt was left out: no LoRA of this name is loaded",
+        "<lora:ink> in the negative prompt loads nothing: it belongs into the prompt",
+    )
+    for more in ({}, {"compat": "original"}, {"compat": "diffusers"}):
+        clean = bundle.request(prompt="a cup", negative_prompt="a plate", **size, **more)
+        tagged = bundle.request(**said, **size, **more)
+        pixels = [generate.draw(bundle, request)[0].pixels for request in (clean, tagged)]
+        assert np.array_equal(*pixels), "tags are no words"
+    wanted = adapters.Wanted([], [], tmp_path, strict=True)
+    with pytest.raises(InputError, match=r"negative_prompt: <lora:ink> loads nothing there; write it into the prompt"):
+        wanted.of("a cup", said["negative_prompt"], True, "tiny")
+    with pytest.raises(InputError, match=r"prompt: <lora:ink>: tiny takes no LoRA"):
+        wanted.of("a cup <lora:ink:1>", "", False, "tiny")
+
+
+def test_a_model_without_loras_says_so() -> None:
+    for model in ("stable_diffusion-teacup", "kandinsky-teacup"):
+        bundle = families.load(model)
+        (picture,) = generate.draw(bundle, bundle.request(prompt="a cup <lora:ink:1>", seed=1, steps=1))
+        assert f"<lora:ink> in the prompt loads nothing: {model} takes no LoRA" in picture.notes
 
 
 def test_the_embedded_model_takes_none(tmp_path: Path) -> None:
@@ -209,14 +368,16 @@ def test_names_are_looked_up(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     write(file, {"weight": np.zeros(3, np.float32)}, {})
     given = [("ink", 0.5), (str(file), 1.0), ("styles/ink", 2.0)]
-    prompts = ["a cup <lora:ink:0.7>", "a <lora:wash> cup"]
-    files, notes = adapters.loras(given, prompts, tmp_path, strict=False)
-    assert files == [(file, 0.5), (file, 1.0), (file, 2.0), (file, 0.7)]
-    assert len(notes) == 1
-    assert "<lora:wash> in the prompt is not found" in notes[0]
-    with pytest.raises(InputError, match=r"<lora:wash>.*allowed: ink, styles/ink, or a file"):
-        adapters.loras([], prompts, tmp_path, strict=True)
+    prompt = "a cup <lora:ink:0.7>, a <lora:wash> cup"
+    assert adapters.loras(given, prompt, tmp_path, strict=False) == [
+        (file, 0.5),
+        (file, 1.0),
+        (file, 2.0),
+        (file, 0.7),
+    ]
+    with pytest.raises(InputError, match=r"<lora:wash> is not found in .*allowed: ink, styles/ink, or a file"):
+        adapters.loras([], prompt, tmp_path, strict=True)
     with pytest.raises(InputError, match="'wash' is neither a file nor a name"):
-        adapters.loras([("wash", 1.0)], [], tmp_path, strict=False)
+        adapters.loras([("wash", 1.0)], "", tmp_path, strict=False)
     with pytest.raises(InputError, match="--models is not given"):
-        adapters.loras([("wash", 1.0)], [], None, strict=False)
+        adapters.loras([("wash", 1.0)], "", None, strict=False)

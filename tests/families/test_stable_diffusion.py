@@ -14,18 +14,20 @@ from chashka import families, generate
 from chashka.errors import InputError, WeightsError
 from chashka.families import Bundle, EngineChoice
 from chashka.families.stable_diffusion import sampling
-from chashka.generate import loop
+from chashka.generate import loop, modes
 from chashka.request import Inputs
 from golden_files import golden
 
 pytestmark = pytest.mark.torch
 
 I2I_SCALE = 5.0
+MASK_SCALE = 2.0
 
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Any]:
-    return dict(np.load(golden("diffusion/ldm_texts.npz")))
+    files = ("ldm_runs", "ldm_texts", "ldm_masks")
+    return {key: value for name in files for key, value in np.load(golden(f"diffusion/{name}.npz")).items()}
 
 
 class Said:
@@ -39,9 +41,14 @@ class Said:
 
 
 def drawn(
-    bundle: Bundle, request: Any, monkeypatch: pytest.MonkeyPatch, start: Any, inputs: Inputs | None = None
+    bundle: Bundle,
+    request: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    start: Any,
+    inputs: Inputs | None = None,
+    kept: Any = None,
 ) -> Any:
-    """Final latents of a run that starts from given noise."""
+    """Final latents of a run that starts from given noise. kept: the draws for what a mask keeps, one for each step."""
 
     class Replayed:
         def __init__(self, seeds: Any, shape: Any, first_picture: int = 0) -> None:
@@ -51,7 +58,7 @@ def drawn(
             return start
 
         def __call__(self, step: int, draw: int = 0) -> Any:
-            return np.zeros_like(start)
+            return np.zeros_like(start) if kept is None or draw != 1 else kept[step]
 
     monkeypatch.setattr(loop, "PictureNoise", Replayed)
     seen: list[Any] = []
@@ -78,6 +85,8 @@ def drawn(
         ("stability", "stability.ckpt", "ddim10_cfg7.5", 10, 7.5, "ddim"),
         ("stability", "stability.ckpt", "ddim30_cfg1", 30, 1.0, "ddim"),
         ("runway", "runway.safetensors", "ddim10_cfg7.5", 10, 7.5, "ddim"),
+        ("runway", "runway.safetensors", "ddim30_cfg1", 30, 1.0, "ddim"),
+        ("compvis", "compvis.safetensors", "dpm10_cfg3", 10, 3.0, "dpmpp_2m"),
     ],
 )
 def test_runs_of_the_originals(
@@ -105,6 +114,67 @@ def test_runs_of_the_originals(
         assert relative(latents, runs[f"{who}.{run}.samples"][row : row + 1]) < 1e-4
 
 
+def encoded(bundle: Bundle, runs: dict[str, Any], who: str, row: int) -> Bundle:
+    """The same whose codec makes recorded latents of every picture, and whose texts are recorded."""
+
+    class Encoded:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bundle.codec, name)
+
+        def encode(self, pixels: Any, noise: Any = None) -> Any:
+            return runs[f"{who}.i2i.z0"][row : row + 1]
+
+    said = Said(runs[f"{who}.c"][row], runs[f"{who}.u"][row], bundle.text)
+    return replace(bundle, codec=Encoded(), text=said)
+
+
+@pytest.mark.parametrize(("who", "name"), [("compvis", "compvis.safetensors"), ("stability", "stability.ckpt")])
+def test_masks_of_the_originals(
+    who: str, name: str, checkpoints: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept goes into x before each step with noise of its level, and all of it begins with noise alone."""
+    bundle = opened(checkpoints, name)
+    for row in range(2):
+        told = encoded(bundle, runs, who, row)
+        request = told.request(
+            prompt="x", seed=1, steps=10, guidance_scale=MASK_SCALE, sampler="ddim", compat="original"
+        )
+        repaint = np.float32(1 - runs[f"{who}.mask"][row, 0])
+        inputs = Inputs(np.zeros((64, 64, 4), np.uint8), repaint.repeat(8, axis=0).repeat(8, axis=1))
+        kept = runs[f"{who}.noise"][:, row : row + 1]
+        latents = drawn(told, request, monkeypatch, runs[f"{who}.xT"][row : row + 1], inputs, kept)
+        samples = runs[f"{who}.samples"][row : row + 1]
+        assert relative(latents, samples) < 1e-4
+        # blended as everywhere else it is another picture
+        usual = request.with_fields(compat=None, spacing="ddim")
+        assert relative(drawn(told, usual, monkeypatch, runs[f"{who}.xT"][row : row + 1], inputs), samples) > 1e-2
+
+
+def test_a_mask_and_plms_or_nine_channels(
+    checkpoints: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PLMS' first step asks twice, and x is changed once. A network of nine channels keeps nothing but by itself."""
+    asked = {"prompt": "x", "seed": 1, "steps": 4, "sampler": "plms", "compat": "original"}
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
+    draws: list[tuple[int, int]] = []
+    real = loop.PictureNoise.__call__
+    monkeypatch.setattr(
+        loop.PictureNoise, "__call__", lambda self, step, draw=0: draws.append((step, draw)) or real(self, step, draw)
+    )
+    bundle = opened(checkpoints, "compvis.safetensors")
+    generate.draw(bundle, bundle.request(**asked), Inputs(picture, np.eye(64, dtype=np.float32)))
+    assert [step for step, draw in draws if draw == 1] == [-1, 0, 1, 2, 3]  # the first for the encoder's posterior
+    draws.clear()
+    bundle = opened(checkpoints, "runway.safetensors")
+    whole, part = (
+        generate.draw(bundle, bundle.request(**asked, strength=0.75), Inputs(picture, mask))[0].pixels
+        for mask in (np.ones((64, 64), np.float32), np.zeros((64, 64), np.float32))
+    )
+    assert (0, 1) not in draws
+    assert not np.array_equal(part, picture)
+    assert not np.array_equal(whole, part), "the network is told what to keep"
+
+
 @pytest.mark.parametrize(("who", "name"), [("compvis", "compvis.safetensors"), ("stability", "stability.ckpt")])
 def test_pictures_of_the_originals(
     who: str, name: str, checkpoints: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -112,17 +182,7 @@ def test_pictures_of_the_originals(
     """From recorded latents: the noise of one level more than the first step believes, then 15 of 20 steps."""
     bundle = opened(checkpoints, name)
     for row in range(2):
-        z0 = runs[f"{who}.i2i.z0"][row : row + 1]
-
-        class Encoded:
-            def __getattr__(self, name: str) -> Any:
-                return getattr(bundle.codec, name)
-
-            def encode(self, pixels: Any, noise: Any = None, z0: Any = z0) -> Any:
-                return z0
-
-        said = Said(runs[f"{who}.c"][row], runs[f"{who}.u"][row], bundle.text)
-        told = replace(bundle, codec=Encoded(), text=said)
+        told = encoded(bundle, runs, who, row)
         request = told.request(
             prompt="x", seed=1, steps=20, guidance_scale=I2I_SCALE, sampler="ddim", compat="original", strength=0.75
         )
@@ -152,6 +212,30 @@ def test_samplers_sizes_and_masks(checkpoints: Path) -> None:
             assert np.array_equal(painted[30:], picture[30:]) and not np.array_equal(painted[:30], picture[:30])
 
 
+@pytest.mark.parametrize("name", ["compvis.safetensors", "runway.safetensors"])
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom", "all"])
+def test_pictures_go_on_beyond_every_edge(checkpoints: Path, name: str, side: str) -> None:
+    """What was there stays, pixel by pixel; what is new is drawn, and no rest of the canvas is left as it was made."""
+    bundle = opened(checkpoints, name)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
+    picture[..., 3] = 255
+    sides = dict.fromkeys(("left", "right", "top", "bottom"), 0)
+    sides |= dict.fromkeys(sides, 32) if side == "all" else {side: 64}
+    inputs = modes.extended(picture, sides, "the sea")
+    request = bundle.request(**modes.extending("the sea"), seed=1, steps=2)
+    drawn = generate.draw(bundle, request, inputs)[0].pixels
+    top, left = sides["top"], sides["left"]
+    high, wide = 64 + top + sides["bottom"], 64 + left + sides["right"]
+    assert drawn.shape[:2] == (high, wide)
+    kept = np.zeros((high, wide), bool)
+    kept[top : top + 64, left : left + 64] = True
+    assert np.array_equal(drawn[top : top + 64, left : left + 64, :3], picture[..., :3])
+    fresh = drawn[~kept][:, :3].astype(int)
+    assert (np.abs(fresh - inputs.init[~kept][:, :3].astype(int)).max(axis=1) > 0).mean() > 0.9
+    other = generate.draw(bundle, request.with_fields(seed=2), inputs)[0].pixels
+    assert (other != drawn).any(axis=2)[~kept].mean() > 0.9
+
+
 def test_what_an_inpainting_network_is_given(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """x, the mask (1 = drawn anew), and the latents of the picture whose masked part is grey."""
     bundle = opened(checkpoints, "runway.safetensors")
@@ -172,6 +256,15 @@ def test_what_an_inpainting_network_is_given(checkpoints: Path, monkeypatch: pyt
     grey = np.where(white[..., None] >= 0.5, 127.5, picture[..., :3]) / 127.5 - 1
     pixels = np.concatenate([grey, np.ones((64, 64, 1))], axis=2).transpose(2, 0, 1)[None].astype(np.float32)
     assert np.allclose(x[:1, 5:], bundle.codec.encode(pixels), atol=1e-4)
+
+
+def test_latents_of_the_original(checkpoints: Path, runs: dict[str, Any]) -> None:
+    """A sample of the encoder's distribution with the recorded noise, times the scale."""
+    recorded = np.load(golden("nets/forwards.npz"))
+    codec = opened(checkpoints, "compvis.safetensors").codec
+    picture = recorded["compvis.vae.img"]
+    pixels = np.concatenate([picture, np.ones_like(picture[:, :1])], axis=1)
+    assert relative(codec.encode(pixels, runs["vae.noise"]), runs["vae.z_scaled"]) < 1e-5
 
 
 def test_both_engines(checkpoints: Path, tmp_path: Path) -> None:

@@ -189,6 +189,28 @@ def test_other_files_are_told(names: list[str], message: str, tmp_path: Path) ->
         families.find(str(tmp_path / "x.safetensors"))
 
 
+def first_text() -> dict[str, np.ndarray]:
+    """Every weight of the text encoder in a file of 1.x (openai/clip-vit-large-patch14, 197 names), none of them in memory."""
+    outer, width, wider = "cond_stage_model.transformer.text_model", 768, 3072
+    shapes = {
+        f"{outer}.embeddings.position_ids": (1, 77),
+        f"{outer}.embeddings.token_embedding.weight": (49408, width),
+        f"{outer}.embeddings.position_embedding.weight": (77, width),
+        f"{outer}.final_layer_norm.weight": (width,),
+        f"{outer}.final_layer_norm.bias": (width,),
+    }
+    for i in range(12):
+        layer = f"{outer}.encoder.layers.{i}"
+        for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"):
+            shapes |= {f"{layer}.{name}.weight": (width, width), f"{layer}.{name}.bias": (width,)}
+        for name in ("layer_norm1", "layer_norm2"):
+            shapes |= {f"{layer}.{name}.weight": (width,), f"{layer}.{name}.bias": (width,)}
+        shapes |= {f"{layer}.mlp.fc1.weight": (wider, width), f"{layer}.mlp.fc1.bias": (wider,)}
+        shapes |= {f"{layer}.mlp.fc2.weight": (width, wider), f"{layer}.mlp.fc2.bias": (width,)}
+    assert len(shapes) == 197
+    return {name: np.broadcast_to(np.int8(0), shape) for name, shape in shapes.items()}
+
+
 def test_real_inventories_are_recognised(tmp_path: Path) -> None:
     """Sizes by keys and shapes alone, of all four published kinds."""
     import gzip
@@ -213,9 +235,11 @@ def test_real_inventories_are_recognised(tmp_path: Path) -> None:
             found = parts(state, tmp_path)
             assert found.text == text
         else:
-            state["cond_stage_model.model.token_embedding.weight"] = tower["token_embedding.weight"]
-            state |= {f"cond_stage_model.model.{key}": value for key, value in tower.items()}
+            state |= first_text()
             found = parts(state, tmp_path)
+            assert found.text == CLIPTextConfig(width=768, heads=12, embed=768)
+            read = {key: tuple(value.shape) for key, value in found.weights["text"].items()}
+            assert read == {key: tuple(value.shape) for key, value in tower.items()}
         assert found.version == ("2" if second else "1") and found.autoencoder == vae
         assert found.inpainting == name.endswith("inpaint")
         with torch.device("meta"):

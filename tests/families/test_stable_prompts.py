@@ -70,6 +70,52 @@ def test_weights_change_tokens_and_keep_their_mean(checkpoints: Path) -> None:
     assert text.meter("cup " * 100).cut == 0 and text.meter("(cup:1.2)").used == 1
 
 
+@pytest.mark.parametrize(
+    ("fields", "used", "cut", "limit"),
+    [
+        ({"prompt": "cup " * 100}, 100, 0, 150),
+        ({"prompt": "cup " * 100, "compat": "original"}, 75, 25, 75),
+        ({"prompt": "cup " * 100, "compat": "diffusers"}, 75, 25, 75),
+        ({"prompt": "cup " * 100, "syntax": "plain"}, 100, 0, 150),
+        ({"prompt": "(a:1.2)", "compat": "original"}, 7, 0, 75),
+        ({"prompt": "(a:1.2)"}, 1, 0, 75),
+        ({"prompt": "a [cat:red dog:0.5]"}, 3, 0, 75),
+        ({"prompt": "a [cat:red dog:9]"}, 2, 0, 75),
+        ({"prompt": "[cat|red dog|dog]"}, 2, 0, 75),
+        ({"prompt": "a red cat AND a dog :0.5"}, 3, 0, 75),
+        ({"prompt": "a cup BREAK tea"}, 3, 0, 150),
+        ({"prompt": "a cup <lora:ink:1>"}, 2, 0, 75),
+        ({"prompt": "a cup <lora:ink:1>", "compat": "original"}, 2, 0, 75),
+    ],
+)
+def test_the_meter_says_what_is_drawn(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], used: int, cut: int, limit: int
+) -> None:
+    bundle = opened(checkpoints, "compvis.safetensors")
+    request = bundle.request(seed=1, steps=4, sampler="ddim", width=64, height=64, **fields)
+    meter = bundle.meters(request)[0]
+    assert (meter.used, meter.cut, meter.limit) == (used, cut, limit)
+    read: list[int] = []
+    text: Any = bundle.text
+    tower = text._tower
+    monkeypatch.setattr(text, "_tower", lambda ids: read.append(len(ids)) or tower(ids))
+    notes = generate.draw(bundle, request)[0].notes
+    assert max(read) == min(used, 75) or "BREAK" in request.prompt, "what the tower was given"
+    expected = f"the prompt has {used + cut} tokens, of which the model reads the first {used}"
+    assert (expected in notes) == bool(cut)
+
+
+def test_the_meter_of_a_negative_prompt(checkpoints: Path) -> None:
+    bundle = opened(checkpoints, "compvis.safetensors")
+    request = bundle.request(
+        prompt="a", negative_prompt="cup " * 80, seed=1, steps=2, compat="original", sampler="ddim"
+    )
+    assert bundle.meters(request)[1].cut == 5
+    assert "the negative prompt has 80 tokens, of which the model reads the first 75" in (
+        generate.draw(bundle, request.with_fields(width=64, height=64))[0].notes
+    )
+
+
 def test_what_is_said_in_each_step() -> None:
     options = Options(prompt="a [cat:dog:2] AND tea :0.5", negative_prompt="[x|y]")
     said = sampling.prompts(options, 5)

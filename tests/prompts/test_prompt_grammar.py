@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chashka.errors import InputError
+from chashka.families.stable_diffusion.options import Options
 from chashka.prompts import composition, emphasis, nesting, schedules, tags, wildcards
 
 # of the web UI's own docstring and tests
@@ -40,6 +42,33 @@ def test_emphasis(prompt: str, wanted: list[tuple[Any, float]]) -> None:
     found = emphasis.pieces(prompt)
     assert [piece.text for piece in found] == [text for text, _ in wanted]
     assert [piece.weight for piece in found] == pytest.approx([weight for _, weight in wanted])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "value"),
+    [
+        (f"(a:{'9' * 400})", "a weight of inf"),
+        ("(a:1e5) (b:-100.5)", "a weight of -100.5"),
+        ("((a:99))", "a weight of 108.9"),
+        ("(((a:20):-20))", "a weight of -440"),
+        (f"a AND b :{'9' * 400}", "AND with a weight of inf"),
+        ("a AND b :-101", "AND with a weight of -101"),
+        (f"[a:b:{'9' * 400}]", "a change at step inf"),
+        ("[a:b:-1000001]", "a change at step -1000001"),
+        (f"x (a:1.2) [c:[a:b:{'9' * 400}]:3]", "a change at step inf"),
+    ],
+)
+def test_numbers_have_limits(prompt: str, value: str) -> None:
+    with pytest.raises(InputError, match=rf"^prompt: {re.escape(value)} is not possible; allowed: from -\d+ to \d+"):
+        Options(prompt=prompt)
+    assert Options(prompt=prompt, syntax="plain").prompt == prompt, "letters say nothing"
+
+
+def test_large_numbers_that_are_allowed() -> None:
+    assert emphasis.pieces("(a:100)")[0].weight == 100
+    assert composition.parts("a AND b :-100")[1].weight == -100
+    assert schedules.by_step("[a:b:1000000]", 2) == ["a", "a"]
+    assert schedules.by_step("[a:b:-3]", 2) == ["b", "b"]
 
 
 def test_plain_words() -> None:

@@ -11,8 +11,10 @@ import numpy as np
 
 from chashka.checkpoints.safetensors_file import NumpyArray
 from chashka.checkpoints.torch_file import read_whole
-from chashka.errors import WeightsError
+from chashka.errors import InputError, WeightsError
 
+MOST = 75
+"""Vectors of one word: as many as CLIP reads at once, for a word is never cut in two."""
 NAMELESS = ("*", "emb_params")
 """What stands for the word where the file's own name says it."""
 
@@ -20,9 +22,14 @@ NAMELESS = ("*", "emb_params")
 def read(path: Path, width: int) -> tuple[list[str], NumpyArray]:
     """(the words that mean it, float32 (n, width)). The file's name without suffix is the first of the words.
 
-    Raises WeightsError for a file that holds no embedding, or one of another width: for another model.
+    Raises WeightsError for a file that holds no embedding, or one of another width: for another model; InputError for more
+    vectors than a text has room for.
     """
     name, found = vectors(path)
+    if len(found) > MOST:
+        raise InputError(
+            f"embedding: {path.name} has {len(found)} vectors; allowed: from 1 to {MOST}; take a smaller one"
+        )
     if found.shape[1] != width:
         raise WeightsError(
             f"{path}: its vectors have {found.shape[1]} numbers, the text encoder {width}: it is an embedding for another model"

@@ -1,32 +1,42 @@
 """LoRA: small matrices that are added to a checkpoint's weights once, so that a step costs nothing more.
 
 W ← W + weight·(alpha/rank)·up·down (arXiv 2106.09685, section 4.1). Names of two kinds are read: kohya's (``lora_unet_…``,
-``lora_te_…``) and diffusers' (``unet.…``, ``text_encoder.…``, with ``lora_A``/``lora_B`` or ``lora.down``/``lora.up``).
+``lora_te_…``) and diffusers' of all its years (``unet.…``, ``text_encoder.…``, with ``lora_A``/``lora_B``, ``lora.down``,
+``lora_linear_layer.down`` or ``processor.to_q_lora.down``). alpha is a tensor of the file, or of its metadata, as PEFT writes it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chashka.checkpoints.safetensors_file import NumpyArray
+from chashka.checkpoints.safetensors_file import NumpyArray, read_metadata
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
 
-DOWN = re.compile(r"\.(lora_down|lora_A|lora\.down|lora_linear_layer\.down)(\.default)?\.weight$")
+DOWN = re.compile(r"\.(lora_down|lora_A|lora\.down|lora_linear_layer\.down|(?<=_lora\.)down)(\.default)?\.weight$")
 UPS = {
     "lora_down": "lora_up",
     "lora_A": "lora_B",
     "lora.down": "lora.up",
     "lora_linear_layer.down": "lora_linear_layer.up",
+    "down": "up",
 }
+HALF = re.compile(rf"\.({'|'.join(map(re.escape, UPS.values()))})(\.default)?\.weight$")
 PREFIXES = ("lora_unet_", "lora_te_", "unet.", "text_encoder.")
-PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out)_lora$")
+PROCESSOR = re.compile(r"(?:\.processor)?\.(to_[qkv]|to_out)_lora$")
+"""What diffusers called a layer when a module of its own kept the matrices."""
+METADATA = "lora_adapter_metadata"
+"""Where diffusers keeps PEFT's configuration, as JSON, each key behind ``unet.`` or ``text_encoder.``."""
+KNOWN = "lora_down and lora_up, lora_A and lora_B, lora.down and lora.up, and alpha"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +65,90 @@ class Change:
 
 
 def read(path: Path) -> list[Change]:
-    """The changes in a file. Raises WeightsError for one that holds none, or half of one."""
+    """The changes in a file. Raises WeightsError for one that holds none, half of one, or anything beside them."""
     tensors = read_checkpoint(path)
-    found = []
+    said = _configuration(path)
+    found, seen = [], set()
     for name, down in tensors.items():
         match = DOWN.search(name)
         if match is None:
             continue
         module = name[: match.start()]
-        up = tensors.get(f"{module}.{UPS[match.group(1)]}{match.group(2) or ''}.weight")
+        second = f"{module}.{UPS[match.group(1)]}{match.group(2) or ''}.weight"
+        up = tensors.get(second)
         if up is None:
             raise WeightsError(f"{path}: {name} has no second half")
+        if not (up.size and down.size):
+            raise WeightsError(f"{path}: {module}: its halves {list(up.shape)} and {list(down.shape)} are empty")
         if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0]:
             raise WeightsError(
                 f"{path}: {module}: its halves {list(up.shape)} and {list(down.shape)} do not belong together"
             )
+        if not (np.isfinite(up).all() and np.isfinite(down).all()):
+            raise WeightsError(f"{path}: {module} holds numbers that are not finite")
+        seen |= {name, second, f"{module}.alpha"}
         alpha = tensors.get(f"{module}.alpha")
         rank = down.shape[0]
-        found.append(Change(module, down, up, 1.0 if alpha is None else float(np.asarray(alpha).reshape(-1)[0]) / rank))
+        scale = _said(said, module, rank) if alpha is None else _number(alpha, f"{path}: {module}.alpha") / rank
+        found.append(Change(module, down, up, scale))
     if not found:
         some = ", ".join(list(tensors)[:3])
         raise WeightsError(f"{path} is no LoRA: no lora_down or lora_A in it, but {some}")
+    _nothing_else([name for name in tensors if name not in seen], path)
     return found
+
+
+def _nothing_else(names: list[str], path: Path) -> None:
+    """Raises WeightsError for tensors that would be left out: the picture would not be what the file's author saw."""
+    half = next((name for name in names if HALF.search(name)), None)
+    if half is not None:
+        raise WeightsError(f"{path}: {half} has no second half")
+    if names:
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        raise WeightsError(
+            f"{path}: {names[0]}{more} belong to no LoRA of the kind that is read; supported are {KNOWN}, not DoRA, LoHa, LoKr and "
+            "others that a model is changed with in another way"
+        )
+
+
+def _number(alpha: NumpyArray, what: str) -> float:
+    value = np.asarray(alpha)
+    if value.size != 1 or not np.isfinite(value).all():
+        given = f"the shape {list(value.shape)}" if value.size != 1 else str(value.reshape(-1)[0])
+        raise WeightsError(f"{what} has {given}; expected is one finite number")
+    return float(value.reshape(-1)[0])
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    """PEFT's configuration in the metadata; empty where there is none. Raises WeightsError for one that cannot be read."""
+    if path.suffix != ".safetensors":
+        return {}
+    text = read_metadata(path).get(METADATA)
+    if text is None:
+        return {}
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise WeightsError(f"{path}: its metadata {METADATA!r} is no JSON object")
+    return said
+
+
+def _said(said: Mapping[str, Any], module: str, rank: int) -> float:
+    """alpha over rank by PEFT's configuration; 1 where it says nothing of the module's part."""
+    part = module.partition(".")[0]
+    alpha = said.get(f"{part}.lora_alpha")
+    patterns = said.get(f"{part}.alpha_pattern")
+    for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
+        if module == f"{part}.{pattern}" or module.endswith(f".{pattern}"):
+            alpha = value
+            break
+    if alpha is None:
+        return 1.0
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+        raise WeightsError(f"{module}: the file's metadata says alpha {alpha!r}; expected is one finite number")
+    return alpha / (math.sqrt(rank) if said.get(f"{part}.use_rslora") is True else rank)
 
 
 def merged(
@@ -120,8 +192,16 @@ def _place(module: str, places: Mapping[str, Mapping[str, Place]]) -> tuple[str,
     bare = module
     for prefix in PREFIXES:
         bare = bare.removeprefix(prefix)
-    bare = PROCESSOR.sub(lambda m: f".{m.group(1)}" + (".0" if m.group(1) == "to_out" else ""), bare)
+    bare = PROCESSOR.sub(partial(_layer, part), bare)
     return part, places[part].get(_key(bare))
+
+
+def _layer(part: str, old: re.Match[str]) -> str:
+    """``to_q`` as it is called today: in a text tower ``q_proj``."""
+    name = old.group(1)
+    if part == "text":
+        return f".{name.removeprefix('to_')}_proj"
+    return f".{name}.0" if name == "to_out" else f".{name}"
 
 
 def _key(module: str) -> str:

@@ -7,8 +7,9 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from chashka.cli.places import cache_dir, models_dir, remember
 from chashka.errors import FileError, InputError
 
 if TYPE_CHECKING:
+    from chashka.adapters import Adapters
     from chashka.families import Bundle
     from chashka.images import Labelled
     from chashka.request import Inputs, Picture, Request
@@ -85,7 +87,7 @@ ADAPTERS = [
         help="Textual inversion: a file, or a name in the folder embeddings of --models; repeatable. Its name is a word of the "
         "prompt; words of the prompt that name a file there are found by themselves.",
     ),
-    click.option("--strict", is_flag=True, help="A name in the prompt that is not found is an error, not a note."),
+    click.option("--strict", is_flag=True, help="A LoRA named in a prompt that loads nothing is an error, not a note."),
 ]
 OUT = [
     click.option(
@@ -144,8 +146,8 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
 
     given: the shared options' values, and fields of the request. about: what files are named after if not the prompt.
     """
-    from chashka import adapters, families
-    from chashka.generate import draw as run
+    from chashka import families
+    from chashka.adapters import Wanted, alike
     from chashka.generate.modes import chosen, mixable, wanted
     from chashka.prompts import policy
     from chashka.prompts.wildcards import files_in
@@ -159,7 +161,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     name = model or families.DEFAULT
     size = size_of(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
-    changes, words_given, strict = (fields.pop(name) for name in ("loras", "embeddings", "strict"))
+    adapted = Wanted(fields.pop("loras"), fields.pop("embeddings"), models, fields.pop("strict"))
     if "mix" in fields:
         mixable(families.options(name, models), name)
     request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})
@@ -167,25 +169,16 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     policy.check(text for one in (request, *requests) for text in wanted(one))
     folder, file_name = target(out, svg)
     read = inputs()
-    prompts = [text for one in requests for text in (one.prompt, one.negative_prompt)]
-    prompts = prompts if families.find(name, models)[1].adapters else []
-    loras, notes = adapters.loras(changes, prompts, models, strict)
-    bundle = families.load(
-        name,
-        engine=engine,
-        device=device,
-        precision=precision,
-        cache_dir=cache_dir(),
-        models=models,
-        loras=loras,
-        embeddings=adapters.embeddings(words_given, prompts, models),
+    takes = families.find(name, models)[1].adapters
+    groups = alike([adapted.of(one.prompt, one.negative_prompt, takes, name) for one in requests])
+    opening = partial(
+        families.load, name, engine=engine, device=device, precision=precision, cache_dir=cache_dir(), models=models
     )
-    loaded = time.perf_counter()
-    with _Bar() as bar:
-        pictures = [picture for one in requests for picture in run(bundle, one, read, bar.step)]
+    bundle, pictures, seconds = _drawn(opening, groups, requests, read)
+    loading = time.perf_counter() - started - seconds
     files = _write(pictures, folder, file_name, svg, grid, about if privacy == "full" else "picture", privacy)
-    notes = [*notes, *remember(files.with_pixels(pictures))]
-    report = _report(bundle, pictures, files, loaded - started, time.perf_counter() - loaded)
+    notes = remember(files.with_pixels(pictures))
+    report = _report(bundle, pictures, files, loading, time.perf_counter() - started - loading)
     report["notes"] = [*notes, *report["notes"]]
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False, indent=1))
@@ -195,6 +188,28 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
         click.echo(f"seed {request.seed}, {report['seconds']['draw']:.1f} s", err=True)
         for note in report["notes"]:
             click.echo(f"note: {note}", err=True)
+
+
+def _drawn(
+    opening: Callable[..., Bundle],
+    groups: Mapping[Adapters, Sequence[int]],
+    requests: Sequence[Request],
+    read: Inputs | None,
+) -> tuple[Bundle, list[Picture], float]:
+    """(the model as it was opened last, all pictures in the order of the requests, seconds of drawing alone)."""
+    from chashka.generate import draw as run
+
+    drawn: dict[int, list[Picture]] = {}
+    seconds, bundle = 0.0, None
+    for loras, embeddings in groups:
+        bundle = None  # never two models at once
+        bundle = opening(loras=list(loras), embeddings=list(embeddings))
+        began = time.perf_counter()
+        with _Bar() as bar:
+            drawn |= {place: run(bundle, requests[place], read, bar.step) for place in groups[loras, embeddings]}
+        seconds += time.perf_counter() - began
+    assert bundle is not None
+    return bundle, [picture for place in range(len(requests)) for picture in drawn[place]], seconds
 
 
 class _Bar:
@@ -340,7 +355,7 @@ def _stem(picture: Picture, about: str | None, file_name: str | None, privacy: s
 
 def _report(bundle: Bundle, pictures: list[Picture], files: _Files, loading: float, drawing: float) -> dict[str, Any]:
     request = pictures[0].request
-    meter = bundle.text.meter(request.prompt)
+    meter = bundle.meters(request)[0]
     notes = list(dict.fromkeys(note for picture in pictures for note in picture.notes))
     rows: list[dict[str, Any]] = [
         {

@@ -4,6 +4,7 @@ from chashka.diffusion.arrays import Array, namespace, quantile
 from chashka.diffusion.denoiser import PREDICTIONS, Conditioning, Denoiser, Network, Prediction
 from chashka.diffusion.forward import forward, forward_step, levels
 from chashka.diffusion.guidance import (
+    Before,
     Denoise,
     cfg,
     cfg_rescale,
@@ -12,6 +13,7 @@ from chashka.diffusion.guidance import (
     gradient,
     inpaint,
     mask_channels,
+    noised_known,
     static_threshold,
 )
 from chashka.diffusion.noise import START, Noise, PictureNoise, VariedNoise, picture_noise
@@ -26,6 +28,7 @@ __all__ = [
     "START",
     "TABLE_SPACINGS",
     "Array",
+    "Before",
     "Conditioning",
     "Denoise",
     "Denoiser",
@@ -50,6 +53,7 @@ __all__ = [
     "levels",
     "mask_channels",
     "namespace",
+    "noised_known",
     "picture_noise",
     "quantile",
     "sampler",

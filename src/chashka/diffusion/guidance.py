@@ -11,10 +11,16 @@ from typing import TypeAlias
 
 from chashka.diffusion.arrays import Array, concat, namespace, quantile
 from chashka.diffusion.denoiser import Conditioning
+from chashka.diffusion.noise import Noise
 from chashka.errors import InputError
 
 Denoise: TypeAlias = Callable[[Array, float], Array]
 """``(x, sigma) → denoised`` with the conditioning closed over; x in sigma space, (B, …)."""
+
+Before: TypeAlias = Callable[[Array, float, int], Array]
+"""``(x, sigma, step) → x``: what x becomes before a step, for samplers that take such."""
+KNOWN = 1
+"""The number of the draw, inside a step, that noise for what a mask keeps comes from."""
 
 ConditionalDenoise: TypeAlias = Callable[[Array, float, Conditioning], Array]
 """What :class:`~chashka.diffusion.denoiser.Denoiser` is: ``(x, sigma, cond) → denoised``."""
@@ -165,6 +171,14 @@ def inpaint(denoise: Denoise, known: Array, mask: Array) -> Denoise:
     known: data, (B or 1, C, H, W). mask: (B or 1, 1 or C, H, W) in [0, 1].
     """
     return lambda x, sigma: denoise(x, sigma) * mask + known * (1.0 - mask)
+
+
+def noised_known(known: Array, mask: Array, noise: Noise) -> Before:
+    """Put ``known`` into x where the mask is 0, before every step and with noise of its level: CompVis' ``q_sample`` of x0.
+
+    known, mask: as for :func:`inpaint`. noise: its draw ``KNOWN`` of each step; samplers' own are draw 0.
+    """
+    return lambda x, sigma, step: x * mask + (known + sigma * noise(step, KNOWN)) * (1.0 - mask)
 
 
 def mask_channels(known: Array, mask: Array) -> Array:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from chashka.diffusion.arrays import Array
-from chashka.diffusion.guidance import Denoise
+from chashka.diffusion.guidance import Before, Denoise
 from chashka.diffusion.noise import Noise
 from chashka.diffusion.steps import Step, intervals, needed
 from chashka.errors import InputError
@@ -76,18 +76,26 @@ _ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 
 
 
 def plms(
-    denoise: Denoise, x: Array, sigmas: Sequence[float], *, noise: Noise | None = None, order: int = 4
+    denoise: Denoise,
+    x: Array,
+    sigmas: Sequence[float],
+    *,
+    noise: Noise | None = None,
+    order: int = 4,
+    before: Before | None = None,
 ) -> Iterator[Step]:
     """PLMS (arXiv 2202.09778, equations 12 and 13; CompVis ``PLMSSampler``): Adams-Bashforth on ε = (x - D)/σ.
 
     The first step is Heun-like and costs two calls; then orders 2, 3, 4 up to ``order`` (Disco uses 2). The weights
     assume timesteps evenly spaced in t, whatever σ does in between: use linspace, leading, trailing or ddim spacing.
+    before: what x becomes before each step (``guidance.noised_known``).
     """
     if order not in (1, 2, 3, 4):
         raise InputError(f"order: {order!r} is not possible for plms; give 1, 2, 3 or 4")
     total, calls = len(sigmas) - 1, 0
     history: list[Array] = []  # ε of the last steps, newest first
     for i, (sigma, following) in enumerate(intervals(sigmas)):
+        x = x if before is None else before(x, sigma, i)
         denoised = denoise(x, sigma)
         eps = (x - denoised) * (1 / sigma)
         calls += 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from chashka.diffusion.arrays import Array
-from chashka.diffusion.guidance import Denoise
+from chashka.diffusion.guidance import Before, Denoise
 from chashka.diffusion.multistep import dpmpp_2m, dpmpp_2m_sde, plms
 from chashka.diffusion.noise import Noise
 from chashka.diffusion.steps import Step, intervals, needed
@@ -24,18 +24,26 @@ Sampler: TypeAlias = Callable[..., Iterator[Step]]
 
 
 def ddim(
-    denoise: Denoise, x: Array, sigmas: Sequence[float], *, noise: Noise | None = None, eta: float = 0.0
+    denoise: Denoise,
+    x: Array,
+    sigmas: Sequence[float],
+    *,
+    noise: Noise | None = None,
+    eta: float = 0.0,
+    before: Before | None = None,
 ) -> Iterator[Step]:
     """DDIM (arXiv 2010.02502, equations 12 and 16) in sigma coordinates. One call a step, order 1.
 
     eta 0 is Euler's method and draws nothing; eta 1 is DDPM with its small posterior variance, which is also
-    k-diffusion's ancestral Euler. In these coordinates the noise added is σ_up = η·σ'·√(1 - (σ'/σ)²).
+    k-diffusion's ancestral Euler. In these coordinates the noise added is σ_up = η·σ'·√(1 - (σ'/σ)²). before: what x becomes
+    before each step (``guidance.noised_known``).
     """
     if not eta >= 0:
         raise InputError(f"eta: {eta!r} is not possible; give a number from 0 (no noise) to 1 (DDPM)")
     draw = needed(noise, "eta above 0") if eta > 0 else None
     total = len(sigmas) - 1
     for i, (sigma, following) in enumerate(intervals(sigmas)):
+        x = x if before is None else before(x, sigma, i)
         denoised = denoise(x, sigma)
         up = min(eta * following * math.sqrt(max(1 - (following / sigma) ** 2, 0.0)), following)
         down = math.sqrt(following**2 - up**2)

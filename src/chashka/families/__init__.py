@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chashka.errors import InputError, UncalibratedError, WeightsError
 from chashka.families.family import Bundle, Codec, EngineChoice, Family, Meter, Plan, Preset, TextEncoder
-from chashka.request import Request
+from chashka.request import Request, shown
 
 FAMILIES: dict[str, str] = {
     "kandinsky": "chashka.families.kandinsky:FAMILY",
@@ -26,6 +26,8 @@ CHECKPOINTS = (".safetensors", ".ckpt")
 """Names that end so are files."""
 ADAPTERS = ("loras", "embeddings")
 """Folders among the models that hold none."""
+MOST_OF_A_LORA = 10
+"""The largest weight of a LoRA, either way."""
 
 __all__ = [
     "DEFAULT",
@@ -238,11 +240,21 @@ def load(
         raise InputError(f"{what}: {model!r} takes none; checkpoints of Stable Diffusion do")
     if loras and precision == "w8a8":
         raise InputError("loras: precision w8a8 is measured for a checkpoint as it is; leave one of the two out")
+    for file, weight in loras:
+        if not abs(weight) <= MOST_OF_A_LORA:
+            raise InputError(
+                f"loras: {file.stem}: a weight of {shown(weight)} is not possible; allowed: a number from {-MOST_OF_A_LORA} to "
+                f"{MOST_OF_A_LORA}"
+            )
     choice = EngineChoice(engine, device, precision, threads, cache_dir, tuple(loras), tuple(embeddings))
     try:
-        bundle = preset.open(preset, choice)
+        bundle = _opened(preset, choice)
     except UncalibratedError as error:
         raise UncalibratedError(error.reason, model) from error
     if bundle.engine.endswith(" f32"):
         return bundle
-    return replace(bundle, exact=partial(preset.open, preset, replace(choice, precision="f32")))
+    return replace(bundle, exact=partial(_opened, preset, replace(choice, precision="f32")))
+
+
+def _opened(preset: Preset, choice: EngineChoice) -> Bundle:
+    return replace(preset.open(preset, choice), loras=tuple(file.stem for file, _ in choice.loras))

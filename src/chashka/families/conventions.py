@@ -59,7 +59,8 @@ class Conventions:
     """levels: (schedule, request, whether there is a picture) → the run's. cells: (mask at the drawn size, factor) → of latents.
 
     posterior: a given picture is encoded to a sample of the encoder's distribution, not to its mean. paste: what a mask keeps
-    is pasted back, pixel by pixel. together: all pictures of a request are drawn in one call, however many they are.
+    is pasted back, pixel by pixel. together: all pictures of a request are drawn in one call, however many they are. noised:
+    what a mask keeps is put into x before each step, with its noise, and the family's ``denoise`` leaves it alone.
     """
 
     levels: Callable[[NoiseSchedule, Request, bool], Levels] = usual_levels
@@ -67,6 +68,7 @@ class Conventions:
     posterior: bool = False
     paste: bool = True
     together: bool = False
+    noised: bool = False
 
 
 USUAL = Conventions()

@@ -221,7 +221,7 @@ class Bundle:
     asked without some of its blocks (``keep``). samplers: the model's own, beyond ``SAMPLERS`` or in place of some.
     conventions: what is done another implementation's way, for a request. blanks: a masked network is given the latents of the
     picture whose masked part is grey. exact: opens the same model in float32; None where it is in float32. notes: what people
-    should know of a request to it, one sentence each.
+    should know of a request to it, one sentence each. loras: names of those whose changes are in the weights: their files' stems.
     """
 
     family: Family
@@ -243,11 +243,21 @@ class Bundle:
     blanks: bool = False
     exact: Callable[[], Bundle] | None = None
     notes: Callable[[Any], Sequence[str]] = lambda _: ()
+    loras: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
         """The name that people use, for example ``kandinsky-teacup``."""
         return f"{self.family.name}-{self.preset.name}"
+
+    def meters(self, request: Request) -> tuple[Meter, Meter]:
+        """How much of the prompt and of the negative prompt is read. request: complete; a family's own grammar counts."""
+        own = getattr(self.text, "meters", None)
+        if own is None:
+            return self.text.meter(request.prompt), self.text.meter(request.negative_prompt)
+        levels = self.conventions(request).levels(self.denoiser.schedule, request, False)
+        told: tuple[Meter, Meter] = own(request, len(levels.sigmas) - 1)
+        return told
 
     def tiled(self, axes: str) -> Bundle:
         """The same whose pictures continue at their opposite edges. axes: of 'x' and 'y'. Raises InputError where it cannot."""

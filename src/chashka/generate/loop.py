@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chashka import images
-from chashka.diffusion import SAMPLERS, Array, PictureNoise, Sampler, Step, VariedNoise, sampler_name
+from chashka.diffusion import SAMPLERS, Array, PictureNoise, Sampler, Step, VariedNoise, noised_known, sampler_name
 from chashka.errors import InputError, NotFiniteError
 from chashka.families.conventions import Conventions
 from chashka.families.family import Bundle, Plan
 from chashka.generate.frames import Frame, cover, frame_for
 from chashka.generate.given import Start, paste, prepare, sources, start_x, with_strength
+from chashka.prompts.tags import taken_out
 from chashka.request import Inputs, Picture, Request
 
 
@@ -45,7 +46,9 @@ def one_pass(bundle: Bundle, request: Request, given: Inputs) -> Generator[Progr
         notes.append("strength does nothing without a picture to start from (init)")
     request = with_strength(request, given)
     assert request.seed is not None and request.sampler is not None
-    levels = conventions.levels(bundle.denoiser.schedule, request, start is not None)
+    levels = conventions.levels(
+        bundle.denoiser.schedule, request, begins_with(bundle, request, start is not None, given.mask is not None)
+    )
     steps = len(levels.run) - 1
     shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
     plan = Plan(levels.sigmas, shape, pictures=given.pictures)
@@ -53,6 +56,7 @@ def one_pass(bundle: Bundle, request: Request, given: Inputs) -> Generator[Progr
         plan = replace(plan, known=start.x, mask=start.latent_mask, blanked=start.blanked)
     sampler = samplers(bundle)[request.sampler]
     options = _sampler_options(request, sampler, notes)
+    keeps = plan.mask is not None and conventions.noised and not bundle.masked
     batches = batches_of(bundle, request)
     total = len(batches) * steps
     pictures: list[Picture] = []
@@ -64,6 +68,8 @@ def one_pass(bundle: Bundle, request: Request, given: Inputs) -> Generator[Progr
         x = start_x(bundle, noise, levels, start)
         if steps:
             denoise = bundle.denoise(bundle, request, replace(plan, rows=count, noise=noises))
+            if keeps:
+                options["before"] = noised_known(plan.known, plan.mask, noise)
             for step in sampler(denoise, x, levels.run, noise=noise, **options):
                 done += 1
                 _check(step.x, f"step {step.index + 1} of {steps}")
@@ -91,6 +97,14 @@ def batches_of(bundle: Bundle, request: Request) -> list[tuple[int, int]]:
     """(first, how many) of the pictures that are drawn in one call."""
     most = request.n if bundle.conventions(request).together else bundle.rows
     return [(i, min(most, request.n - i)) for i in range(0, request.n, most)]
+
+
+def begins_with(bundle: Bundle, request: Request, picture: bool, mask: bool) -> bool:
+    """Whether a run begins with the given picture, if there is one. request: its strength is known (``with_strength``).
+
+    Where what a mask keeps is put into x before each step, a strength of 1 begins with noise alone.
+    """
+    return picture and not (mask and request.strength == 1 and bundle.conventions(request).noised)
 
 
 def steps_of(bundle: Bundle, request: Request, edited: bool) -> int:
@@ -128,13 +142,25 @@ def complete(bundle: Bundle, request: Request) -> Request:
 
 
 def _text_notes(bundle: Bundle, request: Request) -> list[str]:
-    notes = []
-    for name, text in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
-        meter = bundle.text.meter(text)
+    notes = _tag_notes(bundle, request)
+    for name, meter in zip(("prompt", "negative prompt"), bundle.meters(request), strict=True):
         if meter.cut:
             notes.append(
                 f"the {name} has {meter.used + meter.cut} tokens, of which the model reads the first {meter.used}"
             )
+    return notes
+
+
+def _tag_notes(bundle: Bundle, request: Request) -> list[str]:
+    """What became of tags that did not load a LoRA."""
+    notes = []
+    for tag in taken_out(request.prompt)[1]:
+        if not bundle.preset.adapters:
+            notes.append(f"<lora:{tag.name}> in the prompt loads nothing: {bundle.model} takes no LoRA")
+        elif tag.name.rsplit("/", 1)[-1] not in bundle.loras:
+            notes.append(f"<lora:{tag.name}> in the prompt was left out: no LoRA of this name is loaded")
+    for tag in taken_out(request.negative_prompt)[1]:
+        notes.append(f"<lora:{tag.name}> in the negative prompt loads nothing: it belongs into the prompt")
     return notes
 
 

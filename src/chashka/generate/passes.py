@@ -17,7 +17,7 @@ from chashka.families.family import Bundle, Preset
 from chashka.generate import regions
 from chashka.generate.frames import LONGEST_SIDE, frame_for
 from chashka.generate.given import whole_mask, with_strength
-from chashka.generate.loop import Progress, complete, one_pass, steps_of
+from chashka.generate.loop import Progress, begins_with, complete, one_pass, steps_of
 from chashka.generate.modes import wanted
 from chashka.prompts import policy
 from chashka.request import Inputs, Picture, Request
@@ -142,8 +142,10 @@ def _twice(bundle: Bundle, request: Request, given: Inputs) -> Run:
         strength=request.hires_strength,
         steps=request.hires_steps or request.steps,
     )
-    before = steps_of(bundle, with_strength(first, given), given.init is not None)
-    each = steps_of(bundle, over, edited=True)
+    shown = with_strength(first, given)
+    masked = given.mask is not None
+    before = steps_of(bundle, shown, begins_with(bundle, shown, given.init is not None, masked))
+    each = steps_of(bundle, over, begins_with(bundle, over, True, masked))
     total = before + each * request.n
     pictures = yield from _counted(one_pass(bundle, first, given), 0, total)
     finished = []

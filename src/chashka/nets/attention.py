@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chashka.nets.attending import attend
 from chashka.nets.configs import UNetConfig
 
 
@@ -58,7 +59,7 @@ class QKVAttention(nn.Module):
         if context is not None:
             text_k, text_v = self._split(self.encoder_kv(context.transpose(1, 2)), 2)
             k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
-        mixed = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
+        mixed = attend(self.q_norm(q), self.k_norm(k), v)
         out: torch.Tensor = flat + self.proj_out(mixed.transpose(-1, -2).reshape(b, c, height * width))
         return out.reshape(b, c, height, width)
 
@@ -78,7 +79,7 @@ class CrossAttention(nn.Module):
         source = x if context is None else context
         parts = (self.to_q(x), self.to_k(source), self.to_v(source))
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
+        mixed = attend(self.q_norm(q), self.k_norm(k), v)
         out: torch.Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))
         return out
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chashka.nets.attending import attend
 from chashka.nets.autoencoder import Upsample
 from chashka.nets.configs import AutoencoderConfig
 
@@ -55,7 +56,7 @@ class SpatialAttention(nn.Module):
         b, c, height, width = x.shape
         h = self.norm(x, latents)
         q, k, v = (f(h).reshape(b, 1, c, height * width).transpose(2, 3) for f in (self.q, self.k, self.v))
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, height, width)
+        mixed = attend(q, k, v).transpose(2, 3).reshape(b, c, height, width)
         out: torch.Tensor = x + self.proj_out(mixed)
         return out
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from chashka.prompts.numbers import MOST_WEIGHT, within
+
 AND = re.compile(r"\bAND\b")
 WEIGHT = re.compile(r"^(.*?)(?:\s*:\s*([-+]?(?:\d+\.?|\d*\.\d+)))?\s*$", re.DOTALL)
 
@@ -21,7 +23,7 @@ class Part:
 
 
 def parts(prompt: str) -> list[Part]:
-    """The prompts that ``AND`` joins; one that it does not, alone and as it is."""
+    """The prompts that ``AND`` joins; one that it does not, alone and as it is. Raises InputError for a weight too large."""
     texts = AND.split(prompt)
     if len(texts) == 1:
         return [Part(prompt)]
@@ -29,5 +31,6 @@ def parts(prompt: str) -> list[Part]:
     for text in texts:
         match = WEIGHT.match(text)
         assert match is not None
-        found.append(Part(match.group(1).strip(), float(match.group(2)) if match.group(2) else 1.0))
+        weight = within(float(match.group(2)), MOST_WEIGHT, "AND with a weight of") if match.group(2) else 1.0
+        found.append(Part(match.group(1).strip(), weight))
     return found

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from chashka.prompts.numbers import MOST_WEIGHT, within
+
 MORE, LESS = 1.1, 1 / 1.1
 """What a pair of round and of square brackets multiplies by."""
 PARTS = re.compile(
@@ -25,7 +27,10 @@ class Piece:
 
 
 def pieces(prompt: str) -> list[Piece]:
-    """A prompt cut where its weight changes. What is never closed counts to the end; what closes nothing is a letter."""
+    """A prompt cut where its weight changes. What is never closed counts to the end; what closes nothing is a letter.
+
+    Raises InputError for a weight that is too large (``numbers``).
+    """
     found: list[tuple[str | None, float]] = []
     opened: list[tuple[str, int]] = []
 
@@ -51,6 +56,8 @@ def pieces(prompt: str) -> list[Piece]:
                 found.append((part, 1.0))
     for kind, start in opened:
         weigh(start, MORE if kind == "(" else LESS)
+    for _, weight in found:
+        within(weight, MOST_WEIGHT, "a weight of", "; brackets in brackets multiply")
     return _merged(found)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from chashka.prompts import nesting
+from chashka.prompts.numbers import MOST_STEP, within
 
 NUMBER = re.compile(r"\s*[+-]?\d*\.?\d+\s*")
 
@@ -51,7 +52,8 @@ def by_step(prompt: str, steps: int) -> list[str]:
 
 
 def check(prompt: str) -> None:
-    """Raises InputError for brackets that are nested too deep (``nesting``), those that are never closed among them."""
+    """Raises InputError for brackets that are nested too deep (``nesting``), those that are never closed among them, and for a
+    step that no run has (``numbers``)."""
     _parse(prompt)
 
 
@@ -132,7 +134,8 @@ def _node(opening: str, parts: list[tuple[Node, ...]], marks: list[str]) -> Node
         for mark, part in zip(marks[:-1], parts[1:-1], strict=True):
             # a bar is a letter here
             groups = [*groups, part] if mark == ":" else [*groups[:-1], (*groups[-1], mark, *part)]
-        return Change(groups[0] if len(groups) == 2 else (), groups[-1], float(number))
+        when = within(float(number), MOST_STEP, "a change at step", "; below 1 it is a share of the steps")
+        return Change(groups[0] if len(groups) == 2 else (), groups[-1], when)
     if opening == "[" and marks and set(marks) == {"|"}:
         return Turns(tuple(parts))
     # anything else is what it looks like

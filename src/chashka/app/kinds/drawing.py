@@ -15,8 +15,7 @@ from chashka.errors import InputError
 from chashka.request import shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from chashka.adapters import Wanted
     from chashka.app.compute.models import Models
     from chashka.families import Bundle
     from chashka.families.family import Preset
@@ -156,7 +155,7 @@ def _checked(
     prompts = [one.prompt for one in requests]
     for prompt in prompts:
         at_most("prompt", len(prompt), settings.max_prompt, " characters")
-    own = _adapters(said, preset, [*prompts, request.negative_prompt], settings)
+    own = _adapters(said, preset, settings)
     if choices is not None:
         own |= {"choices": choices, "prompts": prompts}
     cost = _cost(request, preset, size, pictures, settings)
@@ -206,9 +205,7 @@ def _cost(request: Request, preset: Preset, size: tuple[int, int] | None, pictur
     return cost
 
 
-def _adapters(
-    said: Mapping[str, Any], preset: Preset, prompts: Sequence[str], settings: Settings
-) -> dict[str, list[Any]]:
+def _adapters(said: Mapping[str, Any], preset: Preset, settings: Settings) -> dict[str, list[Any]]:
     """The LoRAs and embeddings that are asked for, by names that exist."""
     found: dict[str, list[Any]] = {}
     loras = said.get("loras") or []
@@ -224,7 +221,7 @@ def _adapters(
         found["embeddings"] = list(names)
     if found and not preset.adapters:
         raise InputError(f"{next(iter(found))}: this model takes none; checkpoints of Stable Diffusion do")
-    _files_of(found, preset, prompts, settings)
+    _wanted(found, settings).of("", "", preset.adapters, preset.name)
     return found
 
 
@@ -239,18 +236,12 @@ def _is_lora(value: Any) -> bool:
     )
 
 
-def _files_of(
-    fields: Mapping[str, Any], preset: Preset, prompts: Sequence[str], settings: Settings
-) -> tuple[list[tuple[Path, float]], list[Path], list[str]]:
-    """Files of LoRAs and embeddings, of the fields and of the prompts, and notes. Raises InputError for names without a file."""
-    from chashka import adapters
+def _wanted(fields: Mapping[str, Any], settings: Settings) -> Wanted:
+    """The LoRAs and embeddings of a job's fields."""
+    from chashka.adapters import Wanted
 
-    if not preset.adapters:
-        return [], [], []
     given = [(one["name"], one["weight"]) for one in fields.get("loras", ())]
-    loras, notes = adapters.loras(given, prompts, settings.models, strict=False, paths=False)
-    words = adapters.embeddings(fields.get("embeddings", ()), prompts, settings.models, paths=False)
-    return loras, words, notes
+    return Wanted(given, fields.get("embeddings", ()), settings.models, paths=False)
 
 
 def _requests(task: Task, options: type[Request]) -> list[Request]:
@@ -263,21 +254,34 @@ def _requests(task: Task, options: type[Request]) -> list[Request]:
 
 
 def _drawn(task: Task, models: Models, stop: Stop, given: Inputs) -> Iterator[Event]:
-    """Open the model and draw what is still missing."""
+    """Open the model, once for all pictures with the same adapters, and draw what is still missing."""
+    from chashka.adapters import alike
+
     model, options, preset = model_of(task.fields, models.settings)
     requests = _requests(task, options)
-    prompts = [text for one in requests for text in (one.prompt, one.negative_prompt)]
-    loras, words, notes = _files_of(task.fields, preset, prompts, models.settings)
-    for note in notes:
-        yield Remark(note)
-    with models.use(model, loras, words) as opened:
-        bundle = opened.careful(decoding=task.cautious > 1) if task.cautious else opened
-        if bundle.codec is not opened.codec:
-            yield Remark(
-                "memory ran out twice: pictures larger than 256x256 were decoded in tiles, which may differ a little from the whole"
-            )
-        yield Progress(0, 0)  # a sign of life: opening a model may take a while
-        yield from _Drawing(bundle, given, task.skip, stop).run(requests)
+    wanted = _wanted(task.fields, models.settings)
+    groups = alike([wanted.of(one.prompt, one.negative_prompt, preset.adapters, preset.name) for one in requests])
+    numbers = [sum(one.n for one in requests[:place]) for place in range(len(requests))]
+    left, before, told = list(range(len(requests))), 0, False
+    for (loras, words), places in groups.items():
+        left = [place for place in left if place not in places]
+        if all(task.skip >= set(range(numbers[place], numbers[place] + requests[place].n)) for place in places):
+            continue
+        with models.use(model, loras, words) as opened:
+            bundle = opened.careful(decoding=task.cautious > 1) if task.cautious else opened
+            if bundle.codec is not opened.codec and not told:
+                told = True
+                yield Remark(
+                    "memory ran out twice: pictures larger than 256x256 were decoded in tiles, which may differ a little from "
+                    "the whole"
+                )
+            if not before:
+                yield Progress(0, 0)  # a sign of life: opening a model may take a while
+            drawing = _Drawing(bundle, given, task.skip, stop, before)
+            yield from drawing.run(*([(numbers[place], requests[place]) for place in some] for some in (places, left)))
+            before = drawing.before
+        if stop():
+            return
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,18 +303,20 @@ class _Drawing:
     stop: Stop
     before: int = 0
 
-    def run(self, requests: Sequence[Request]) -> Iterator[Event]:
-        batches: list[_Batch] = []
-        number = 0
-        for request in requests:
-            batches += self._batches(number, request)
-            number += request.n
-        # A batch of which a picture is missing is drawn whole: a network's last bits depend on what is beside a row.
-        left = [one for one in batches if not self.skip >= set(range(one.number, one.number + one.request.n))]
+    def run(
+        self, requests: Sequence[tuple[int, Request]], later: Sequence[tuple[int, Request]] = ()
+    ) -> Iterator[Event]:
+        """requests: each with the number of its first picture. later: those that another opening of the model will draw."""
+        left, others = self._left(requests), len(self._left(later))
         for place, batch in enumerate(left):
-            yield from self._one(batch, len(left) - place)
+            yield from self._one(batch, len(left) - place + others)
             if self.stop():
                 return
+
+    def _left(self, requests: Sequence[tuple[int, Request]]) -> list[_Batch]:
+        """A batch of which a picture is missing is drawn whole: a network's last bits depend on what is beside a row."""
+        batches = [batch for number, request in requests for batch in self._batches(number, request)]
+        return [one for one in batches if not self.skip >= set(range(one.number, one.number + one.request.n))]
 
     def _batches(self, number: int, asked: Request) -> list[_Batch]:
         """As many pictures as the model draws in one call, all of them where it must."""

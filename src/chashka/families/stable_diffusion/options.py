@@ -8,8 +8,11 @@ from pydantic import field_validator, model_validator
 
 from chashka.diffusion import TABLE_SPACINGS, sampler_name
 from chashka.errors import InputError
-from chashka.prompts import schedules
+from chashka.prompts import composition, emphasis, schedules
 from chashka.request import Number, Request, bounded
+
+FEW = 15
+"""Below so many steps the original's DPM-Solver makes its last one of first order."""
 
 
 class Options(Request):
@@ -64,10 +67,13 @@ class Options(Request):
         return self
 
     @model_validator(mode="after")
-    def _brackets(self) -> Self:
+    def _grammar(self) -> Self:
         if not self.plain():
+            # a request that cannot be drawn is refused when it is made
+            composition.parts(self.prompt)
             for prompt in (self.prompt, self.negative_prompt):
-                schedules.check(prompt)  # a request that cannot be drawn is refused when it is made
+                schedules.check(prompt)
+                emphasis.pieces(prompt)
         return self
 
     def plain(self) -> bool:
@@ -75,4 +81,7 @@ class Options(Request):
         return self.syntax == "plain" or (self.syntax is None and self.compat is not None)
 
     def sampler_options(self) -> dict[str, float]:
-        return {} if self.eta is None else {"eta": self.eta}
+        options: dict[str, float] = {} if self.eta is None else {"eta": self.eta}
+        if self.compat == "original" and self.sampler == "dpmpp_2m" and self.steps is not None:
+            options["lower_order_final"] = self.steps < FEW
+        return options

@@ -17,6 +17,8 @@ from chashka.families.stable_diffusion.options import Options
 from chashka.prompts import composition, schedules, tags
 from chashka.request import Request
 
+ORIGINAL = ("ddim", "plms")
+"""Samplers of the original that know a picture's strength and a mask."""
 ROUNDED = ("dpmpp_2m", "unipc")
 """diffusers gives the network whole timesteps with these, wherever their levels lie."""
 TABLE = Table.scaled_linear(single=True)
@@ -24,7 +26,10 @@ TABLE = Table.scaled_linear(single=True)
 
 
 def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
-    """Guidance, by the prompts of each step → blending of what a mask keeps; a network of nine channels sees it as well."""
+    """Guidance, by the prompts of each step → blending of what a mask keeps; a network of nine channels sees it as well.
+
+    The original puts what is kept into x instead (``Conventions.noised``), and with a network of nine channels nowhere.
+    """
     steps = len(plan.sigmas) - 1
     seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
     denoiser = bundle.denoiser
@@ -50,7 +55,9 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     def scheduled(x: Array, sigma: float) -> Array:
         return guided[step_of(sigma, plan.sigmas)](x, sigma)
 
-    return scheduled if plan.mask is None else inpaint(scheduled, plan.known, plan.mask)
+    if plan.mask is None or conventions(request).noised:
+        return scheduled
+    return inpaint(scheduled, plan.known, plan.mask)
 
 
 def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], str]]:
@@ -58,11 +65,12 @@ def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], 
 
     A change at step n is heard from the call n + 1 on, as in the web UI, which counts its calls from 0 and its steps from 1.
     """
+    prompt, negative_prompt = (tags.taken_out(text)[0] for text in (request.prompt, request.negative_prompt))
     if request.plain():
-        return [([composition.Part(request.prompt)], request.negative_prompt)] * steps
-    joined = composition.parts(tags.taken_out(request.prompt)[0])
+        return [([composition.Part(prompt)], negative_prompt)] * steps
+    joined = composition.parts(prompt)
     changing = [(schedules.by_step(part.text, steps), part.weight) for part in joined]
-    negative = schedules.by_step(request.negative_prompt, steps)
+    negative = schedules.by_step(negative_prompt, steps)
     heard = [max(i - 1, 0) for i in range(steps)]
     return [([composition.Part(texts[i], weight) for texts, weight in changing], negative[i]) for i in heard]
 
@@ -100,17 +108,21 @@ def conventions(request: Options) -> Conventions:
         return USUAL
     if request.compat == "diffusers":
         return Conventions(levels_of_diffusers)
-    return Conventions(_levels_of_the_original, any_pixel, posterior=True, paste=False)
+    noised = request.sampler in ORIGINAL
+    return Conventions(_levels_of_the_original, any_pixel, posterior=True, paste=False, noised=noised)
 
 
 def _levels_of_the_original(schedule: NoiseSchedule, request: Request, edited: bool) -> Levels:
-    """DDIM and PLMS of CompVis: often more steps than asked, down to σ of t = 0.
+    """DDIM and PLMS of CompVis: often more steps than asked, down to σ of t = 0. DPM-Solver: as many, evenly in t, down to it too.
 
     A picture runs int(strength · n) of them, with the noise of the level before the first of those that are run.
     """
-    if request.sampler not in ("ddim", "plms"):
-        return usual_levels(schedule, request, edited)
     assert request.steps is not None
+    if request.sampler == "dpmpp_2m" and request.spacing is None and not edited:
+        top = len(TABLE.sigmas) - 1
+        return Levels(TABLE.at([top * (1 - i / request.steps) for i in range(request.steps)], TABLE.min_sigma))
+    if request.sampler not in ORIGINAL:
+        return usual_levels(schedule, request, edited)
     sigmas = TABLE.spaced(request.steps, request.spacing or "ddim", TABLE.min_sigma)
     steps = len(sigmas) - 1
     if not edited or request.strength is None:

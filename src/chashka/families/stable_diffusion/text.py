@@ -6,8 +6,9 @@ The rules for chunks and weights are AUTOMATIC1111's (``modules/sd_hijack_clip.p
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from chashka.diffusion import Array, Conditioning
 from chashka.engines import Graph
 from chashka.families.family import Meter
+from chashka.families.stable_diffusion.options import Options
+from chashka.families.stable_diffusion.sampling import prompts
 from chashka.prompts import clip_words, emphasis, tags
 
 BACK = 20
@@ -133,10 +136,28 @@ class ChunkedText:
         return np.stack([self._plain(text)[1] for text in texts])
 
     def meter(self, text: str) -> Meter:
-        """Every word is read, in chunks; weights and other signs of the grammar count for nothing."""
-        room = self._reader.room
-        count = sum(len(chunk.ids) for chunk in self._reader.chunks(tags.taken_out(text)[0]))
-        return Meter(count, 0, max(room * -(-count // room), room))
+        """Every word is read, in chunks; weights count for nothing. What a request makes of its schedules: :meth:`meters`."""
+        return self._chunks(tags.taken_out(text)[0], True)
+
+    def meters(self, request: Options, steps: int) -> tuple[Meter, Meter]:
+        """The prompt and the negative prompt: of each the longest text that is read in any of the steps, one of AND's at a time."""
+        said = prompts(request, steps)
+        prompt = {part.text for parts, _ in said for part in parts}
+        return self._longest(prompt, request), self._longest({negative for _, negative in said}, request)
+
+    def _longest(self, texts: Iterable[str], request: Options) -> Meter:
+        count = self._cut if request.compat is not None else partial(self._chunks, grammar=not request.plain())
+        return max((count(text) for text in texts), key=lambda meter: meter.used + meter.cut)
+
+    def _cut(self, text: str) -> Meter:
+        """As :meth:`encode` reads it."""
+        typed, room = sum(map(len, self._reader.tokens(text))), self._reader.room
+        return Meter(min(typed, room), max(typed - room, 0), room)
+
+    def _chunks(self, text: str, grammar: bool) -> Meter:
+        """As :meth:`chunked` reads it."""
+        chunks, room = self._reader.chunks(text, grammar), self._reader.room
+        return Meter(sum(len(chunk.ids) for chunk in chunks), 0, room * len(chunks))
 
     def _of(self, prompt: str, grammar: bool) -> Conditioning:
         told = [self._weighted(chunk) for chunk in self._reader.chunks(prompt, grammar)]
