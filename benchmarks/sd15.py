@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/sd15.py FOLDER [SIDE [STEPS [PRECISION]]]
 
-SIDE is 512, STEPS of the finished picture are 4, unless told; PRECISION: f32 or bf16 alone. FOLDER gets 2 GB of random weights in
-the original single file (float16; kept, so that a second run begins at once) and the same kind of weights in diffusers' layout. Every
+SIDE is 512, STEPS of the finished picture are 4, unless told; PRECISION: f32 or bf16 alone. FOLDER gets 2 GB of random weights
+in the original single file (float16; kept, so that a second run begins at once) and such weights in diffusers' layout. Every
 line is a process of its own, because memory is measured by the most that it ever held (VmHWM). A step is guided: two rows.
 ``whole`` and ``fitted`` are pictures of 20 guided steps and of 10 at the places of ``ays``, guided in the middle six.
 """
