@@ -8,13 +8,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from chashka.app.guard import depth
 from chashka.errors import InputError
-from chashka.prompts import nesting
 
 PREFIX = "CHASHKA_"
-FIXED = {"max_nesting": nesting.DEEPEST, "max_json_nesting": depth.DEEPEST}
-"""Limits that are no settings: how deep a prompt's brackets and choices, and the JSON of a body, may be nested."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -90,9 +86,13 @@ def from_environment(environment: Mapping[str, str], base: Settings | None = Non
 
 
 def limits(settings: Settings) -> dict[str, int | float]:
-    """What requests may ask for at most, by name; with those that are not to be set, since parsers depend on them."""
+    """What requests may ask for at most, by name; with two that are not to be set, since parsers depend on them: how deep a
+    prompt's brackets and choices, and the JSON of a body, may be nested."""
+    from chashka.app.guard import depth
+    from chashka.prompts import nesting
+
     found = {one.name: getattr(settings, one.name) for one in fields(Settings) if one.metadata["limit"]}
-    return found | FIXED
+    return found | {"max_nesting": nesting.DEEPEST, "max_json_nesting": depth.DEEPEST}
 
 
 def _parsed(name: str, kind: str, text: str) -> Any:
