@@ -133,11 +133,12 @@ def test_p14_clean_shutdown_under_load(tmp_path: Path) -> None:
                             return  # the server is gone; what it did not accept is not promised
                         if answer.status_code == 202:
                             accepted.add(answer.json()["id"])
+                        going.wait(0.1)  # three times what is drawn, and not more to draw behind it all
 
             threads = [threading.Thread(target=load) for _ in range(4)]
             for thread in threads:
                 thread.start()
-            time.sleep(chance.uniform(0.1, 1.0))
+            time.sleep(chance.uniform(0.05, 0.5))
             started = time.monotonic()
             codes[server.stop()] += 1
             slowest = max(slowest, time.monotonic() - started)
