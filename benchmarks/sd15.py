@@ -189,7 +189,7 @@ def own_tokenizer(folder: Path) -> Any:
 
     from chashka.prompts import clip_words
 
-    words = clip_words._table()[1] | clip_words.MARKS
+    words = dict(clip_words.original().ids)
     (folder / "vocab.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
     merges = clip_words.MERGES.read_text(encoding="utf-8")
     (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
