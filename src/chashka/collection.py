@@ -22,10 +22,10 @@ from pathlib import Path
 from chashka.checkpoints import embedding, lora
 from chashka.checkpoints.safetensors_file import sha256
 from chashka.errors import FileError, InputError, WeightsError
+from chashka.families import ADAPTERS
 
 CONTENTS = ".files"
 MANIFEST = "chashka.json"
-ADAPTERS = ("loras", "embeddings")
 BESIDE = ".yaml"
 """A configuration beside a checkpoint's file, which says what its keys cannot; it is kept with it."""
 NAME = re.compile(r"[\w][\w.+-]{0,99}")
