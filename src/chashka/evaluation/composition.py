@@ -178,7 +178,11 @@ def unspaced(bundle: Bundle, texts: Sequence[str], locale: str) -> Share | None:
     if locale in SPACELESS or not hasattr(bundle.text, "pooled"):
         return None
     step = max(len(texts) // UNSPACED, 1)
-    rows = list(range(0, len(texts), step))[:UNSPACED]
+    return found_joined(bundle, texts, list(range(0, len(texts), step))[:UNSPACED])
+
+
+def found_joined(bundle: Bundle, texts: Sequence[str], rows: Sequence[int]) -> Share:
+    """How often these ``rows`` of ``texts``, without spaces, are nearest, of all texts, to themselves with spaces."""
     queries = pooled(bundle.text, [without_spaces(texts[row]) for row in rows])
     return share([float(hit) for hit in retrieved(queries, pooled(bundle.text, texts), rows)])
 

@@ -21,7 +21,7 @@ from chashka.data.composed_words import COLOURS, NOUNS
 from chashka.data.grammar import Thing
 from chashka.data.scenes import LEFT, ON, RIGHT, UNDER, Scene, say
 from chashka.errors import FileError, InputError
-from chashka.evaluation.composition import SPACELESS, UNSPACED
+from chashka.evaluation.composition import SPACELESS, UNSPACED, found_joined
 from chashka.evaluation.drawing import Float, weights_of
 from chashka.evaluation.retrieval import Share, pooled, retrieved, share
 from chashka.evaluation.scene_prompts import scene_prompts
@@ -131,10 +131,7 @@ def unseen_prompts(bundle: Bundle, locale: str, seen: SeenScenes) -> Share | Non
     texts = [prompt.text(locale) for prompt in prompts]
     new = seen.unseen([prompt.scene for prompt in prompts])
     rows = [new[i] for i in np.linspace(0, len(new) - 1, min(len(new), UNSPACED)).astype(int)]
-    if not rows:
-        return None
-    queries = pooled(bundle.text, [without_spaces(texts[row]) for row in rows])
-    return share([float(hit) for hit in retrieved(queries, pooled(bundle.text, texts), rows)])
+    return found_joined(bundle, texts, rows) if rows else None
 
 
 def _hits(bundle: Bundle, said: Sequence[str], keys: Float) -> list[float]:
