@@ -16,6 +16,7 @@ from chashka.diffusion.samplers import SAMPLERS
 from chashka.diffusion.schedule import Flow, NoiseSchedule, Table
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
+from chashka.training import swift
 from chashka.training.arithmetic import autocast
 from chashka.training.captions import Draw
 from chashka.training.features import Canvas, Features, presence
@@ -60,17 +61,22 @@ LOOK_CONCEPTS = [
 
 
 class Conditioned(nn.Module):
-    """U-Net after its text head, if it has one, so that one call goes from text features to a prediction."""
+    """U-Net after its text head, if it has one, so that one call goes from text features to a prediction.
 
-    def __init__(self, unet: UNet, head: KandinskyTextHead | None) -> None:
+    swiftly: the shape of x for which the U-Net goes by swift.py. One shape, since each costs a minute of compiling.
+    """
+
+    def __init__(self, unet: UNet, head: KandinskyTextHead | None, swiftly: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.unet, self.text_head = unet, head
+        self.unet, self.text_head, self.swiftly = unet, head, swiftly
 
     def forward(
         self, x: torch.Tensor, t: torch.Tensor, tokens1: torch.Tensor, pooled1: torch.Tensor, tokens2: torch.Tensor
     ) -> torch.Tensor:
         whole = pooled1 if self.unet.cfg.pooled else None
         tokens, added = (tokens1, whole) if self.text_head is None else self.text_head(tokens1, pooled1, tokens2)
+        if x.shape == self.swiftly:
+            return swift.forward(self.unet, x, t, tokens, added)
         out: torch.Tensor = self.unet(x, t, tokens, added)
         return out
 
@@ -85,7 +91,8 @@ class UNetTask:
         self.head = None if recipe.head is None else KandinskyTextHead(recipe.head).to(device)
         self.modules = {"unet": self.unet} | ({} if self.head is None else {"text_head": self.head})
         self.decoder = decoder.to(device).eval().requires_grad_(False)
-        self.network = Conditioned(self.unet, self.head)
+        usual = (recipe.run.batch, recipe.network.in_channels, *features.latents.shape[3:])
+        self.network = Conditioned(self.unet, self.head, usual if swift.usable(self.unet, device) else ())
         self.compiled = torch.compile(self.network, fullgraph=True) if recipe.compile else self.network
         self.denoiser = self._denoiser(schedule_of(recipe, 1.0))
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)

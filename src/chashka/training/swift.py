@@ -1,0 +1,195 @@
+"""A U-Net's forward pass as a processor with bfloat16 trains it fastest: nets/unet.py's weights and figures, in another order.
+
+There torch multiplies two to four times as fast with channels last, but normalises groups fifteen times as slowly. So the channels
+stay last from the first convolution to the last, a norm is two sums and one pass over the picture, and what stands between two
+products (norm, scale and shift, SiLU, dropout; heads of unit length; softmax) is compiled into one loop each. Compiled as a whole
+the network is no faster than it is without (docs/models/experiments.md).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from chashka.nets.attention import HeadNorm, QKVAttention
+from chashka.nets.unet import ResBlock, UNet, sinusoid, waves
+from chashka.training.arithmetic import cpu_has_bfloat16
+
+SHAPES = 64
+"""Of one piece: every level and width has its own."""
+STEPS = 256
+"""Dropout's probability is a multiple of 1/256: one byte of chance for each number."""
+
+
+def usable(unet: UNet, device: str) -> bool:
+    """Whether this machine gains by it, can compile it, and the network is of the kind that is written here."""
+    written = unet.cfg.attention == "qkv" and unet.cfg.qk_norm and unet.cfg.context and not unet.cfg.dropped
+    return bool(written) and device == "cpu" and cpu_has_bfloat16() and compiles()
+
+
+@functools.cache
+def compiles() -> bool:
+    """Whether torch finds a C++ compiler; pieces may have up to ``SHAPES`` shapes from then on."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, RuntimeError):
+        return False
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
+    return True
+
+
+def forward(unet: UNet, x: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """What ``unet(x, t, tokens, added)`` says."""
+    emb = unet.time_embed(sinusoid(t, unet.cfg.width))
+    emb = emb + (unet.label_emb(added) if unet.cfg.pooled else added)
+    if unet.cfg.places:
+        x = torch.cat([x, waves(x, unet.cfg.places).expand(x.shape[0], -1, -1, -1)], 1)
+    x = x.contiguous(memory_format=torch.channels_last)
+    left = []
+    for stage in unet.input_blocks:
+        x = through(stage, x, emb, tokens)
+        left.append(x)
+    x = through(unet.middle_block, x, emb, tokens)
+    for stage in unet.output_blocks:
+        x = through(stage, torch.cat([x, left.pop()], 1), emb, tokens)
+    last: torch.Tensor = unet.out[2](normed(x, unet.out[0], act=True))
+    return last
+
+
+def through(stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    for layer in stage.children():
+        if isinstance(layer, ResBlock):
+            x = residual(layer, x, emb)
+        elif isinstance(layer, QKVAttention):
+            x = attention(layer, x, tokens)
+        else:
+            x = layer(x, emb, tokens)
+    return x
+
+
+def residual(block: ResBlock, x: torch.Tensor, emb: torch.Tensor) -> torch.Tensor:
+    h = normed(x, block.in_layers[0], act=True)
+    if block.resize == "up":
+        h, x = (F.interpolate(v, scale_factor=2.0, mode="nearest") for v in (h, x))
+    elif block.resize == "down":
+        h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+    h, e = block.in_layers[2](h), block.emb_layers(emb).float()
+    drop = block.out_layers[2].p if block.training else 0.0
+    if block.scale_shift:
+        h = normed(h, block.out_layers[0], act=True, moved=e.chunk(2, 1), drop=drop)
+    else:
+        h = normed(h + e[..., None, None].to(h.dtype), block.out_layers[0], act=True, drop=drop)
+    h, skip = block.out_layers[3](h), block.skip_connection
+    if isinstance(skip, nn.Conv2d):
+        x = square(F.linear(flat(x), skip.weight[:, :, 0, 0], skip.bias), x)
+    return x + h
+
+
+def attention(block: QKVAttention, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    b, places, heads = x.shape[0], x.shape[2] * x.shape[3], block.heads
+    own = F.linear(flat(normed(x, block.norm)), block.qkv.weight[..., 0], block.qkv.bias)
+    text = F.linear(tokens, block.encoder_kv.weight[..., 0], block.encoder_kv.bias)
+    assert isinstance(block.q_norm, HeadNorm) and isinstance(block.k_norm, HeadNorm)
+    q, k, v = unit_heads(own, text, block.q_norm.scale, block.k_norm.scale, heads)
+    mixed = torch.bmm(shares(torch.bmm(q, k.transpose(1, 2))), v)
+    mixed = mixed.view(b, heads, places, -1).transpose(1, 2).reshape(b, places, -1)
+    return x + square(F.linear(mixed, block.proj_out.weight[..., 0], block.proj_out.bias), x)
+
+
+def flat(x: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w) with channels last → (B, h·w, C), the same memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def square(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The way back."""
+    return y.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
+
+
+def normed(
+    x: torch.Tensor,
+    norm: nn.GroupNorm,
+    act: bool = False,
+    moved: tuple[torch.Tensor, ...] = (),
+    drop: float = 0.0,
+) -> torch.Tensor:
+    """GroupNorm, then ``moved`` (scale and shift (B, C)), then SiLU if ``act``, then dropout.
+
+    All but the last two is x·a + d with one a and one d for each picture's channel.
+    """
+    y = flat(x)
+    b, places, c = y.shape
+    total, squares = (part.view(b, norm.num_groups, -1) for part in sums(y))
+    count = places * total.shape[2]
+    mean = total.sum(-1, keepdim=True) / count
+    var = (squares.sum(-1, keepdim=True) / count - mean * mean).clamp(min=0)
+    a = (var + norm.eps).rsqrt() * norm.weight.view(norm.num_groups, -1)
+    d = norm.bias.view(norm.num_groups, -1) - mean * a
+    a, d = a.view(b, c), d.view(b, c)
+    if moved:
+        scale, shift = moved
+        a, d = a * (1 + scale), d * (1 + scale) + shift
+    cut = round(drop * STEPS)
+    if cut:
+        y = line_silu_dropout(y, a, d, chance(y), cut)
+    else:
+        y = line_silu(y, a, d) if act else line(y, a, d)
+    return square(y, x)
+
+
+def chance(like: torch.Tensor) -> torch.Tensor:
+    """A random byte for each number, eight of torch's own generator at a time."""
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-like.numel() // 8),), dtype=torch.int64, device=like.device)
+    return words.view(torch.uint8)[: like.numel()].view(like.shape)
+
+
+@torch.compile(dynamic=False)
+def sums(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, N, C) → of every channel the sum and the sum of squares, float32 (B, C)."""
+    wide = x.float()
+    return wide.sum(1), (wide * wide).sum(1)
+
+
+@torch.compile(dynamic=False)
+def line(x: torch.Tensor, a: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+    return (x.float() * a[:, None] + d[:, None]).to(x.dtype)
+
+
+@torch.compile(dynamic=False)
+def line_silu(x: torch.Tensor, a: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+    return F.silu(x.float() * a[:, None] + d[:, None]).to(x.dtype)
+
+
+@torch.compile(dynamic=False)
+def line_silu_dropout(x: torch.Tensor, a: torch.Tensor, d: torch.Tensor, byte: torch.Tensor, cut: int) -> torch.Tensor:
+    y = F.silu(x.float() * a[:, None] + d[:, None])
+    return torch.where(byte >= cut, y * (STEPS / (STEPS - cut)), 0.0).to(x.dtype)
+
+
+@torch.compile(dynamic=False)
+def unit_heads(
+    own: torch.Tensor, text: torch.Tensor, q_scale: torch.Tensor, k_scale: torch.Tensor, heads: int
+) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and values of all heads (B·heads, …, width): HeadNorm's lengths, the softmax's 1/√width, the text's first."""
+    q, k, v = (part.transpose(1, 2).float() for part in own.unflatten(2, (heads, 3, -1)).unbind(3))
+    text_k, text_v = (part.transpose(1, 2).float() for part in text.unflatten(2, (heads, 2, -1)).unbind(3))
+    k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
+    q = q * (length(q) * q_scale * q.shape[-1] ** -0.5)
+    k = k * (length(k) * k_scale)
+    return tuple(part.to(own.dtype).flatten(0, 1).contiguous() for part in (q, k, v))
+
+
+def length(x: torch.Tensor) -> torch.Tensor:
+    """One over it, with F.normalize's least length."""
+    return x.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt()
+
+
+@torch.compile(dynamic=False)
+def shares(scores: torch.Tensor) -> torch.Tensor:
+    return scores.float().softmax(-1).to(scores.dtype)
