@@ -20,6 +20,16 @@ pytestmark = pytest.mark.torch
 WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 
 
+def strides(engine: TorchEngine) -> set[bool]:
+    """Whether the convolutions of 3×3 have their channels last."""
+    convolutions = [m for m in engine.open(GOLDEN, STORED).module.modules() if isinstance(m, torch.nn.Conv2d)]
+    return {m.weight.stride(1) == 1 for m in convolutions if m.kernel_size == (3, 3)}
+
+
+def test_channels_are_last_where_a_cpu_computes_in_bfloat16() -> None:
+    assert (strides(TorchEngine("cpu", "bf16")), strides(TorchEngine("cpu"))) == ({True}, {False})
+
+
 @pytest.fixture(scope="module")
 def graph() -> Graph:
     return TorchEngine("cpu").open(GOLDEN, STORED)

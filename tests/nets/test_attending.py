@@ -86,6 +86,20 @@ def test_what_learns_keeps_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ways == ["own", "sliced"] and q.grad is not None
 
 
+def test_one_heads_numbers_are_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's fused kernel takes nothing else, and where a CPU learns its way back is the slow one."""
+    steps: list[set[int]] = []
+    own = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        attending.F, "scaled_dot_product_attention", lambda *a: steps.append({p.stride(-1) for p in a}) or own(*a)
+    )
+    q, k, v = (torch.randn(2, 3, 8, n).transpose(2, 3) for n in (20, 24, 24))
+    out = attending.attend(q, k, v)
+    learnt = attending.attend(q.requires_grad_(), k, v)
+    assert steps == [{1}, {20, 24}]
+    assert torch.allclose(out, learnt, atol=1e-6)
+
+
 def modules() -> list[tuple[Any, tuple[Any, ...]]]:
     """Each module that attends to a picture's places, and what it is called with."""
     kind = {"attention_levels": (0,), "attention": "transformer", "context": 8, "norm_groups": 8}

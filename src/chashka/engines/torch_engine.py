@@ -110,6 +110,10 @@ class TorchEngine:
                 layer.register_forward_pre_hook(_widened)
         load_strict(module, tensors, path)
         module.eval().requires_grad_(False).to(self.device)
+        if (self.device.type, self.precision) == ("cpu", "bf16"):
+            # Pictures then have their channels last from the first convolution on: a fifth less time for Stable Diffusion's
+            # U-Net, two thirds less for its decoder. In float32 that U-Net would take a seventh more (docs/benchmarks.md).
+            module.to(memory_format=torch.channels_last)
         return TorchGraph(self, name, module, metadata, inputs, outputs)
 
 

@@ -9,6 +9,8 @@ the network is no faster than it is without (docs/models/experiments.md).
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +19,15 @@ from torch import nn
 from chashka.nets.attention import HeadNorm, QKVAttention
 from chashka.nets.unet import ResBlock, UNet, sinusoid, waves
 from chashka.training.arithmetic import cpu_has_bfloat16
+from chashka.training.recipes import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SHAPES = 64
 """Of one piece: every level and width has its own."""
+PRESENTATIONS, MINUTES = 20_000, 5.0
+"""Shorter runs are over before a minute of compiling has paid."""
 STEPS = 256
 """Dropout's probability is a multiple of 1/256: one byte of chance for each number."""
 
@@ -28,6 +36,11 @@ def usable(unet: UNet, device: str) -> bool:
     """Whether this machine gains by it, can compile it, and the network is of the kind that is written here."""
     written = unet.cfg.attention == "qkv" and unet.cfg.qk_norm and unet.cfg.context and not unet.cfg.dropped
     return bool(written) and device == "cpu" and cpu_has_bfloat16() and compiles()
+
+
+def worth(run: Run) -> bool:
+    """Whether a run is long enough."""
+    return run.steps * run.batch >= PRESENTATIONS if run.steps else run.minutes >= MINUTES
 
 
 @functools.cache
@@ -44,10 +57,13 @@ def compiles() -> bool:
     return True
 
 
-def forward(unet: UNet, x: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+def forward(
+    unet: UNet, x: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor, added: torch.Tensor | None
+) -> torch.Tensor:
     """What ``unet(x, t, tokens, added)`` says."""
     emb = unet.time_embed(sinusoid(t, unet.cfg.width))
-    emb = emb + (unet.label_emb(added) if unet.cfg.pooled else added)
+    if added is not None:
+        emb = emb + (unet.label_emb(added) if unet.cfg.pooled else added)
     if unet.cfg.places:
         x = torch.cat([x, waves(x, unet.cfg.places).expand(x.shape[0], -1, -1, -1)], 1)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -80,7 +96,7 @@ def residual(block: ResBlock, x: torch.Tensor, emb: torch.Tensor) -> torch.Tenso
     elif block.resize == "down":
         h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
     h, e = block.in_layers[2](h), block.emb_layers(emb).float()
-    drop = block.out_layers[2].p if block.training else 0.0
+    drop = float(block.out_layers[2].p) if block.training else 0.0  # type: ignore[arg-type]
     if block.scale_shift:
         h = normed(h, block.out_layers[0], act=True, moved=e.chunk(2, 1), drop=drop)
     else:
@@ -88,7 +104,8 @@ def residual(block: ResBlock, x: torch.Tensor, emb: torch.Tensor) -> torch.Tenso
     h, skip = block.out_layers[3](h), block.skip_connection
     if isinstance(skip, nn.Conv2d):
         x = square(F.linear(flat(x), skip.weight[:, :, 0, 0], skip.bias), x)
-    return x + h
+    out: torch.Tensor = x + h
+    return out
 
 
 def attention(block: QKVAttention, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -109,20 +126,23 @@ def flat(x: torch.Tensor) -> torch.Tensor:
 
 def square(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The way back."""
-    return y.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
+    turned: torch.Tensor = y.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
+    return turned
 
 
 def normed(
     x: torch.Tensor,
-    norm: nn.GroupNorm,
+    norm: nn.Module,
+    *,
     act: bool = False,
     moved: tuple[torch.Tensor, ...] = (),
     drop: float = 0.0,
 ) -> torch.Tensor:
-    """GroupNorm, then ``moved`` (scale and shift (B, C)), then SiLU if ``act``, then dropout.
+    """GroupNorm, then ``moved`` (scale and shift (B, C)), then SiLU if ``act``, then dropout (which no place has without SiLU).
 
     All but the last two is x·a + d with one a and one d for each picture's channel.
     """
+    assert isinstance(norm, nn.GroupNorm)
     y = flat(x)
     b, places, c = y.shape
     total, squares = (part.view(b, norm.num_groups, -1) for part in sums(y))
@@ -137,10 +157,22 @@ def normed(
         a, d = a * (1 + scale), d * (1 + scale) + shift
     cut = round(drop * STEPS)
     if cut:
-        y = line_silu_dropout(y, a, d, chance(y), cut)
-    else:
-        y = line_silu(y, a, d) if act else line(y, a, d)
-    return square(y, x)
+        return square(line_silu_dropout(y, a, d, chance(y), cut), x)
+    return square(line_silu(y, a, d) if act else line(y, a, d), x)
+
+
+def piece(written: Callable[P, R]) -> Callable[P, R]:
+    """Compiled for every shape that it meets, when it is first called: torch's compiler takes a second to be imported."""
+
+    @functools.cache
+    def compiled() -> Callable[P, R]:
+        return torch.compile(written, dynamic=False)
+
+    @functools.wraps(written)
+    def call(*given: P.args, **named: P.kwargs) -> R:
+        return compiled()(*given, **named)
+
+    return call
 
 
 def chance(like: torch.Tensor) -> torch.Tensor:
@@ -149,30 +181,30 @@ def chance(like: torch.Tensor) -> torch.Tensor:
     return words.view(torch.uint8)[: like.numel()].view(like.shape)
 
 
-@torch.compile(dynamic=False)
+@piece
 def sums(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, N, C) → of every channel the sum and the sum of squares, float32 (B, C)."""
     wide = x.float()
     return wide.sum(1), (wide * wide).sum(1)
 
 
-@torch.compile(dynamic=False)
+@piece
 def line(x: torch.Tensor, a: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
     return (x.float() * a[:, None] + d[:, None]).to(x.dtype)
 
 
-@torch.compile(dynamic=False)
+@piece
 def line_silu(x: torch.Tensor, a: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
     return F.silu(x.float() * a[:, None] + d[:, None]).to(x.dtype)
 
 
-@torch.compile(dynamic=False)
+@piece
 def line_silu_dropout(x: torch.Tensor, a: torch.Tensor, d: torch.Tensor, byte: torch.Tensor, cut: int) -> torch.Tensor:
     y = F.silu(x.float() * a[:, None] + d[:, None])
     return torch.where(byte >= cut, y * (STEPS / (STEPS - cut)), 0.0).to(x.dtype)
 
 
-@torch.compile(dynamic=False)
+@piece
 def unit_heads(
     own: torch.Tensor, text: torch.Tensor, q_scale: torch.Tensor, k_scale: torch.Tensor, heads: int
 ) -> tuple[torch.Tensor, ...]:
@@ -190,6 +222,6 @@ def length(x: torch.Tensor) -> torch.Tensor:
     return x.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt()
 
 
-@torch.compile(dynamic=False)
+@piece
 def shares(scores: torch.Tensor) -> torch.Tensor:
     return scores.float().softmax(-1).to(scores.dtype)

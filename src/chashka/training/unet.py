@@ -92,7 +92,9 @@ class UNetTask:
         self.modules = {"unet": self.unet} | ({} if self.head is None else {"text_head": self.head})
         self.decoder = decoder.to(device).eval().requires_grad_(False)
         usual = (recipe.run.batch, recipe.network.in_channels, *features.latents.shape[3:])
-        self.network = Conditioned(self.unet, self.head, usual if swift.usable(self.unet, device) else ())
+        self.network = Conditioned(
+            self.unet, self.head, usual if swift.worth(recipe.run) and swift.usable(self.unet, device) else ()
+        )
         self.compiled = torch.compile(self.network, fullgraph=True) if recipe.compile else self.network
         self.denoiser = self._denoiser(schedule_of(recipe, 1.0))
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
