@@ -30,23 +30,23 @@ SIDE = 16
 def main() -> None:
     name, batch, steps = (*sys.argv[1:], *(str(SHIPPED), "", "5")[len(sys.argv) - 1 :])
     recipe = catalogue.load(name, "unet")
-    assert isinstance(recipe, UNetRecipe) and recipe.head is not None
+    assert isinstance(recipe, UNetRecipe)
     measure(recipe, int(batch or recipe.run.batch), int(steps))
 
 
 def measure(recipe: UNetRecipe, batch: int, steps: int) -> None:
-    assert recipe.head is not None
     torch.manual_seed(0)
-    head, unet = KandinskyTextHead(recipe.head), UNet(recipe.network)
-    moving = optimisers({"unet": unet, "text_head": head}, recipe.run.optimiser)
+    head, unet = KandinskyTextHead(recipe.head) if recipe.head else None, UNet(recipe.network)
+    moving = optimisers({"unet": unet} | ({"text_head": head} if head else {}), recipe.run.optimiser)
     x = torch.randn(batch, recipe.network.in_channels, SIDE, SIDE)
     t = torch.rand(batch) * 1000
-    rows = {"tokens1": recipe.head.tokens1, "tokens2": recipe.head.tokens2}
-    text = {name: torch.randn(batch, recipe.text_block, width) for name, width in rows.items()}
-    text["pooled1"] = torch.randn(batch, recipe.head.pooled1)
+    context, pooled = recipe.network.context or 0, recipe.network.pooled or 0
+    widths = (recipe.head.tokens1, recipe.head.tokens2, recipe.head.pooled1) if recipe.head else (context, 0, pooled)
+    text = {f"tokens{i + 1}": torch.randn(batch, recipe.text_block, widths[i]) for i in (0, 1)}
+    text["pooled1"] = torch.randn(batch, widths[2])
     ways = {"plain": Conditioned(unet, head)}
     if swift.usable(unet, "cpu"):
-        ways["swift"] = Conditioned(unet, head, tuple(x.shape))
+        ways["swift"] = Conditioned(unet, head, [tuple(x.shape)])
     else:
         print("swift is left out: no bfloat16, or no C++ compiler, on this machine")
 

@@ -63,7 +63,15 @@ def given(cfg: UNetConfig) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"scale_shift": False}, {"resample": "conv"}, {"pooled": 7}, {"places": 0, "mult": (1, 2, 3)}],
+    [
+        {},
+        {"scale_shift": False, "qk_norm": False},
+        {"resample": "conv"},
+        {"pooled": 7},
+        {"places": 0, "mult": (1, 2, 3)},
+        {"attention": "transformer"},
+        {"attention": "transformer", "qk_norm": False, "linear_proj": True, "resample": "conv"},
+    ],
     ids=str,
 )
 def test_it_says_and_learns_the_same(change: dict[str, object], eager: None) -> None:
@@ -115,12 +123,7 @@ def test_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swift, "cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr(swift, "compiles", lambda: True)
     assert swift.usable(unet, "cpu") and not swift.usable(unet, "cuda")
-    for other in (
-        {"attention": "transformer"},
-        {"qk_norm": False},
-        {"context": None},
-        {"dropped": ("middle_block.0",)},
-    ):
+    for other in ({"context": None}, {"dropped": ("middle_block.0",)}):
         assert not swift.usable(UNet(replace(SMALL, **other)), "cpu"), other  # type: ignore[arg-type]
     monkeypatch.setattr(swift, "compiles", lambda: False)
     assert not swift.usable(unet, "cpu")
@@ -140,7 +143,7 @@ def test_one_shape_goes_swiftly(monkeypatch: pytest.MonkeyPatch, eager: None) ->
     x, t, tokens, pooled = given(cfg)
     own = swift.forward
     monkeypatch.setattr(swift, "forward", lambda *a: seen.append(a[1].shape) or own(*a))
-    task = Conditioned(unet, None, swiftly=tuple(x.shape))
+    task = Conditioned(unet, None, swiftly=[tuple(x.shape)])
     with torch.no_grad():
         both = [task(*(part[:rows] for part in (x, t, tokens, pooled, tokens))) for rows in (3, 2)]
     assert seen == [x.shape]

@@ -24,7 +24,7 @@ from chashka.training.features import Features
 from chashka.training.loop import generator
 from chashka.training.low_rank import LowRank
 from chashka.training.pictures import sheet
-from chashka.training.recipes import DistilRecipe
+from chashka.training.recipes import DistilRecipe, UNetRecipe
 from chashka.training.unet import UNetTask, schedule_of
 
 HELD = 1
@@ -62,6 +62,11 @@ class DistilTask(UNetTask):
         self.sigmas = self.schedule.spaced(recipe.segments, recipe.spacing)
         self.levels = torch.tensor(self.sigmas[:-1], device=device)
         self.paths = [self._path(folder, number) for number in range(recipe.paths)]
+
+    @staticmethod
+    def batches(recipe: UNetRecipe) -> tuple[int, ...]:
+        """The student's, and the teacher's guided ones."""
+        return recipe.run.batch, 2 * recipe.run.batch
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         device = self.levels.device

@@ -16,7 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chashka.nets.attention import HeadNorm, QKVAttention
+from chashka.nets.attention import (
+    GEGLU,
+    BasicTransformerBlock,
+    CrossAttention,
+    HeadNorm,
+    QKVAttention,
+    SpatialTransformer,
+)
 from chashka.nets.unet import ResBlock, UNet, sinusoid, waves
 from chashka.training.arithmetic import cpu_has_bfloat16
 from chashka.training.recipes import Run
@@ -34,8 +41,8 @@ STEPS = 256
 
 def usable(unet: UNet, device: str) -> bool:
     """Whether this machine gains by it, can compile it, and the network is of the kind that is written here."""
-    written = unet.cfg.attention == "qkv" and unet.cfg.qk_norm and unet.cfg.context and not unet.cfg.dropped
-    return bool(written) and device == "cpu" and cpu_has_bfloat16() and compiles()
+    written = unet.cfg.context is not None and not unet.cfg.dropped
+    return written and device == "cpu" and cpu_has_bfloat16() and compiles()
 
 
 def worth(run: Run) -> bool:
@@ -84,6 +91,8 @@ def through(stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: torch.
             x = residual(layer, x, emb)
         elif isinstance(layer, QKVAttention):
             x = attention(layer, x, tokens)
+        elif isinstance(layer, SpatialTransformer):
+            x = transformer(layer, x, tokens)
         else:
             x = layer(x, emb, tokens)
     return x
@@ -103,20 +112,54 @@ def residual(block: ResBlock, x: torch.Tensor, emb: torch.Tensor) -> torch.Tenso
         h = normed(h + e[..., None, None].to(h.dtype), block.out_layers[0], act=True, drop=drop)
     h, skip = block.out_layers[3](h), block.skip_connection
     if isinstance(skip, nn.Conv2d):
-        x = square(F.linear(flat(x), skip.weight[:, :, 0, 0], skip.bias), x)
+        x = square(pointwise(skip, flat(x)), x)
     out: torch.Tensor = x + h
     return out
 
 
 def attention(block: QKVAttention, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    b, places, heads = x.shape[0], x.shape[2] * x.shape[3], block.heads
-    own = F.linear(flat(normed(x, block.norm)), block.qkv.weight[..., 0], block.qkv.bias)
-    text = F.linear(tokens, block.encoder_kv.weight[..., 0], block.encoder_kv.bias)
-    assert isinstance(block.q_norm, HeadNorm) and isinstance(block.k_norm, HeadNorm)
-    q, k, v = unit_heads(own, text, block.q_norm.scale, block.k_norm.scale, heads)
+    own = F.linear(flat(normed(x, block.norm)), block.qkv.weight.flatten(1), block.qkv.bias)
+    text = F.linear(tokens, block.encoder_kv.weight.flatten(1), block.encoder_kv.bias)
+    q, k, v = added_heads(own, text, scale_of(block.q_norm), scale_of(block.k_norm), block.heads)
+    mixed = attend(q, k, v, block.heads)
+    return x + square(F.linear(mixed, block.proj_out.weight.flatten(1), block.proj_out.bias), x)
+
+
+def transformer(block: SpatialTransformer, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    h = pointwise(block.proj_in, flat(normed(x, block.norm)))
+    for inner in block.transformer_blocks:
+        assert isinstance(inner, BasicTransformerBlock)
+        h = h + crossed(inner.attn1, layer_normed(h, inner.norm1.weight, inner.norm1.bias, inner.norm1.eps))
+        h = h + crossed(inner.attn2, layer_normed(h, inner.norm2.weight, inner.norm2.bias, inner.norm2.eps), tokens)
+        enter, _, leave = inner.ff.net
+        assert isinstance(enter, GEGLU)
+        h = h + leave(gated(enter.proj(layer_normed(h, inner.norm3.weight, inner.norm3.bias, inner.norm3.eps))))
+    return x + square(pointwise(block.proj_out, h), x)
+
+
+def crossed(block: CrossAttention, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+    source = x if context is None else context
+    q = heads_of(block.to_q(x), scale_of(block.q_norm), block.heads, True)
+    k = heads_of(block.to_k(source), scale_of(block.k_norm), block.heads, False)
+    out: torch.Tensor = block.to_out(attend(q, k, heads_of(block.to_v(source), None, block.heads, False), block.heads))
+    return out
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
+    """(B·heads, L or S, width), the queries over √width already → (B, L, heads·width)."""
     mixed = torch.bmm(shares(torch.bmm(q, k.transpose(1, 2))), v)
-    mixed = mixed.view(b, heads, places, -1).transpose(1, 2).reshape(b, places, -1)
-    return x + square(F.linear(mixed, block.proj_out.weight[..., 0], block.proj_out.bias), x)
+    joined: torch.Tensor = mixed.unflatten(0, (-1, heads)).transpose(1, 2).flatten(2)
+    return joined
+
+
+def scale_of(norm: nn.Module) -> torch.Tensor | None:
+    return norm.scale if isinstance(norm, HeadNorm) else None
+
+
+def pointwise(layer: nn.Module, y: torch.Tensor) -> torch.Tensor:
+    """A linear layer, or a convolution of 1×1, of (B, N, C)."""
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    return F.linear(y, layer.weight.flatten(1), layer.bias)
 
 
 def flat(x: torch.Tensor) -> torch.Tensor:
@@ -205,21 +248,40 @@ def line_silu_dropout(x: torch.Tensor, a: torch.Tensor, d: torch.Tensor, byte: t
 
 
 @piece
-def unit_heads(
-    own: torch.Tensor, text: torch.Tensor, q_scale: torch.Tensor, k_scale: torch.Tensor, heads: int
+def added_heads(
+    own: torch.Tensor, text: torch.Tensor, q_scale: torch.Tensor | None, k_scale: torch.Tensor | None, heads: int
 ) -> tuple[torch.Tensor, ...]:
-    """Queries, keys and values of all heads (B·heads, …, width): HeadNorm's lengths, the softmax's 1/√width, the text's first."""
+    """The picture's q, k, v and the text's k, v, interleaved per head → q, k, v (B·heads, …, width), the text's first."""
     q, k, v = (part.transpose(1, 2).float() for part in own.unflatten(2, (heads, 3, -1)).unbind(3))
     text_k, text_v = (part.transpose(1, 2).float() for part in text.unflatten(2, (heads, 2, -1)).unbind(3))
     k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
-    q = q * (length(q) * q_scale * q.shape[-1] ** -0.5)
-    k = k * (length(k) * k_scale)
+    q, k = of_length(q, q_scale) * q.shape[-1] ** -0.5, of_length(k, k_scale)
     return tuple(part.to(own.dtype).flatten(0, 1).contiguous() for part in (q, k, v))
 
 
-def length(x: torch.Tensor) -> torch.Tensor:
-    """One over it, with F.normalize's least length."""
-    return x.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt()
+@piece
+def heads_of(y: torch.Tensor, scale: torch.Tensor | None, heads: int, queries: bool) -> torch.Tensor:
+    """(B, N, heads·width) → (B·heads, N, width)."""
+    part = of_length(y.unflatten(2, (heads, -1)).transpose(1, 2).float(), scale)
+    part = part * part.shape[-1] ** -0.5 if queries else part
+    return part.to(y.dtype).flatten(0, 1).contiguous()
+
+
+def of_length(x: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    """HeadNorm where there is one, with F.normalize's least length."""
+    return x if scale is None else x * (x.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt() * scale)
+
+
+@piece
+def layer_normed(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+    return F.layer_norm(x.float(), weight.shape, weight, bias, eps).to(x.dtype)
+
+
+@piece
+def gated(y: torch.Tensor) -> torch.Tensor:
+    """GEGLU after its product."""
+    value, gate = y.float().chunk(2, -1)
+    return (value * F.gelu(gate)).to(y.dtype)
 
 
 @piece

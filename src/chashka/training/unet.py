@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -63,10 +63,10 @@ LOOK_CONCEPTS = [
 class Conditioned(nn.Module):
     """U-Net after its text head, if it has one, so that one call goes from text features to a prediction.
 
-    swiftly: the shape of x for which the U-Net goes by swift.py. One shape, since each costs a minute of compiling.
+    swiftly: shapes of x for which the U-Net goes by swift.py. Few, since each costs a minute of compiling.
     """
 
-    def __init__(self, unet: UNet, head: KandinskyTextHead | None, swiftly: tuple[int, ...] = ()) -> None:
+    def __init__(self, unet: UNet, head: KandinskyTextHead | None, swiftly: Collection[tuple[int, ...]] = ()) -> None:
         super().__init__()
         self.unet, self.text_head, self.swiftly = unet, head, swiftly
 
@@ -75,7 +75,7 @@ class Conditioned(nn.Module):
     ) -> torch.Tensor:
         whole = pooled1 if self.unet.cfg.pooled else None
         tokens, added = (tokens1, whole) if self.text_head is None else self.text_head(tokens1, pooled1, tokens2)
-        if x.shape == self.swiftly:
+        if tuple(x.shape) in self.swiftly:
             return swift.forward(self.unet, x, t, tokens, added)
         out: torch.Tensor = self.unet(x, t, tokens, added)
         return out
@@ -91,16 +91,21 @@ class UNetTask:
         self.head = None if recipe.head is None else KandinskyTextHead(recipe.head).to(device)
         self.modules = {"unet": self.unet} | ({} if self.head is None else {"text_head": self.head})
         self.decoder = decoder.to(device).eval().requires_grad_(False)
-        usual = (recipe.run.batch, recipe.network.in_channels, *features.latents.shape[3:])
-        self.network = Conditioned(
-            self.unet, self.head, usual if swift.worth(recipe.run) and swift.usable(self.unet, device) else ()
-        )
+        swiftly = swift.worth(recipe.run) and not recipe.compile and swift.usable(self.unet, device)
+        square = (recipe.network.in_channels, *features.latents.shape[3:])
+        shapes = [(rows, *square) for rows in self.batches(recipe)] if swiftly else []
+        self.network = Conditioned(self.unet, self.head, shapes)
         self.compiled = torch.compile(self.network, fullgraph=True) if recipe.compile else self.network
         self.denoiser = self._denoiser(schedule_of(recipe, 1.0))
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
         self.held = torch.nonzero(features.held_out == 1).squeeze(1)[:256]
         self.draw_picture = Draw(presence(recipe, features)[self.rows])
         self._index_captions()
+
+    @staticmethod
+    def batches(recipe: UNetRecipe) -> tuple[int, ...]:
+        """How many rows the network's usual calls have."""
+        return (recipe.run.batch,)
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe, b = self.recipe, self.recipe.run.batch
