@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from chashka.checkpoints import GRAPH_TENSOR, load_strict, read_tensors, write
+from chashka.checkpoints.safetensors_file import forget
 from chashka.errors import WeightsError
 
 pytestmark = pytest.mark.torch
@@ -38,6 +39,35 @@ def test_half_files_load_into_float32_modules(tmp_path: Path) -> None:
         np.testing.assert_array_equal(value.numpy(), arrays()[name].astype(value.numpy().dtype))
     assert module[0].weight.dtype == torch.float32  # type: ignore[union-attr]
     assert module.eval()(torch.ones(1, 3)).shape == (1, 2)
+
+
+def mapped() -> int:
+    """MiB of mapped files that are in this process's memory."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("RssFile:")).split()[1]) >> 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what of a file is in memory")
+def test_what_was_cast_does_not_stay_in_memory_twice(tmp_path: Path) -> None:
+    path, size = tmp_path / "w.safetensors", 4096
+    random = np.random.default_rng(0)
+    stored = {n: random.integers(-99, 99, (size, size)).astype(np.float16) for n in ("0.weight", "1.weight")}
+    write(path, stored, {})
+    tensors, before = read_tensors(path), mapped()
+    assert float(tensors["0.weight"].sum(dtype=np.float32)) and mapped() >= before + 30, "32 MiB were read"
+    with torch.device("meta"):
+        module = nn.Sequential(*(nn.Linear(size, size, bias=False) for _ in range(2)))
+    load_strict(module, tensors, path)
+    assert mapped() < before + 4
+    for name, value in stored.items():
+        np.testing.assert_array_equal(tensors[name], value, err_msg="what is touched again is read again")
+
+
+def test_arrays_of_no_mapping_are_left_alone() -> None:
+    array = np.ones((2048, 2048), np.float16)
+    forget(array)
+    forget(array[:, ::2])
+    assert bool((array == 1).all())
 
 
 def test_nothing_is_copied_where_dtypes_agree() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import struct
 from collections.abc import Mapping
@@ -113,6 +114,24 @@ def read_tensors(path: Path) -> dict[str, NumpyArray]:
         array = raw.view(dtype).reshape(place.shape)
         tensors[name] = _widened(array) if place.dtype == "BF16" else array
     return widened(tensors)
+
+
+def forget(array: NumpyArray) -> None:
+    """Give back the whole pages under an array of a mapped file: they are read again if it is touched again.
+
+    Nothing happens to an array that is of no mapping, and where the system has no such advice. Not for arrays that were written
+    to: what a private mapping was told would be lost.
+    """
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is None or not hasattr(mmap, "MADV_DONTNEED") or not array.flags.c_contiguous:
+        return
+    begin = array.__array_interface__["data"][0] - np.frombuffer(base, np.uint8).__array_interface__["data"][0]
+    first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (begin + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if length > 0:
+        base.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 def write(path: Path, tensors: Mapping[str, NumpyArray], metadata: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chashka.checkpoints.safetensors_file import GRAPH_TENSOR
+from chashka.checkpoints.safetensors_file import GRAPH_TENSOR, forget
 from chashka.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ SHOWN = 3  # names in a message, so that it stays one line
 def load_strict(module: nn.Module, tensors: Mapping[str, Any], path: Path | str) -> None:
     """Give ``module``, usually built on the meta device, the numpy arrays of ``tensors``, uncopied where possible.
 
-    Floating tensors are cast to the dtype that the module was built with (float16 files load into float32 modules).
+    Floating tensors are cast to the dtype that the module was built with (float16 files load into float32 modules); what was
+    cast leaves no pages of the mapped file in memory.
     Raises WeightsError with the missing and unexpected names and the wrong shapes; ``path`` is named in it. Buffers
     that are not in the state dict have no values on the meta device: a module that has them is refused.
     """
@@ -43,6 +44,7 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Any], path: Path | str)
         tensor = torch.from_numpy(given[name])
         if value.is_floating_point() and tensor.dtype != value.dtype:
             tensor = tensor.to(value.dtype)
+            forget(given[name])
         state[name] = tensor
     module.load_state_dict(state, strict=True, assign=True)
     empty = [name for name, value in (*module.named_parameters(), *module.named_buffers()) if value.is_meta]
