@@ -16,6 +16,7 @@ from chashka.checkpoints.safetensors_file import read_metadata, read_tensors
 from chashka.checkpoints.strict import load_strict
 from chashka.engines.components import base_of, configuration, imported, network_class, ports
 from chashka.engines.engine import Blueprint, check_names
+from chashka.engines.torch_residents import Residents, residents_of
 from chashka.engines.torch_wrapping import wrapped
 from chashka.errors import EngineError
 from chashka.nets.configs import to_json
@@ -46,7 +47,8 @@ class TorchEngine:
     device: "cpu", "cuda", "cuda:1", "mps", …; "auto" takes an NVIDIA GPU if there is one. precision: "f32", "bf16", "f16";
     "auto" is bf16 on a GPU, f32 on a CPU and on Apple's, where nobody has tried others. f16 on a CPU becomes bf16: the same
     size, and computed hundreds of times faster. Products are computed in that precision, norms and everything else in
-    float32. Raises EngineError.
+    float32. On a GPU networks come when they are first called, and those used least recently wait on the CPU where memory is short
+    (``torch_residents``). Raises EngineError.
     """
 
     def __init__(self, device: str = "cpu", precision: str = "auto") -> None:
@@ -62,6 +64,7 @@ class TorchEngine:
         if precision not in PRECISIONS:
             raise EngineError(f"precision {precision!r} does not exist; use one of auto, {', '.join(PRECISIONS)}")
         self.precision = "bf16" if on_cpu and precision == "f16" else precision
+        self.residents: Residents | None = residents_of(self.device)
 
     @property
     def name(self) -> str:
@@ -109,11 +112,11 @@ class TorchEngine:
             elif isinstance(layer, nn.RMSNorm):  # the one norm that autocast does not know
                 layer.register_forward_pre_hook(_widened)
         load_strict(module, tensors, path)
-        module.eval().requires_grad_(False).to(self.device)
+        module.eval().requires_grad_(False)
         if (self.device.type, self.precision) == ("cpu", "bf16"):
             # Pictures then have their channels last from the first convolution on: a fifth less time for Stable Diffusion's
             # U-Net, two thirds less for its decoder. In float32 that U-Net would take a seventh more (docs/benchmarks.md).
-            module.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return TorchGraph(self, name, module, metadata, inputs, outputs)
 
 
@@ -141,15 +144,10 @@ class TorchGraph:
     def __call__(self, **inputs: Any) -> dict[str, Any]:
         check_names(self, inputs)
         given = [value for value in inputs.values() if isinstance(value, torch.Tensor)]
-        device, dtype = self.engine.device, PRECISIONS[self.engine.precision]
-        arguments = {name: _boundary(value).to(device) for name, value in inputs.items()}
-        lower = dtype != torch.float32
+        arguments = {name: _boundary(value).to(self.engine.device) for name, value in inputs.items()}
+        learns = any(value.requires_grad for value in given)
         try:
-            with (
-                torch.set_grad_enabled(any(value.requires_grad for value in given)),
-                torch.autocast(device.type, dtype=dtype if lower else None, enabled=lower, cache_enabled=False),
-            ):
-                result = self.module(**arguments)
+            result = self._computed(arguments, learns)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
             raise EngineError(f"torch failed in {self.name}: {reason}") from error
@@ -157,6 +155,30 @@ class TorchGraph:
         if given:
             return {name: v.to(given[0].device) for name, v in zip(self.outputs, values, strict=True)}
         return {name: v.cpu().numpy() for name, v in zip(self.outputs, values, strict=True)}
+
+    def _computed(self, arguments: Mapping[str, torch.Tensor], learns: bool) -> Any:
+        """What the module says, with its weights where they are needed; where memory ran out, again with all others sent away."""
+        residents = self.engine.residents
+        if residents is None:
+            return self._run(arguments, learns)
+        with residents.lock:
+            try:
+                residents.enter(self.module)
+                return self._run(arguments, learns)
+            except torch.OutOfMemoryError:
+                if not residents.leave_alone(self.module):
+                    raise
+            residents.enter(self.module)
+            return self._run(arguments, learns)
+
+    def _run(self, arguments: Mapping[str, torch.Tensor], learns: bool) -> Any:
+        dtype = PRECISIONS[self.engine.precision]
+        lower = dtype != torch.float32
+        with (
+            torch.set_grad_enabled(learns),
+            torch.autocast(self.engine.device.type, dtype=dtype if lower else None, enabled=lower, cache_enabled=False),
+        ):
+            return self.module(**arguments)
 
 
 def _widened(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
