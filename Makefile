@@ -88,6 +88,7 @@ check: $(FULL)/.installed
 	$(FULL)/bin/ruff format --check .
 	$(FULL)/bin/ruff check .
 	$(FULL)/bin/mypy
+	$(FULL)/bin/mypy benchmarks
 	$(FULL)/bin/lint-imports
 	@$(MAKE) --no-print-directory test
 

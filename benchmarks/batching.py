@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import chashka
 from chashka.engines.batching import StepBatcher
@@ -56,9 +57,9 @@ def main() -> None:
     print(f"{bundle.model}, {bundle.engine}, {steps} guided steps, medians of {TURNS} turns")
     for jobs in JOBS:
         ways: dict[str, Callable[[], float]] = {
-            "alone": lambda n=jobs: one_by_one(bundle, n, steps),
-            "shared": lambda n=jobs: at_once(bundle, n, steps, strict=False),
-            "strict": lambda n=jobs: at_once(bundle, n, steps, strict=True),
+            "alone": partial(one_by_one, bundle, jobs, steps),
+            "shared": partial(at_once, bundle, jobs, steps, strict=False),
+            "strict": partial(at_once, bundle, jobs, steps, strict=True),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
         for way in ways.values():

@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from measuring import child, computes_bf16, filled, peak
 
@@ -47,8 +49,8 @@ def main() -> None:
             print(f"  {kind:9} {engine:8} {precision:4}  {shown}", flush=True)
         return
     folder, kind, *rest = Path(sys.argv[1]), *sys.argv[2:]
-    result = {"write": write, "ours": ours, "diffusers": diffusers}[kind](folder, *rest)
-    print(json.dumps(result))
+    lines: dict[str, Callable[..., dict[str, str]]] = {"write": write, "ours": ours, "diffusers": diffusers}
+    print(json.dumps(lines[kind](folder, *rest)))
 
 
 def ours(folder: Path, engine: str, precision: str, side: str) -> dict[str, str]:
@@ -87,7 +89,7 @@ def diffusers(folder: Path, engine: str, precision: str, side: str) -> dict[str,
     torch.set_default_dtype(dtype)
     started = time.perf_counter()
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
+        unet: Any = UNet2DConditionModel(
             sample_size=64,
             in_channels=4,
             out_channels=8,
@@ -160,7 +162,7 @@ def write(folder: Path, _: str) -> dict[str, str]:
     return {}
 
 
-def vocabulary(folder: Path, name: str, marks: dict[str, int]) -> None:
+def vocabulary(folder: Path, name: str, marks: dict[str, Any]) -> None:
     """A small one of a few sentences: which ids the random encoders get does not matter."""
     import sentencepiece
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ ROWS = [
 def main() -> None:
     lines = {"ours": ours, "diffusers": diffusers, "plain": plain}
     if sys.argv[1] in lines:
-        kind, folder, *rest = sys.argv[1:]
-        print(json.dumps(lines[kind](Path(folder), *rest)))
+        kind, home, *rest = sys.argv[1:]
+        print(json.dumps(lines[kind](Path(home), *rest)))
         return
     folder = Path(sys.argv[1]).expanduser()
     side, steps, only = (*sys.argv[2:], *("512", "4", "")[len(sys.argv) - 2 :])
@@ -80,7 +81,7 @@ def ours(folder: Path, engine: str, precision: str, side: str, steps: str) -> di
         few = {"steps": 10, "spacing": "ays", "guidance_start": 0.2, "guidance_stop": 0.8}
         for name, how in (("whole", {"steps": 20}), ("fitted", few)):
             asked = bundle.request(prompt=PROMPT, seed=1, width=size, height=size, **how)
-            taken[name] = seconds(lambda asked=asked: generate.draw(bundle, asked))
+            taken[name] = seconds(partial(generate.draw, bundle, asked))
     return shown(**taken)
 
 
@@ -154,7 +155,8 @@ def write(folder: Path) -> None:
     from chashka.nets.unet import UNet
 
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
+    sizes: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 3072}
+    sizes |= {"num_attention_heads": 12, "num_hidden_layers": 12}
     text = CLIPTextModel(CLIPTextConfig(**sizes, vocab_size=49408, hidden_act="quick_gelu"))
     unet = UNetConfig(4, 4, 320, (1, 2, 4, 4), 2, (0, 1, 2), "transformer", heads=8, context=768)
     with torch.device("meta"):
@@ -175,12 +177,13 @@ def write(folder: Path) -> None:
     theirs = UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768)
     tokenizer = own_tokenizer(folder)
     scheduler = DPMSolverMultistepScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    parts = {"vae": vae, "text_encoder": text, "unet": theirs}
+    parts: dict[str, Any] = {"vae": vae, "text_encoder": text, "unet": theirs}
     for module in parts.values():
         module.half()
-    StableDiffusionPipeline(
+    pipe: Any = StableDiffusionPipeline(
         **parts, tokenizer=tokenizer, scheduler=scheduler, safety_checker=None, feature_extractor=None
-    ).save_pretrained(folder / "diffusers")
+    )
+    pipe.save_pretrained(folder / "diffusers")
 
 
 def own_tokenizer(folder: Path) -> Any:

@@ -91,12 +91,13 @@ def shape_of(name: str, rows: int, known: Any, channels: int) -> list[int]:
 
 def picture_flops(preset: Preset) -> dict[str, int]:
     """FLOPs by component for one picture of STEPS steps with guidance."""
-    core = ov.Core()
+    core, folder = ov.Core(), preset.folder
+    assert folder is not None  # what is embedded has one
     calls = {"text_contrastive": (2, 1), "text_t5": (2, 1), "text_head": (2, 1), "unet": (GUIDED_ROWS, STEPS)}
-    channels = json.loads(read_metadata(preset.folder / "unet.safetensors")["config"])["in_channels"]
+    channels = json.loads(read_metadata(folder / "unet.safetensors")["config"])["in_channels"]
     counted = {}
     for name, (rows, times) in {**calls, "decoder": (1, 1)}.items():
-        model = core.read_model(preset.folder / f"{name}.xml", preset.folder / f"{name}.safetensors")
+        model = core.read_model(folder / f"{name}.xml", folder / f"{name}.safetensors")
         named = {p.get_any_name(): p.get_partial_shape() for p in model.inputs}
         model.reshape({port: shape_of(port, rows, known, channels) for port, known in named.items()})
         counted[name] = times * flops(model)
