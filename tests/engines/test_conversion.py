@@ -16,6 +16,7 @@ from torch import nn
 from chashka.checkpoints import sha256
 from chashka.engines import Blueprint, conversion, sums
 from chashka.engines.openvino_engine import OpenVINOEngine
+from chashka.engines.torch_engine import TorchEngine
 from chashka.errors import WeightsError
 from chashka.nets.configs import UNetConfig
 from chashka.nets.unet import UNet
@@ -124,3 +125,14 @@ def test_the_oldest_go_but_none_that_may_still_be_read(tmp_path: Path) -> None:
     assert kept == [f"{i:02}" for i in range(2, conversion.KEPT + 4)], (
         "two old ones beyond the limit went, two young ones stay"
     )
+
+
+def test_the_frequencies_of_t_stay_float32(tmp_path: Path) -> None:
+    """In float16 they would be wrong in the fourth digit, and times t that is a good part of a turn."""
+    blueprint, weights = tiny_unet()
+    rounded = {name: value.astype(np.float16) for name, value in weights.items()}
+    (tmp_path / "source").write_bytes(b"")
+    given = {"x": np.ones((1, 4, 8, 8)), "t": np.array([993.0]), "tokens": np.ones((1, 7, 24))}
+    said = OpenVINOEngine(precision="f32", cache_dir=tmp_path).build(blueprint, rounded, tmp_path / "source")(**given)
+    wanted = TorchEngine("cpu").build(blueprint, rounded, tmp_path / "source")(**given)
+    assert np.abs(said["out"] - wanted["out"]).max() < 2e-5 * np.abs(wanted["out"]).max()

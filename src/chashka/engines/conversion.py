@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from chashka.checkpoints.strict import load_strict
 from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, imported
 from chashka.engines.engine import Blueprint
-from chashka.engines.precise import keep_precise
+from chashka.engines.openvino_lowered import store_bfloat16
+from chashka.engines.precise import keep_constants, keep_precise, precise_constants
 from chashka.engines.runtime import convert_model, openvino
 from chashka.errors import FileError, WeightsError
 from chashka.nets.configs import to_json
 
-LAYOUT = "3"
+LAYOUT = "4"
 """Part of the name under which a conversion is kept: raise it when what is written changes."""
 FOLDER = "converted"
 KEPT = 8
@@ -46,13 +48,15 @@ class _Traced(nn.Module):
         return result if isinstance(result, tuple) else (result,)
 
 
-def converted(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, folder: Path, content: str) -> Path:
+def converted(
+    blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, folder: Path, content: str, bfloat16: bool = False
+) -> Path:
     """The graph of a blueprint with these weights, made once: ``folder/converted/KEY/NAME.xml``, float16 weights beside it.
 
-    content: which content the source has (``sums.content_of``); the key says it, and what the network is. Raises WeightsError,
-    FileError.
+    content: which content the source has (``sums.content_of``); the key says it, and what the network is. bfloat16: store
+    weights so instead. Raises WeightsError, FileError.
     """
-    home = Path(folder) / FOLDER / _key(blueprint, content)
+    home = Path(folder) / FOLDER / _key(blueprint, content, bfloat16)
     graph = home / f"{blueprint.name}.xml"
     if graph.is_file():
         with suppress(OSError):
@@ -64,6 +68,8 @@ def converted(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, fo
             made = Path(temporary) / blueprint.name
             made.mkdir()
             _convert(blueprint, tensors, source, made / graph.name)
+            if bfloat16:
+                store_bfloat16(made / graph.name)
             with suppress(OSError):  # another process was faster
                 made.replace(home)
         _prune(home.parent)
@@ -78,14 +84,17 @@ def _convert(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, pat
     load_strict(module, tensors, source)
     types = {"ids": torch.int64}
     examples = {n: torch.zeros(shape, dtype=types.get(n, torch.float32)) for n, shape in blueprint.inputs.items()}
-    save_graph(module.eval().requires_grad_(False), examples, list(examples), blueprint.outputs, path, half=True)
+    module.eval().requires_grad_(False)
+    precise = save_graph(module, examples, list(examples), blueprint.outputs, path, half=True)
     tree = ET.parse(path)
     keep_precise(tree.getroot())
+    keep_constants(tree.getroot(), path.with_suffix(".bin"), precise)
     tree.write(path, encoding="utf-8", xml_declaration=True)
 
 
-def _key(blueprint: Blueprint, content: str) -> str:
-    parts = (content, blueprint.name, blueprint.network, to_json(blueprint.config), blueprint.variant)
+def _key(blueprint: Blueprint, content: str, bfloat16: bool) -> str:
+    parts = [content, blueprint.name, blueprint.network, to_json(blueprint.config), blueprint.variant]
+    parts += ["bfloat16"] if bfloat16 else []
     said = repr((LAYOUT, *parts, sorted(blueprint.inputs), openvino().get_version()))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
@@ -104,8 +113,11 @@ def save_graph(
     outputs: Sequence[str],
     path: Path,
     half: bool = False,
-) -> None:
-    """Write ``path`` (.xml) and the .bin beside it. half: weights as float16. Raises WeightsError for other ports than named."""
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Write ``path`` (.xml) and the .bin beside it. half: constants as float16; those that should have stayed float32 come back.
+
+    Raises WeightsError for other ports than named.
+    """
     traced = _Traced(module, inputs).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's remarks about Python numbers; tests compare the results instead
@@ -127,7 +139,9 @@ def save_graph(
     model.reshape(shapes)
     _reshape_precise(model)
     _check_ends(model)
+    precise = precise_constants(model)
     openvino().save_model(model, str(path), compress_to_fp16=half)
+    return precise
 
 
 def _check_ends(model: Any) -> None:

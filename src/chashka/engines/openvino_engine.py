@@ -29,6 +29,7 @@ from chashka.engines.compiled_cache import CompiledCache
 from chashka.engines.components import base_of, ports
 from chashka.engines.engine import Blueprint, check_names
 from chashka.engines.openvino_changing import change_weights
+from chashka.engines.openvino_lowered import lower
 from chashka.engines.openvino_products import widen_products
 from chashka.engines.openvino_wrapping import wrap_convolutions
 from chashka.engines.runtime import openvino
@@ -140,7 +141,8 @@ class OpenVINOEngine:
         return self._chosen(OpenVINOGraph(self, name, graph, weights, metadata, inputs, outputs, cache, change=change))
 
     def build(self, blueprint: Blueprint, tensors: Mapping[str, Any], source: Path) -> OpenVINOGraph:
-        """See ``engine.Engine``. The weights are kept as float16 in ``cache_dir`` (without one: for this process)."""
+        """See ``engine.Engine``. The weights are kept in ``cache_dir`` (without one: for this process): as float16, those of a
+        U-Net that is computed in bf16 as bfloat16 (``openvino_lowered``)."""
         if importlib.util.find_spec("torch") is None:
             raise MissingExtraError("torch", f"the conversion of {source.name} to a graph")
         from chashka.engines.conversion import converted
@@ -151,15 +153,14 @@ class OpenVINOEngine:
             weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
         folder = self.cache_dir or self._temporary
         assert folder is not None
-        graph = converted(blueprint, tensors, source, folder, content_of(source, self.cache_dir))
+        lowered = blueprint.name == "unet" and (self.device, self.precision) == ("CPU", "bf16")
+        graph = converted(blueprint, tensors, source, folder, content_of(source, self.cache_dir), lowered)
         cache = CompiledCache(folder, graph, graph.parent.name) if self.device == "CPU" else None
         metadata = {"config": to_json(blueprint.config)}
         inputs = tuple(blueprint.inputs)
         weights = graph.with_suffix(".bin")
-        usual = blueprint.inputs.get("tokens")
-        return self._chosen(
-            OpenVINOGraph(self, blueprint.name, graph, weights, metadata, inputs, blueprint.outputs, cache, usual=usual)
-        )
+        made = OpenVINOGraph(self, blueprint.name, graph, weights, metadata, inputs, blueprint.outputs, cache)
+        return self._chosen(replace(made, usual=blueprint.inputs.get("tokens"), lowered=lowered))
 
     def _chosen(self, graph: OpenVINOGraph) -> OpenVINOGraph:
         """The graph, or with w8a8 the U-Net's quantised one. Raises UncalibratedError, EngineError where it is not offered."""
@@ -188,6 +189,8 @@ class OpenVINOGraph:
     """What is changed in the weights (``openvino_changing``)."""
     usual: Sequence[int] | None = None
     """The shape of ``tokens`` whose length is compiled for itself."""
+    lowered: bool = False
+    """Whether its weights are stored as bfloat16 and an engine of that precision computes with their type."""
     _requests: OrderedDict[Shapes, Any] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -254,6 +257,8 @@ class OpenVINOGraph:
             if self.engine.rest == "f32":
                 widen_products(model)
             model.reshape({name: list(shape) for name, shape in shapes})
+            if self.lowered and self.engine.rest == "bf16":
+                lower(model)
             stored = {"CACHE_MODE": "OPTIMIZE_SIZE"} if self.cache else {}
             compiled = core.compile_model(model, self.engine.device, settings | stored)
         except RuntimeError as error:
