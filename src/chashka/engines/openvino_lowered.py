@@ -23,9 +23,10 @@ UNTOUCHED = ("Constant", "Parameter", "Result")
 
 
 def to_bfloat16(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """The nearest bfloat16 of finite numbers, as bits; halves go to the even one."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    """The nearest bfloat16, as bits; halves go to the even one, and what is no number stays none."""
+    wide = np.ascontiguousarray(values, np.float32)
+    bits = wide.view(np.uint32)
+    return np.where(np.isnan(wide), 0x7FC0, (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def store_bfloat16(graph: Path) -> None:

@@ -1,7 +1,7 @@
 """softmax(q·kᵀ/√width)·v: torch's own kernel, or slices of the queries where that kernel is slow.
 
 torch's fused kernel wants the numbers of one head beside each other and otherwise computes every score in memory (1024 places,
-twelve heads of 64, two cores with AMX: 171 ms instead of 15 in bfloat16, 140 instead of 35 in float32), so they are copied so
+twelve heads of 64, two cores with AMX: 171 ms instead of 15 in bfloat16, 140 instead of 35 in float32), so they are copied
 first. Not where a CPU trains: there the fused kernel's way back is the slow one.
 
 The rule for slices: bfloat16 on a CPU that has AVX-512 and no AMX, at least ``MANY`` queries and as many keys, and nothing that
