@@ -26,6 +26,7 @@ NEEDS_EXTRA = (
     "chashka.engines.conversion",
     "chashka.engines.export",
     "chashka.engines.torch_engine",
+    "chashka.engines.torch_residents",
     "chashka.engines.torch_wrapping",
     "chashka.nets",
     "chashka.training",
