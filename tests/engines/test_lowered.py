@@ -33,7 +33,9 @@ def test_bits_are_those_of_torch() -> None:
     )
     wanted = torch.from_numpy(values.astype(np.float32)).bfloat16().view(torch.int16).numpy().view(np.uint16)
     np.testing.assert_array_equal(to_bfloat16(values.astype(np.float32)), wanted)
-    odd = np.array([0x7FFF, 0xFE01, 0x7C00, 0xFC00], np.uint16).view(np.float16)  # two that are no numbers, two infinities
+    odd = np.array([0x7FFF, 0xFE01, 0x7C00, 0xFC00], np.uint16).view(
+        np.float16
+    )  # two that are no numbers, two infinities
     back = torch.from_numpy(to_bfloat16(odd).view(np.int16)).view(torch.bfloat16)
     assert back.isnan().tolist() == [True, True, False, False] and back.isinf().tolist() == [False, False, True, True]
 

@@ -98,7 +98,7 @@ class _Lowered:
 
 def _widens_constant(node: Any) -> bool:
     """A Convert of stored numbers, which those who read it do away with, or keep where they are precise."""
-    return node.get_type_name() == "Convert" and node.input_value(0).get_node().get_type_name() == "Constant"
+    return bool(node.get_type_name() == "Convert" and node.input_value(0).get_node().get_type_name() == "Constant")
 
 
 def _constant(values: npt.NDArray[Any]) -> Any:
