@@ -54,7 +54,7 @@ def train(
     """
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("train", "chashka train")
-    # Asked at torch's first allocation: large pages, some 5 % of a step on a CPU.
+    # Asked at torch's first allocation: large pages, up to a tenth of a U-Net's step on a CPU.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from chashka.training import catalogue
     from chashka.training.__main__ import frozen_files

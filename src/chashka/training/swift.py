@@ -118,11 +118,11 @@ def residual(block: ResBlock, x: torch.Tensor, emb: torch.Tensor) -> torch.Tenso
 
 
 def attention(block: QKVAttention, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    own = F.linear(flat(normed(x, block.norm)), block.qkv.weight.flatten(1), block.qkv.bias)
-    text = F.linear(tokens, block.encoder_kv.weight.flatten(1), block.encoder_kv.bias)
+    own = pointwise(block.qkv, flat(normed(x, block.norm)))
+    text = pointwise(block.encoder_kv, tokens)
     q, k, v = added_heads(own, text, scale_of(block.q_norm), scale_of(block.k_norm), block.heads)
     mixed = attend(q, k, v, block.heads)
-    return x + square(F.linear(mixed, block.proj_out.weight.flatten(1), block.proj_out.bias), x)
+    return x + square(pointwise(block.proj_out, mixed), x)
 
 
 def transformer(block: SpatialTransformer, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -157,8 +157,8 @@ def scale_of(norm: nn.Module) -> torch.Tensor | None:
 
 
 def pointwise(layer: nn.Module, y: torch.Tensor) -> torch.Tensor:
-    """A linear layer, or a convolution of 1×1, of (B, N, C)."""
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    """A linear layer, or a convolution of one place, of (B, N, C)."""
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
     return F.linear(y, layer.weight.flatten(1), layer.bias)
 
 
