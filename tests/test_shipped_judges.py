@@ -10,8 +10,9 @@ import pytest
 from chashka import families
 from chashka.engines import open_engine
 from chashka.evaluation.cached import DrawnPictures
-from chashka.evaluation.composition import composition_report, left_out
+from chashka.evaluation.composition import composition_report
 from chashka.evaluation.detector import JUDGES, TrainedDetector
+from chashka.evaluation.drawing import left_out
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_shards import CONCEPTS, made, some_ids
+from made_shards import CONCEPTS, LABELS, SIDE, made, some_ids
 
+from chashka.data.shards import Record, pack, write_shard
 from chashka.errors import InputError, TrainingError
 from chashka.evaluation.drawing import shrunk
 from chashka.evaluation.gallery import Gallery, Nearest, as_network, galleries, nearness, open_shards
@@ -28,6 +29,17 @@ def test_sides_are_kept_apart_and_light_pictures_left_out(shards: Path) -> None:
     assert training.concepts[:4] == [CONCEPTS[i] for i in (0, 1, 2, 2)]
     assert held_out.spread(3).ids == [held_out.ids[i] for i in (0, 2, 5)]
     assert len(held_out.spread(100)) == 6
+
+
+def test_what_a_model_was_not_shown_is_none_of_its_training_pictures(tmp_path: Path) -> None:
+    names = [*some_ids(6, False), *some_ids(4, True)]
+    records = [Record(n, ("seen", "judged")[i % 2], 0, 0, 0, 1.0, pack(made(i))) for i, n in enumerate(names)]
+    write_shard(tmp_path / "pictures-000.safetensors", records, LABELS, SIDE)
+    training, held_out = galleries(tmp_path, ("judged",))
+    assert training.ids == names[:6:2] and held_out.ids == names[6::2]
+    assert [len(side) for side in galleries(tmp_path)] == [6, 4]
+    with pytest.raises(TrainingError, match="0 training and 0 held-out"):
+        galleries(tmp_path, ("judged", "seen"))
 
 
 def test_a_copy_is_found_with_its_licence(training: Gallery) -> None:

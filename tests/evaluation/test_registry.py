@@ -127,3 +127,11 @@ def test_the_datasheet_tells_whose_weights_came_from_elsewhere(project: Path, tm
     assert "another history" not in datasheet(
         pictures, "pictures", Registry((other,), (replace(old, component="decoder"),))
     )
+
+
+def test_the_datasheet_names_the_dictionary_of_weights_that_read_it(project: Path, tmp_path: Path) -> None:
+    """Synonyms are in every table of captions whose sha256 the registry knows; older weights read none."""
+    pictures = project / "docs" / "models" / "pictures.jsonl.gz"
+    old = entry(tmp_path)
+    assert "WordNet" not in datasheet(pictures, "pictures", Registry((replace(old, captions=None),), ()))
+    assert "WordNet" in datasheet(pictures, "pictures", Registry((replace(old, captions="c"),), ()))

@@ -69,6 +69,7 @@ def test_tables_and_frozen_weights_are_known_by_name(tmp_path: Path) -> None:
         (PictureRecipe(), ("captions",)),
         (ContrastiveRecipe(), ("captions",)),
         (ContrastiveRecipe(sentences=0.5), ("captions", "scenes")),
+        (T5Recipe(sentences=0.5), ("captions", "scenes")),
         (UNetRecipe(), ("captions",)),
         (UNetRecipe(scenes=0.4), ("captions", "scenes")),
         (DistilRecipe(scenes=0.4), ("captions", "scenes")),

@@ -1,13 +1,21 @@
-"""Sentences of one scene in several languages become one point, and held-out scenes are never trained on."""
+"""Sentences of one scene in several languages become one point or are translated; held-out scenes are never trained on."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from little import T5
 from torch import nn
 
+from chashka.errors import TrainingError
+from chashka.nets.configs import T5Config
+from chashka.training.captions import NAME, Captions
 from chashka.training.scenes import SceneTable
-from chashka.training.sentences import Sentences
+from chashka.training.sentences import Sentences, Translations
+from chashka.training.t5 import T5Task
 
 pytestmark = pytest.mark.torch
 
@@ -110,3 +118,56 @@ def test_held_out_scenes_are_not_trained_on() -> None:
     for _ in range(20):
         sentences.loss(spy, 16, 20.0, torch.Generator().manual_seed(len(scenes)))
     assert max(scenes) < 96 and sum(drawn) == 20 * 32
+
+
+def test_a_caption_is_translated_by_the_english_one_of_its_scene() -> None:
+    scenes = table()
+    said = Translations(scenes, "cpu")
+    assert torch.equal(said.english, torch.arange(120).repeat_interleave(2) * 2)
+    assert len(said.rows) == 2 * 96 and int(scenes.scene[said.rows].max()) == 95  # a fifth is kept from training
+    assert int(scenes.scene[said.held].min()) == 96
+    assert set(said.pieces.tolist()) == {int(i) for i in scenes.ids.reshape(-1, 4)[:, :2].flatten()}
+    for ids, mask, english, english_mask in said.draw(64, torch.Generator().manual_seed(0)):
+        assert mask.all() and english_mask.all()
+        russian = ids[:, 0] >= 30
+        assert 0.2 < float(russian.float().mean()) < 0.8
+        assert torch.equal(english[russian], torch.stack([ids[russian, 1] - 40 + 3, ids[russian, 0] - 30 + 20], 1))
+        assert torch.equal(english[~russian], ids[~russian])
+
+
+def test_scenes_without_english_are_not_translated() -> None:
+    scenes = table()
+    scenes.locale[:2] = 1
+    said = Translations(scenes, "cpu")
+    assert int(said.english[0]) == int(said.english[1]) == -1 and not {0, 1} & set(said.rows.tolist())
+    scenes.locale[:] = 1
+    with pytest.raises(TrainingError, match="no scene of the table has an English caption"):
+        Translations(scenes, "cpu")
+
+
+def test_held_out_sentences_are_translated_after_training() -> None:
+    """Twenty things and colours, all of whose words were there: what is learned is the order of words, not sentences."""
+    text = T5Config(vocab=300, embed=16, width=32, layers=1, heads=2, ff=32)
+    recipe = replace(T5, text=text, sentences=1.0, sentence_captions=64, token_noise=0.0, run=replace(T5.run, batch=8))
+    captions = Captions(
+        ids=torch.tensor([1, 50, 2, 1, 51, 2]),
+        offsets=torch.tensor([0, 3, 6]),
+        concept=torch.tensor([0, 1]),
+        locale=torch.zeros(2, dtype=torch.int64),
+        kind=torch.full((2,), NAME),
+        style=torch.full((2,), -1),
+        language_weight=torch.ones(1),
+        concepts=["a", "b"],
+        locales=["en"],
+        main=["en"],
+    )
+    task = T5Task(recipe, captions, torch.ones(2), "cpu", Translations(table(), "cpu"))
+    before = task.look(Path(), 0)["whole_sentence"]
+    optimiser = torch.optim.Adam([p for m in task.modules.values() for p in m.parameters()], 0.01)
+    for step in range(120):
+        loss, figures = task.loss(torch.Generator().manual_seed(step), 0.0)
+        assert figures.keys() == {"right", "sentences", "sentence_right"}
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert before < 0.2 and task.look(Path(), 1)["whole_sentence"] > 0.9

@@ -208,7 +208,7 @@ def test_a_network_learns_to_see_pictures_in_place_of_texts(runs: Path, shards: 
     rows, seen = torch.arange(1, 13).repeat(50), torch.arange(12).repeat(50)
     rows[:100], seen[100:200] = 0, -1  # no text; a composed scene
     text, empty = task._text(rows), task._text(torch.zeros_like(rows))
-    shown = task._with_pictures(text, rows, seen, generator(0, 0))
+    shown = task._differently(text, rows, seen, generator(0, 0))
     changed = (shown["pooled1"] != text["pooled1"]).any(1)
     assert not changed[:200].any() and 0.4 < float(changed[200:].float().mean()) < 0.6
     for name in ("tokens1", "tokens2"):
@@ -219,6 +219,29 @@ def test_a_network_learns_to_see_pictures_in_place_of_texts(runs: Path, shards: 
         -1
     )
     assert 0.4 < float((near.amax(1) > 0.9999)[changed].float().mean()) < 0.85 and not alone[~changed].any()
+
+
+def test_the_tokens_speak_alone_now_and_then(runs: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = replace(SHOWN, picture_share=0.25, words_share=0.5)
+    weights = frozen(runs) | {"picture": runs / "picture" / stages.AVERAGE}
+    task = stages._unet_task(recipe, shards, tmp_path, "cpu", weights)
+    rows, seen = torch.arange(1, 13).repeat(50), torch.arange(12).repeat(50)
+    rows[:100] = 0
+    text, empty = task._text(rows), task._text(torch.zeros_like(rows))
+    shown = task._differently(text, rows, seen, generator(0, 0))
+    silent = (shown["pooled1"] == empty["pooled1"]).all(1)
+    pictured = (shown["tokens1"] == empty["tokens1"]).flatten(1).all(1)
+    assert silent[:100].all() and pictured[:100].all()
+    silent, pictured = silent[100:], pictured[100:]
+    assert 0.4 < float(silent.float().mean()) < 0.6 and 0.15 < float(pictured.float().mean()) < 0.35
+    assert not (silent & pictured).any()
+    for name in ("tokens1", "tokens2"):
+        assert torch.equal(shown[name][100:][silent], text[name][100:][silent])
+    alone = stages._unet_task(replace(recipe, picture_share=0.0), shards, tmp_path / "alone", "cpu", frozen(runs))
+    shown = alone._differently(text, rows, seen, generator(0, 0))
+    assert torch.equal((shown["pooled1"] == empty["pooled1"]).all(1)[100:], silent)
+    with pytest.raises(TrainingError, match=r"make 1\.25; allowed: 1 at most"):
+        replace(recipe, picture_share=0.75)
 
 
 def test_composed_scenes_are_shown_in_place_of_texts_too(runs: Path, shards: Path, tmp_path: Path) -> None:
@@ -243,7 +266,7 @@ def test_composed_scenes_are_shown_in_place_of_texts_too(runs: Path, shards: Pat
     x0, rows, seen = task._batch(generator(0, 0))
     composed = (x0[:, None] == f.scene_latents.float()).flatten(2).all(2)
     assert torch.equal(seen >= 48, composed.any(1)) and 0 < int(composed.any(1).sum()) < len(seen)
-    shown = task._with_pictures(task._text(rows), rows, seen, generator(0, 0))
+    shown = task._differently(task._text(rows), rows, seen, generator(0, 0))
     which = (seen - 48)[composed.any(1)]
     assert torch.allclose(shown["pooled1"][composed.any(1)], f.picture_pooled[0, 48:].float()[which], atol=0.01)
 
@@ -254,7 +277,7 @@ def test_recipes_of_before_are_read_and_mean_the_same(runs: Path, shards: Path) 
     task = stages._unet_task(UNET, shards, runs / "unet", "cpu", frozen(runs))
     x0, rows, seen = task._batch(generator(0, 0))
     text = task._text(rows)
-    assert task._with_pictures(text, rows, seen, generator(0, 0)) is text and task._known(x0, generator(0, 0)) == {}
+    assert task._differently(text, rows, seen, generator(0, 0)) is text and task._known(x0, generator(0, 0)) == {}
 
 
 def unit(rows: torch.Tensor) -> torch.Tensor:

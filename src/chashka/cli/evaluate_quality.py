@@ -113,12 +113,13 @@ def distribution(
     """FID and KID between held-out pictures and what is drawn by their names; with a picture tower the CLIP score too."""
     from chashka.evaluation.cached import DrawnPictures
     from chashka.evaluation.distribution import EncoderFeatures, distribution_report
+    from chashka.evaluation.drawing import left_out
     from chashka.evaluation.gallery import galleries, titles
 
-    training, held_out = galleries(shards)
+    bundle, fields = _bundle(given)
+    training, held_out = galleries(shards, left_out(bundle))
     held_out = held_out if limit is None else held_out.spread(limit)
     names = titles(shards, held_out)
-    bundle, fields = _bundle(given)
     opened = _tower(tower, bundle)
     spaces = [EncoderFeatures(bundle), *_spaces(_judge(judge), opened)]
     drawn = DrawnPictures(bundle, out / "pictures", **fields)
@@ -154,13 +155,14 @@ def distribution(
 def memory(shards: Path, judge: Path | None, tower: Path | None, out: Path, samples: int, **given: Any) -> None:
     """Whether the model repeats training pictures: the nearest one to each drawing, and the ten closest pairs on a sheet."""
     from chashka.evaluation.cached import DrawnPictures
+    from chashka.evaluation.drawing import left_out
     from chashka.evaluation.gallery import galleries, titles
     from chashka.evaluation.memory import memory_report
 
-    training, held_out = galleries(shards)
+    bundle, fields = _bundle(given)
+    training, held_out = galleries(shards, left_out(bundle))
     asked = training.spread(samples)
     names = titles(shards, asked)
-    bundle, fields = _bundle(given)
     spaces = _spaces(_judge(judge), _tower(tower, bundle))
     drawn = DrawnPictures(bundle, out / "pictures", **fields)
     with _bar(len(names)) as advance:

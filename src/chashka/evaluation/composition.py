@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from chashka.errors import InputError
 from chashka.evaluation import scene_checks
 from chashka.evaluation.cached import DrawnPictures, Order
 from chashka.evaluation.detector import About, Detector
-from chashka.evaluation.drawing import Float
+from chashka.evaluation.drawing import Float, left_out
 from chashka.evaluation.retrieval import Share, pooled, retrieved, share
 from chashka.evaluation.scene_checks import Asked, Checked
 from chashka.evaluation.scene_prompts import TASKS, ScenePrompt, Which, scene_prompts
@@ -138,14 +137,14 @@ def table(locale: str, outcomes: Sequence[Outcome], without: Share | None = None
     tasks = {task: rate([o for o in outcomes if o.task == task]) for task in TASKS}
     known = {task: s for task, s in tasks.items() if s is not None}
     triples = {name: rate([o for o in outcomes if o.triple == name]) for name in ("seen", "unseen")}
-    second = [o for o in outcomes if o.second is not None]
+    second = by_second(outcomes)
     return Table(
         locale,
         known,
         mean_of(list(known.values())),
         {name: s for name, s in triples.items() if s is not None},
         rate([o for o in outcomes if o.composed]),
-        _by_task(second, lambda o: bool(o.second)) if second else None,
+        mean_of(list(second.values())) if second else None,
         without,
     )
 
@@ -165,9 +164,11 @@ def mean_of(shares: Sequence[Share]) -> Share:
     return Share(sum(s.trials for s in shares), sum(s.share for s in shares) / count, error)
 
 
-def _by_task(outcomes: Sequence[Outcome], good: Callable[[Outcome], bool]) -> Share:
-    shares = [rate([o for o in outcomes if o.task == task], good) for task in TASKS]
-    return mean_of([s for s in shares if s is not None])
+def by_second(outcomes: Sequence[Outcome]) -> dict[str, Share]:
+    """Task → the share of what the second judge saw that it calls right; empty without one."""
+    seen = [o for o in outcomes if o.second is not None]
+    shares = {task: rate([o for o in seen if o.task == task], lambda o: bool(o.second)) for task in TASKS}
+    return {task: s for task, s in shares.items() if s is not None}
 
 
 def unspaced(bundle: Bundle, texts: Sequence[str], locale: str) -> Share | None:
@@ -185,17 +186,6 @@ def found_joined(bundle: Bundle, texts: Sequence[str], rows: Sequence[int]) -> S
     """How often these ``rows`` of ``texts``, without spaces, are nearest, of all texts, to themselves with spaces."""
     queries = pooled(bundle.text, [without_spaces(texts[row]) for row in rows])
     return share([float(hit) for hit in retrieved(queries, pooled(bundle.text, texts), rows)])
-
-
-def left_out(bundle: Bundle) -> tuple[str, ...]:
-    """The sources that the denoising network's recipe leaves to judges; none where its file does not say."""
-    from chashka.checkpoints.safetensors_file import layout
-
-    path = bundle.preset.place / "unet.safetensors"
-    if not path.is_file():
-        return ()
-    recipe = json.loads(layout(path)[1].get("recipe", "{}"))
-    return tuple(recipe.get("without", ()))
 
 
 def _outcome(prompt: ScenePrompt, locale: str, text: str, i: int, checked: Checked, second: bool | None) -> Outcome:

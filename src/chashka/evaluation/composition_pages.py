@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from chashka.errors import FileError
-from chashka.evaluation.composition import CompositionReport, Table
+from chashka.evaluation.composition import CompositionReport, Table, by_second, mean_of
 from chashka.evaluation.detector import About
 from chashka.evaluation.retrieval import Share
 from chashka.evaluation.scene_prompts import TASKS
@@ -60,9 +61,14 @@ def as_markdown(report: CompositionReport) -> str:
         "|" + "---|" * (len(TASKS) + 2),
     ]
     lines += _perfect(report.judge)
-    for table in report.tables:
-        cells = [_cell(table.tasks.get(task)) for task in TASKS]
-        lines.append(f"| {table.locale} | **{table.overall}** | {' | '.join(cells)} |")
+    lines += [_row(table.locale, table.overall, table.tasks) for table in report.tables]
+    if report.second_judge is not None:
+        lines += ["", f"By the second judge, `{report.second_judge.name}`:", ""]
+        lines += [f"| language | overall | {' | '.join(TASKS)} |", "|" + "---|" * (len(TASKS) + 2)]
+        lines += _perfect(report.second_judge)
+        for table in report.tables:
+            tasks = by_second([outcome for outcome in report.outcomes if outcome.locale == table.locale])
+            lines.append(_row(table.locale, mean_of(list(tasks.values())), tasks))
     head = ["language", "seen triples", "unseen triples", "things kept for compositions", "without spaces, retrieved"]
     head += ["second judge"] * (report.second_judge is not None)
     lines += ["", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
@@ -73,6 +79,10 @@ def as_markdown(report: CompositionReport) -> str:
     ]
     lines += ["", "Weights (sha256):", "", *(f"- `{name}` `{digest}`" for name, digest in report.weights.items())]
     return "\n".join(lines if report.weights else lines[:-3]) + "\n"
+
+
+def _row(locale: str, overall: Share, tasks: Mapping[str, Share]) -> str:
+    return f"| {locale} | **{overall}** | {' | '.join(_cell(tasks.get(task)) for task in TASKS)} |"
 
 
 def _apart(table: Table, second: bool) -> list[str]:

@@ -26,8 +26,12 @@ def datasheet(pictures: Path, name: str, registry: Registry | None = None) -> st
     manifest = Manifest.read(pictures)
     digest = sha256(pictures)
     entries, concepts = manifest.entries, len({entry.concept for entry in manifest.entries})
+    words = [CATALOGUE.emoji, *CATALOGUE.annotations]
+    # The dictionary's synonyms are in tables of captions that the registry knows; weights from before them read none.
+    if CATALOGUE.dictionary is not None and registry is not None and any(e.captions for e in registry.weights):
+        words.append(CATALOGUE.dictionary)
     parts = [
-        attribution(manifest, (CATALOGUE.emoji, *CATALOGUE.annotations), SIZE).strip(),
+        attribution(manifest, words, SIZE).strip(),
         "## Composition",
         f"The manifest is `{name}` (sha256 `{digest}`): {len(entries):,} drawings of {concepts:,} concepts. "
         "About 3 % of them, chosen by a hash of their names, are kept from every stage of training.",

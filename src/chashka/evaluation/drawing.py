@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from chashka.checkpoints.safetensors_file import layout
 from chashka.errors import FileError, InputError
 from chashka.evaluation.prompts import PROMPTS, Prompt
 from chashka.families import Bundle
@@ -68,6 +70,15 @@ def weights_of(bundle: Bundle) -> dict[str, str]:
         }
     except OSError as error:
         raise FileError(f"cannot read {str(error.filename)!r}: {error.strerror}") from error
+
+
+def left_out(bundle: Bundle) -> tuple[str, ...]:
+    """The sources that the denoising network's recipe leaves to judges; none where its file does not say."""
+    path = bundle.preset.place / "unet.safetensors"
+    if not path.is_file():
+        return ()
+    recipe = json.loads(layout(path)[1].get("recipe", "{}"))
+    return tuple(recipe.get("without", ()))
 
 
 def shrunk(network: Float, size: int = SMALL) -> Float:

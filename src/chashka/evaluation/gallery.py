@@ -9,7 +9,7 @@ surely no copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -168,8 +168,9 @@ def open_shards(folder: Path) -> list[Shard]:
     return shards
 
 
-def galleries(folder: Path) -> tuple[Gallery, Gallery]:
-    """(training pictures, held-out pictures) of a folder, without those that the U-Net is not shown.
+def galleries(folder: Path, without: Collection[str] = ()) -> tuple[Gallery, Gallery]:
+    """(training pictures, held-out pictures) of a folder, without those that are too light for any U-Net, and without the sources
+    ``without``: those that a model's recipe leaves to judges (``drawing.left_out``) are none of its training pictures.
 
     Raises TrainingError where there are none of either, FileError for damaged files.
     """
@@ -179,6 +180,8 @@ def galleries(folder: Path) -> tuple[Gallery, Gallery]:
     sides: tuple[list[tuple[Shard, int]], list[tuple[Shard, int]]] = ([], [])
     for shard in shards:
         for i in np.flatnonzero(shard.weight > LEARNT):
+            if without and shard.sources[i] in without:
+                continue
             sides[int(bool(shard.held_out[i]))].append((shard, int(i)))
     if not all(sides):
         raise TrainingError(

@@ -16,7 +16,7 @@ import numpy as np
 
 from chashka.data.manifest import Manifest
 from chashka.diffusion import Conditioning, Network, PictureNoise, mask_channels
-from chashka.evaluation.drawing import Drawing, Float, draw_prompts, network_pixels, settings, weights_of
+from chashka.evaluation.drawing import Drawing, Float, draw_prompts, left_out, network_pixels, settings, weights_of
 from chashka.evaluation.gallery import MANIFEST, Gallery, galleries
 from chashka.evaluation.judge import Judge, NearestJudge
 from chashka.evaluation.metrics import HIGHEST, autoencoder_report, judged, psnr
@@ -155,7 +155,7 @@ def _codec(reference: Bundle, other: Bundle, pixels: Float) -> dict[str, list[fl
 
 
 def _held(bundles: tuple[Bundle, Bundle], drawn: tuple[list[Drawing], list[Drawing]], shards: Path) -> list[Held]:
-    training, kept = galleries(shards)
+    training, kept = galleries(shards, left_out(bundles[0]))
     some, texts = kept.spread(HELD_OUT), _titles(shards)
     figures = _recognised(drawn, NearestJudge(training))
     coded = [autoencoder_report(bundle, shards, limit=HELD_OUT) for bundle in bundles]

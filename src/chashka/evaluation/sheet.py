@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import chashka
 from chashka.errors import FileError
-from chashka.evaluation.drawing import Drawing, draw_prompts, network_pixels, settings, weights_of
+from chashka.evaluation.drawing import Drawing, draw_prompts, left_out, network_pixels, settings, weights_of
 from chashka.evaluation.gallery import COPIED, Gallery, Nearest, Nearness, galleries, nearness
 from chashka.evaluation.prompts import PROMPTS, Prompt
 from chashka.families import Bundle
@@ -74,7 +74,7 @@ def contact_sheet(
     weights, shards and settings give the same files on one machine. Raises InputError, EngineError, TrainingError and FileError.
     """
     _writable(out)
-    training, held_out = (None, None) if shards is None else galleries(shards)
+    training, held_out = (None, None) if shards is None else galleries(shards, left_out(bundle))
     drawings = draw_prompts(bundle, prompts, on_picture=on_picture, **fields)
     found: list[Nearest] | None = None
     baseline = None

@@ -112,7 +112,7 @@ class DistilTask(UNetTask):
         """What batch ``number`` is drawn from: its conditioning, the empty one, and the noise (B, C, h, w)."""
         chance = generator(self.recipe.run.seed + 82, number, self.device)
         x0, rows, seen = self._batch(chance)
-        text = self._with_pictures(self._text(rows), rows, seen, chance)
+        text = self._differently(self._text(rows), rows, seen, chance)
         known = self._known(x0, chance)
         noise = torch.randn(x0.shape, generator=chance, device=x0.device)
         return text | known, self._text(torch.zeros_like(rows)) | known, noise

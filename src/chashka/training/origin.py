@@ -76,7 +76,8 @@ def tables_of(recipe: Recipe) -> tuple[str, ...]:
     if isinstance(recipe, ContrastiveRecipe | T5Recipe | PictureRecipe | UNetRecipe):
         read.append("captions")
     composed = isinstance(recipe, UNetRecipe) and recipe.scenes > 0
-    if composed or isinstance(recipe, JudgeRecipe) or (isinstance(recipe, ContrastiveRecipe) and recipe.sentences > 0):
+    spoken = isinstance(recipe, ContrastiveRecipe | T5Recipe) and recipe.sentences > 0
+    if composed or spoken or isinstance(recipe, JudgeRecipe):
         read.append("scenes")
     return tuple(read)
 

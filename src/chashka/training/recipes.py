@@ -87,7 +87,11 @@ class ContrastiveRecipe:
 
 @dataclass(frozen=True, slots=True)
 class T5Recipe:
-    """Text to text: a caption in any language in, the concept's English name and style out; the decoder is thrown away."""
+    """Text to text: a caption in any language in, the concept's English name and style out; the decoder is thrown away.
+
+    ``sentences`` is the weight of captions of composed scenes (0: none), ``sentence_captions`` of them a step: what goes in is a
+    caption in any of the grammar's languages, what comes out the same scene's English one.
+    """
 
     stage: str = "t5"
     run: Run = field(
@@ -97,6 +101,8 @@ class T5Recipe:
     decoder_layers: int = 2
     token_noise: float = 0.03
     main_boost: float = 8.0
+    sentences: float = 0.0
+    sentence_captions: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +189,8 @@ class UNetRecipe:
                           text, and the empty text's tokens (needs the picture encoder); of these, picture_mix go some way
                           back to the caption's pooled text, so that pictures and words can be mixed. Composed scenes are among
                           them since their embeddings are kept; runs up to the seventeenth showed single pictures alone so
+    words_share           share of the presentations with a text in which the tokens speak alone, the empty text's vector in place
+                          of the pooled text, which does not tell the left of two things from the right (docs/models/experiments.md)
     picture_copies        embeddings kept of each picture: itself, then copies mirrored, shifted and scaled a little
     mask_share            share of presentations with a random mask (masks.py), for a network of 2·C + 1 input channels; the
                           others have a mask of ones, which is what a text alone means to such a network
@@ -229,6 +237,7 @@ class UNetRecipe:
     composed_only: tuple[str, ...] = ()
     picture_share: float = 0.0
     picture_mix: float = 0.4
+    words_share: float = 0.0
     picture_copies: int = 4
     mask_share: float = 0.0
     compile: bool = False
@@ -245,15 +254,19 @@ class UNetRecipe:
         channels = self.network.out_channels
         if self.schedule not in SCHEDULES:
             raise TrainingError(f"schedule is {self.schedule!r}; allowed: {', '.join(SCHEDULES)}")
-        if self.head is None and self.picture_share:
+        if self.head is None and (self.picture_share or self.words_share):
             raise TrainingError(
-                "picture_share needs a text head: a network that reads tokens alone takes no picture's embedding"
+                "picture_share and words_share need a text head: a network that reads tokens alone has no other input"
+            )
+        if self.picture_share + self.words_share > 1:
+            raise TrainingError(
+                f"picture_share and words_share make {self.picture_share + self.words_share:g}; allowed: 1 at most"
             )
         if self.network.in_channels not in (channels, 2 * channels + 1):
             raise TrainingError(
                 f"network.in_channels is {self.network.in_channels}; allowed: {channels}, or {2 * channels + 1} with a mask"
             )
-        for name in ("picture_share", "picture_mix", "mask_share"):
+        for name in ("picture_share", "picture_mix", "words_share", "mask_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
         for height, width, share in self.canvases:

@@ -1,7 +1,8 @@
-"""Sentences for the contrastive text encoder: what is said of one composed scene in several languages shall be one point.
+"""Sentences for the text encoders: captions of composed scenes (``scenes.safetensors``, ``data/scenes.py``).
 
-Captions are those of ``scenes.safetensors`` (``data/scenes.py``); all captions of the batch that say the same are positives of one
-another, all others negatives (supervised contrastive learning, arXiv 2004.11362, equation 2).
+For the contrastive one what is said of a scene in several languages shall be one point: all captions of the batch that say the
+same are positives of one another, all others negatives (supervised contrastive learning, arXiv 2004.11362, equation 2). The
+T5-style one translates into English, so that its tokens hold every word of a sentence and its place, whatever the language.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from chashka.errors import TrainingError
 from chashka.training.captions import ragged
 from chashka.training.scenes import SceneTable
 
@@ -88,3 +90,40 @@ class Sentences:
         order = torch.argsort(self.offsets[rows + 1] - self.offsets[rows])
         parts = [encode(*ragged(self.ids, self.offsets, part)) for part in rows[order].chunk(PARTS)]
         return F.normalize(torch.cat(parts).float(), dim=-1), order
+
+
+class Translations:
+    """Captions of composed scenes, and what the English caption of the same scene says."""
+
+    def __init__(self, table: SceneTable, device: str) -> None:
+        """Scenes without an English caption are left out; raises TrainingError where none has one."""
+        self.ids, self.offsets = table.ids.to(device), table.offsets.to(device)
+        english = torch.nonzero(table.locale == table.locales.index("en")).squeeze(1).flip(0)
+        target = torch.full((len(table),), -1)
+        target[table.scene[english]] = english  # a scene's first
+        rows = torch.nonzero(target[table.scene] >= 0).squeeze(1)
+        if not len(rows):
+            raise TrainingError("no scene of the table has an English caption: chashka data scenes --languages 6")
+        known = table.scene[rows] < len(table) - min(HELD_OUT, len(table) // 5)
+        self.rows, self.held = rows[known].to(device), rows[~known].to(device)
+        self.english = target[table.scene].to(device)
+        """Of every caption the row of its English twin, -1 where there is none."""
+
+    @property
+    def pieces(self) -> torch.Tensor:
+        """What English sentences are made of."""
+        rows = self.english[self.english >= 0].unique()
+        ids, mask = ragged(self.ids, self.offsets, rows)
+        pieces: torch.Tensor = ids[mask > 0].unique()
+        return pieces
+
+    def draw(self, count: int, generator: torch.Generator, held: bool = False) -> list[tuple[torch.Tensor, ...]]:
+        """``count`` captions in batches of similar length: ids, mask (B, L) and those of what English says (B, M)."""
+        among = self.held if held else self.rows
+        pick = torch.randint(len(among), (count,), generator=generator, device=among.device)
+        rows = among[pick]
+        order = torch.argsort(self.offsets[rows + 1] - self.offsets[rows])
+        return [
+            (*ragged(self.ids, self.offsets, part), *ragged(self.ids, self.offsets, self.english[part]))
+            for part in rows[order].chunk(PARTS)
+        ]

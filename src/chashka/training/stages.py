@@ -56,7 +56,7 @@ from chashka.training.recipes import (
     UpscaleRecipe,
 )
 from chashka.training.scenes import Composer, load_scenes
-from chashka.training.sentences import Sentences
+from chashka.training.sentences import Sentences, Translations
 from chashka.training.stopping import listening
 from chashka.training.t5 import T5Task
 from chashka.training.unet import UNetTask
@@ -171,7 +171,8 @@ def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str
         case T5Recipe():
             captions = load_captions(shards / "captions.safetensors")
             weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
-            return T5Task(recipe, captions, weights, device)
+            said = Translations(load_scenes(shards / "scenes.safetensors"), device) if recipe.sentences else None
+            return T5Task(recipe, captions, weights, device, said)
         case PictureRecipe():
             return _picture_task(recipe, shards, run, device, frozen)
         case UpscaleRecipe():

@@ -1,7 +1,8 @@
 """Stage three: the T5-style encoder (recipe: ``T5Recipe``), trained text to text.
 
 Any caption of a concept goes in, the concept's English name (with its style, if the caption said it) comes out of a small
-decoder that is thrown away afterwards (the text-to-text objective of T5, arXiv 1910.10683, on our own captions).
+decoder that is thrown away afterwards (the text-to-text objective of T5, arXiv 1910.10683, on our own captions). Sentences about
+composed scenes, if the recipe has them, are translated into English the same way (``sentences.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from chashka.nets.multilingual import T5Decoder, T5TextEncoder
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, balanced
 from chashka.training.contrastive import noisy
 from chashka.training.recipes import T5Recipe
+from chashka.training.sentences import Translations
 
 KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.1, VARIANT: 0.35, STYLED: 0.6}
 
@@ -25,8 +27,16 @@ KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.1, VARIANT: 0.35, STYLED: 0.6}
 class T5Task:
     modules: Mapping[str, nn.Module]
 
-    def __init__(self, recipe: T5Recipe, captions: Captions, of_concept: torch.Tensor, device: str) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(
+        self,
+        recipe: T5Recipe,
+        captions: Captions,
+        of_concept: torch.Tensor,
+        device: str,
+        sentences: Translations | None = None,
+    ) -> None:
+        """``of_concept``: how often each concept comes; ``sentences``: None if the recipe has none."""
+        self.recipe, self.device, self.sentences = recipe, device, sentences
         torch.manual_seed(recipe.run.seed)
         self.encoder = T5TextEncoder(recipe.text).to(device)
         self.decoder = T5Decoder(recipe.text, recipe.decoder_layers).to(device)
@@ -40,36 +50,59 @@ class T5Task:
         weights = balanced(captions.concept, count, kinds * captions.weight(recipe.main_boost), of_concept * known)
         self.draw = Draw(weights.to(device))
         self.target = self.target.to(device)
-        # The decoder only chooses among pieces of English names: a tenth of the vocabulary, most of its time saved.
+        # The decoder only chooses among pieces of what is said in English: a tenth of the vocabulary, most of its time saved.
         rows = self.target[self.target >= 0].unique()
         ids, mask = self.captions.batch(rows)
-        self.pieces = ids[mask > 0].unique()
+        pieces = [ids[mask > 0]] + ([] if sentences is None else [sentences.pieces])
+        self.pieces = torch.cat(pieces).unique()
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        losses, rights = [], []
-        for rows in self.captions.by_length(self.draw(self.recipe.run.batch, generator)):
-            ids, mask = self.captions.batch(rows)
-            ids = noisy(ids, mask, self.recipe.token_noise, self.recipe.text.vocab, generator)
-            loss, right = self._score(rows, self.encoder(ids, mask), mask)
-            losses.append(loss)
-            rights.append(right)
-        return torch.stack(losses).mean(), {"right": torch.cat(rights).float().mean()}
+        recipe = self.recipe
+        rows = self.captions.by_length(self.draw(recipe.run.batch, generator))
+        loss, right = self._noisily([self._named(part) for part in rows], generator)
+        figures = {"right": right}
+        if self.sentences is not None:
+            sentences = self.sentences.draw(recipe.sentence_captions, generator)
+            figures["sentences"], figures["sentence_right"] = self._noisily(sentences, generator)
+            loss = loss + recipe.sentences * figures["sentences"]
+        return loss, figures
 
     def look(self, folder: Path, step: int) -> dict[str, float]:
-        """Share of captions whose whole English name is predicted piece by piece (teacher forced)."""
+        """Share of captions whose whole English name (of held-out scenes': whose whole English sentence) is predicted piece by
+        piece, teacher forced."""
         chance = torch.Generator(self.device).manual_seed(1)
-        rows = self.draw(1024, chance)
-        hits = []
-        for part in rows.split(256):
-            ids, mask = self.captions.batch(part)
-            hits.append(self._score(part, self.encoder(ids, mask), mask)[1])
-        return {"whole_name": float(torch.cat(hits).float().mean())}
+        names = [self._named(part) for part in self.draw(1024, chance).split(256)]
+        figures = {"whole_name": self._whole(names)}
+        if self.sentences is not None:
+            figures["whole_sentence"] = self._whole(self.sentences.draw(1024, chance, held=True))
+        return figures
 
-    def _score(self, rows: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _named(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Captions of concepts and what English calls these: ids, mask (B, L), ids, mask (B, M)."""
         style = self.captions.style[rows]
-        target_rows = self.target[self.captions.concept[rows], style]  # style -1 is the last column: the plain name
-        said, said_mask = self.captions.batch(target_rows)
-        logits = self.decoder(said[:, :-1], tokens, mask, self.pieces).float()
+        target = self.target[self.captions.concept[rows], style]  # style -1 is the last column: the plain name
+        return (*self.captions.batch(rows), *self.captions.batch(target))
+
+    def _noisily(
+        self, batches: list[tuple[torch.Tensor, ...]], generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean loss of captions with slips of the pen in them, and which share is predicted whole."""
+        losses, rights = [], []
+        for ids, mask, said, said_mask in batches:
+            slipped = noisy(ids, mask, self.recipe.token_noise, self.recipe.text.vocab, generator)
+            loss, right = self._score(slipped, mask, said, said_mask)
+            losses.append(loss)
+            rights.append(right)
+        return torch.stack(losses).mean(), torch.cat(rights).float().mean()
+
+    def _whole(self, batches: list[tuple[torch.Tensor, ...]]) -> float:
+        return float(torch.cat([self._score(*batch)[1] for batch in batches]).float().mean())
+
+    def _score(
+        self, ids: torch.Tensor, mask: torch.Tensor, said: torch.Tensor, said_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch, and of each row whether every piece of what shall be said is predicted."""
+        logits = self.decoder(said[:, :-1], self.encoder(ids, mask), mask, self.pieces).float()
         wanted = torch.where(said_mask[:, 1:] > 0, torch.searchsorted(self.pieces, said[:, 1:].contiguous()), -100)
         loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=-100)
         right = ((logits.argmax(-1) == wanted) | (wanted < 0)).all(1)

@@ -110,7 +110,7 @@ class UNetTask:
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe, b = self.recipe, self.recipe.run.batch
         x0, rows, seen = self._batch(generator)
-        text = self._with_pictures(self._text(rows), rows, seen, generator)
+        text = self._differently(self._text(rows), rows, seen, generator)
         normal = torch.randn(b, generator=generator, device=x0.device)
         t = torch.sigmoid(recipe.time_mean + recipe.time_std * normal).clamp(1e-3, 0.999)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
@@ -229,21 +229,27 @@ class UNetTask:
         mixed = torch.where(composed[:, None, None, None], scenes[scene].float(), x0)
         return mixed, torch.where(composed, said, rows), torch.where(composed, scene, -1)
 
-    def _with_pictures(
+    def _differently(
         self, text: Conditioning, rows: torch.Tensor, seen: torch.Tensor, generator: torch.Generator
     ) -> Conditioning:
         """In ``picture_share`` of the rows with a text, the embedding of the picture (or a mixture of it with the pooled text)
-        and the empty text's tokens. Rows without a text stay without, so that guidance has what it needs."""
+        and the empty text's tokens; in ``words_share`` of them the tokens and the empty text's vector. Rows without a text stay
+        without, so that guidance has what it needs."""
         recipe, embedded = self.recipe, self.features.picture_pooled
-        if not recipe.picture_share or embedded is None:
+        pictures = recipe.picture_share if embedded is not None else 0.0
+        if not pictures and not recipe.words_share:
             return text
         u = torch.rand(4, len(rows), generator=generator, device=rows.device)
-        shown = ((u[0] < recipe.picture_share) & (rows > 0) & (seen >= 0))[:, None]
+        empty = self._text(torch.zeros_like(rows))
+        silent = ((u[0] > 1 - recipe.words_share) & (rows > 0))[:, None]
+        text = text | {"pooled1": torch.where(silent, empty["pooled1"], text["pooled1"])}
+        if not pictures or embedded is None:
+            return text
+        shown = ((u[0] < pictures) & (rows > 0) & (seen >= 0))[:, None]
         copy = (u[1] * len(embedded)).long()
         weight = torch.where(u[2] < recipe.picture_mix, u[3], 1.0)[:, None]
         pooled = torch.lerp(text["pooled1"], embedded[copy, seen.clamp(min=0)].float(), weight)
         pooled = F.normalize(pooled, dim=-1) * math.sqrt(pooled.shape[1])
-        empty = self._text(torch.zeros_like(rows))
         tokens = {k: torch.where(shown[..., None], empty[k], text[k]) for k in ("tokens1", "tokens2")}
         return tokens | {"pooled1": torch.where(shown, pooled, text["pooled1"])}
 
