@@ -94,6 +94,18 @@ def test_other_commands_exist_and_read_what_was_made(asked: list[list[str]], pro
     assert [words[1:3] for words in crossings] == [["-m", "chashka.training.crossing"]]
     assert Path(crossings[0][3]).name in runs and Path(crossings[0][4]).is_file()
     registry = json.loads((project / "docs" / "models" / "registry.json").read_text(encoding="utf-8"))
+    wanted = {}
+    for words in (words for words in others if words[0] == "export"):
+        given = options(words)
+        folder = given["out"].name
+        for said in given["precisions"]:
+            component, _, precision = said.rpartition("=")
+            wanted[folder, component or "judge"] = precision
+    for entry in registry["weights"]:
+        known = Path(entry["file"]).parent.name, entry["component"]
+        assert entry["precision"] == wanted.get(known, "fp16"), (
+            f"{entry['file']}: the export in chain.sh says otherwise"
+        )
     shipped = {Path(entry["recipe"]).stem for entry in registry["weights"] if entry["recipe"]}
     assert shipped == exported, (
         "weights of other runs are shipped: they want their lines in docs/models/recipes/chain.sh"

@@ -149,8 +149,14 @@ def changed(weights: bytes) -> str | None:
     return base
 
 
-def test_wheel_is_small_and_only_the_package(wheel: Path) -> None:
-    assert wheel.stat().st_size <= 100 * MEGABYTE
+def test_wheel_is_small_and_only_the_package(wheel: Path, project: Path) -> None:
+    size = wheel.stat().st_size
+    assert size <= 100 * MEGABYTE
+    page = (project / "docs" / "models" / "ledger.md").read_text(encoding="utf-8")
+    told = re.search(r"^## The wheel\n\n([\d,]+) bytes", page, re.MULTILINE)
+    assert told is not None and abs(int(told[1].replace(",", "")) - size) < MEGABYTE / 2, (
+        "the ledger's wheel is another: make ledger"
+    )
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     top = {n.split("/")[0] for n in names}

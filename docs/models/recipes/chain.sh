@@ -92,11 +92,11 @@ mkdir -p "$RUNS/crossing"
 train unet stable-second --start=crossing autoencoder=autoencoder clip=clip-sixth
 train unet stable-third --start=stable-second autoencoder=decoder-first clip=clip-seventh # by date
 
-# Into the form of the package. What is already there tells the precisions: chashka models show.
+# Into the form of the package.
 chashka export --autoencoder "$(weights decoder-first)" --clip "$(weights clip-seventh)" --t5 "$(weights t5-fourth)" \
     --unet "$(weights unet-seventeenth)" --latents "$RUNS/unet-seventeenth/features/latents.safetensors" \
     --picture "$(weights picture-sixth)" --upscaler "$(weights upscale-first)" --fast "$(weights distil-first)" \
-    --precision unet=int8 --precision picture=int8 --precision fast=int8 --out "$OUT/kandinsky"
+    --precision text_contrastive=int8 --precision text_t5=int8 --precision unet=int8 --precision picture=int8 --precision fast=int8 --out "$OUT/kandinsky"
 chashka export --autoencoder "$OUT/kandinsky" --clip "$OUT/kandinsky" --unet "$(weights stable-third)" --out "$OUT/stable_diffusion"
 for judge in a b; do
     chashka export --judge "$(weights judge-$judge-second)" --shards "$SHARDS" --precision int8 --out "$OUT/judge_$judge"

@@ -34,7 +34,8 @@ def datasheet(pictures: Path, name: str, registry: Registry | None = None) -> st
         attribution(manifest, words, SIZE).strip(),
         "## Composition",
         f"The manifest is `{name}` (sha256 `{digest}`): {len(entries):,} drawings of {concepts:,} concepts. "
-        "About 3 % of them, chosen by a hash of their names, are kept from every stage of training.",
+        "About 3 % of them, chosen by a hash of their names, are kept from encoders and generators; judges learn from those of "
+        "their own vendors.",
         "\n".join(_counted("drawing style", (e.style for e in entries))),
         "\n".join(_counted("licence", (e.licence for e in entries))),
         "They are drawings, not photographs. The only data about people are the names of authors, who are to be credited.",

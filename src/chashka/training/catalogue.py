@@ -52,6 +52,8 @@ WHOLE: dict[str, Any] = {
     "mask_share": 0.15,
 }
 """What a U-Net of the package learns besides single pictures on squares; in 15 % of all, a picture stands in place of a text."""
+DRAWN: dict[str, Any] = {"time_mean": 0.0, "draw_steps": 12, "draw_guidance": 4.5}
+"""High noise as often as low, where it is decided what is drawn; and how the package draws."""
 MUON = Optimiser(kind="muon", lr=1e-3, warmup_steps=50, decay_share=0.4)
 RECIPES: dict[str, Recipe] = {
     "autoencoder": AutoencoderRecipe(),
@@ -69,11 +71,12 @@ RECIPES: dict[str, Recipe] = {
     "t5": T5Recipe(),
     "picture": PictureRecipe(),
     "upscale": UpscaleRecipe(),
-    "unet": UNetRecipe(network=MASKED, **WHOLE, run=Run(batch=64, minutes=180.0, optimiser=MUON)),
+    "unet": UNetRecipe(network=MASKED, **WHOLE, **DRAWN, run=Run(batch=64, minutes=180.0, optimiser=MUON)),
     "unet-96": UNetRecipe(
         network=replace(MASKED, width=96),
         head=replace(TEACUP_TEXT_HEAD, added=384),
         **WHOLE,
+        **DRAWN,
         run=Run(batch=64, minutes=600.0, optimiser=MUON),
     ),
     # For a large GPU: everything on the device, a compiled step; cut into slices of any length.
@@ -81,6 +84,7 @@ RECIPES: dict[str, Recipe] = {
         network=replace(MASKED, width=128, dropout=0.1),
         head=replace(TEACUP_TEXT_HEAD, added=512),
         **{**WHOLE, "scenes": 0.5, "canvas_pictures": 1_500, "canvas_scenes": 1_000},
+        **DRAWN,
         variants=6,
         scene_pool=30_000,
         compile=True,
