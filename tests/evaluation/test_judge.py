@@ -38,8 +38,8 @@ def average(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_scores_are_the_cosines_that_training_computes(average: Path) -> None:
     torch.set_num_threads(1)
+    from chashka.training.components import load_component
     from chashka.training.picture import Said
-    from chashka.training.stages import load_component
 
     judge = PrototypeJudge(average, CONCEPTS)
     tower = load_component(ImageTower(ImageTowerConfig(**TINY)), average, "picture").eval()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
+
+from chashka.data.composed_words import EMOJI
 from chashka.nets.configs import (
     AutoencoderConfig,
     ImageTowerConfig,
@@ -51,3 +56,21 @@ UNET = UNetRecipe(
 def frozen(runs: Path) -> dict[str, Path]:
     """What the U-Net's stage needs of the others, for a folder of runs."""
     return {stage: runs / stage / "average.safetensors" for stage in ("autoencoder", "clip", "t5")}
+
+
+def with_scenes(shards: Path) -> None:
+    """Three scenes, two captions of the first and one of each other."""
+    noun = torch.tensor([[10, 4, -1, -1, -1], [4, 4, 4, -1, -1], [6, -1, -1, -1, -1]], dtype=torch.int8)
+    row = torch.full((3,), -1, dtype=torch.int8)
+    wide = torch.full((3, 5), -1, dtype=torch.int8)
+    columns = {"noun": noun, "colour": wide.clone(), "size": wide.clone(), "relation": torch.tensor([3, -1, -1])}
+    columns |= {name: row.clone() for name in ("ground", "ground_colour", "style")}
+    captions = {
+        "scene": [0, 0, 1, 2],
+        "locale": [0, 1, 0, 0],
+        "offsets": [0, 4, 8, 12, 16],
+        "ids": [1, 270, 280, 2] * 4,
+    }
+    columns |= {name: torch.tensor(values) for name, values in captions.items()}
+    metadata = {"emoji": json.dumps(EMOJI), "styles": '["flat", "3d"]', "locales": '["en", "ru"]'}
+    save_file(columns, shards / "scenes.safetensors", metadata)

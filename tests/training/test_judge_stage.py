@@ -15,6 +15,7 @@ from chashka.errors import TrainingError
 from chashka.evaluation.detections import Maps, detections
 from chashka.nets.configs import JudgeConfig
 from chashka.training import stages
+from chashka.training.components import metadata_of
 from chashka.training.judge import JudgeTask, complete
 from chashka.training.judge_scenes import Spoiler, augment, boxes_of, targets
 from chashka.training.judge_styles import restyle
@@ -162,7 +163,7 @@ def test_a_tiny_judge_learns_and_goes_on(shards: Path, tmp_path: Path, monkeypat
     losses = [record["loss"] for record in log if "loss" in record]
     assert [record["step"] for record in log if "loss" in record] == [10, 20, 30]
     assert losses[-1] < 0.7 * losses[0]
-    metadata = stages.metadata_of(tmp_path / "average.safetensors", "judge")
+    metadata = metadata_of(tmp_path / "average.safetensors", "judge")
     assert json.loads(metadata["emoji"]) == EMOJI and 0 <= float(metadata["scenes"]) <= 1
     assert (tmp_path / "look-0000030.png").is_file()
 

@@ -70,6 +70,7 @@ def test_tables_and_frozen_weights_are_known_by_name(tmp_path: Path) -> None:
         (ContrastiveRecipe(), ("captions",)),
         (ContrastiveRecipe(sentences=0.5), ("captions", "scenes")),
         (T5Recipe(sentences=0.5), ("captions", "scenes")),
+        (ContrastiveRecipe(kept=1.0), ("captions", "scenes")),
         (UNetRecipe(), ("captions",)),
         (UNetRecipe(scenes=0.4), ("captions", "scenes")),
         (DistilRecipe(scenes=0.4), ("captions", "scenes")),

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from little import T5
+from little import CLIP, T5
 from torch import nn
 
 from chashka.errors import TrainingError
-from chashka.nets.configs import T5Config
+from chashka.nets.configs import T5Config, TextEncoderConfig
 from chashka.training.captions import NAME, Captions
+from chashka.training.loop import trainable
 from chashka.training.scenes import SceneTable
 from chashka.training.sentences import Sentences, Translations
 from chashka.training.t5 import T5Task
+from chashka.training.tokens import TokensTask
 
 pytestmark = pytest.mark.torch
 
@@ -149,7 +151,20 @@ def test_held_out_sentences_are_translated_after_training() -> None:
     """Twenty things and colours, all of whose words were there: what is learned is the order of words, not sentences."""
     text = T5Config(vocab=300, embed=16, width=32, layers=1, heads=2, ff=32)
     recipe = replace(T5, text=text, sentences=1.0, sentence_captions=64, token_noise=0.0, run=replace(T5.run, batch=8))
-    captions = Captions(
+    task = T5Task(recipe, named_captions(), torch.ones(2), "cpu", Translations(table(), "cpu"))
+    before = task.look(Path(), 0)["whole_sentence"]
+    optimiser = torch.optim.Adam([p for m in task.modules.values() for p in m.parameters()], 0.01)
+    for step in range(120):
+        loss, figures = task.loss(torch.Generator().manual_seed(step), 0.0)
+        assert figures.keys() == {"right", "sentences", "sentence_right"}
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert before < 0.2 and task.look(Path(), 1)["whole_sentence"] > 0.9
+
+
+def named_captions() -> Captions:
+    return Captions(
         ids=torch.tensor([1, 50, 2, 1, 51, 2]),
         offsets=torch.tensor([0, 3, 6]),
         concept=torch.tensor([0, 1]),
@@ -161,13 +176,38 @@ def test_held_out_sentences_are_translated_after_training() -> None:
         locales=["en"],
         main=["en"],
     )
-    task = T5Task(recipe, captions, torch.ones(2), "cpu", Translations(table(), "cpu"))
-    before = task.look(Path(), 0)["whole_sentence"]
-    optimiser = torch.optim.Adam([p for m in task.modules.values() for p in m.parameters()], 0.01)
-    for step in range(120):
+
+
+def test_tokens_learn_and_the_vector_stays() -> None:
+    text = TextEncoderConfig(vocab=300, embed=16, width=32, layers=1, heads=2, pooled=16)
+    recipe = replace(CLIP, text=text, kept=30.0, translated=64, token_noise=0.0, run=replace(CLIP.run, batch=8))
+    task = TokensTask(recipe, named_captions(), torch.ones(2), "cpu", Translations(table(), "cpu"))
+    task.keep()
+    before = task.look(Path(), 0)
+    old = {key: value.clone() for key, value in task.kept.state_dict().items()}
+    assert before["moved"] < 1e-5 and before["whole_sentence"] < 0.2
+    optimiser = torch.optim.Adam(list(trainable(task.modules).values()), 0.01)
+    for step in range(150):
         loss, figures = task.loss(torch.Generator().manual_seed(step), 0.0)
-        assert figures.keys() == {"right", "sentences", "sentence_right"}
+        assert figures.keys() == {"translated", "moved", "right"}
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert before < 0.2 and task.look(Path(), 1)["whole_sentence"] > 0.9
+    after = task.look(Path(), 1)
+    assert after["whole_sentence"] > 0.9 and after["moved"] < 0.02 and after["moved_names"] < 0.02
+    assert all(torch.equal(value, old[key]) for key, value in task.kept.state_dict().items())
+    assert not any(torch.equal(value, old[key]) for key, value in task.text.state_dict().items() if "qkv" in key)
+
+
+def test_without_its_weight_the_vector_moves_away() -> None:
+    """What the loss of the vector is for: the same run with next to none of it."""
+    text = TextEncoderConfig(vocab=300, embed=16, width=32, layers=1, heads=2, pooled=16)
+    recipe = replace(CLIP, text=text, kept=1e-9, translated=64, token_noise=0.0, run=replace(CLIP.run, batch=8))
+    task = TokensTask(recipe, named_captions(), torch.ones(2), "cpu", Translations(table(), "cpu"))
+    task.keep()
+    optimiser = torch.optim.Adam(list(trainable(task.modules).values()), 0.01)
+    for step in range(60):
+        optimiser.zero_grad()
+        task.loss(torch.Generator().manual_seed(step), 0.0)[0].backward()
+        optimiser.step()
+    assert task.look(Path(), 1)["moved"] > 0.05

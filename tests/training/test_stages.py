@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from little import AUTOENCODER, CLIP, PICTURE, RUN, T5, UNET, frozen
+from little import AUTOENCODER, CLIP, PICTURE, RUN, T5, UNET, frozen, with_scenes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +21,7 @@ from chashka.training import stages
 from chashka.training.appearance import Appearance, appearance
 from chashka.training.captions import Draw, balanced, load_captions
 from chashka.training.catalogue import to_json
+from chashka.training.components import load_component, recipe_of
 from chashka.training.contrastive import ContrastiveTask, name_centres
 from chashka.training.features import clarity, load_features
 from chashka.training.loop import generator
@@ -42,7 +43,7 @@ def unit(rows: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("recipe", [AUTOENCODER, CLIP, T5, PICTURE, UNET], ids=lambda r: r.stage)
 def test_a_stage_leaves_weights_log_and_recipe(runs: Path, recipe: Recipe) -> None:
     folder = runs / recipe.stage
-    assert stages.recipe_of(folder / stages.AVERAGE, "any") == recipe
+    assert recipe_of(folder / stages.AVERAGE, "any") == recipe
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [2, 4]
     assert all(torch.isfinite(value).all() for value in load_file(folder / stages.AVERAGE).values())
@@ -73,9 +74,9 @@ def exported(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = {"latents": {"latents": torch.zeros(1, 16, 4, 4)}, "pixels": {"pixels": torch.zeros(1, 4, 64, 64)}}
     for kind, given, answer in ((Encoder, "pixels", "moments"), (Decoder, "latents", "pixels")):
         name = kind.__name__.lower()
-        module = stages.load_component(kind(AUTOENCODER.network), runs / "autoencoder" / stages.AVERAGE, name).eval()
+        module = load_component(kind(AUTOENCODER.network), runs / "autoencoder" / stages.AVERAGE, name).eval()
         export_component(module, name, example[given], [given], [answer], out, source)
-    text = stages.load_component(ContrastiveTextEncoder(CLIP.text), runs / "clip" / stages.AVERAGE, "text_contrastive")
+    text = load_component(ContrastiveTextEncoder(CLIP.text), runs / "clip" / stages.AVERAGE, "text_contrastive")
     ids = {"ids": torch.ones(2, 8, dtype=torch.int64), "mask": torch.ones(2, 8)}
     export_component(
         text.eval(), "text_contrastive", ids, list(ids), ["tokens", "pooled"], out, {"recipe": to_json(CLIP)}
@@ -101,6 +102,22 @@ def test_training_goes_on_from_exported_components(runs: Path, exported: Path, s
         stages.train(T5, shards, tmp_path / "t5", start=exported)
 
 
+def test_an_encoder_whose_vector_is_kept_begins_with_its_weights(exported: Path, shards: Path, tmp_path: Path) -> None:
+    with_scenes(shards)
+    recipe = replace(CLIP, kept=5.0, translated=4)
+    with pytest.raises(TrainingError, match="give the encoder with --start"):
+        stages.train(recipe, shards, tmp_path / "none")
+    stages.train(recipe, shards, tmp_path / "first", start=exported)
+    first = load_file(tmp_path / "first" / stages.AVERAGE)
+    begun = load_component(ContrastiveTextEncoder(recipe.text), exported, "text_contrastive").state_dict()
+    assert all(torch.equal(first[f"kept/{key}"], value) for key, value in begun.items())
+    # what goes on from such a run is held to the same vector, not to what the run made of it
+    stages.train(recipe, shards, tmp_path / "second", start=tmp_path / "first" / stages.AVERAGE)
+    second = load_file(tmp_path / "second" / stages.AVERAGE)
+    assert all(torch.equal(second[f"kept/{key}"], value) for key, value in begun.items())
+    assert not torch.equal(second["text_contrastive/project.weight"], begun["project.weight"])
+
+
 def test_pictures_find_their_concepts(shards: Path, runs: Path, tmp_path: Path) -> None:
     """Discs of three colours: seconds of training are enough to tell them apart, also those that were held out."""
     with pytest.raises(TrainingError, match="--frozen clip"):
@@ -119,7 +136,7 @@ def test_pictures_find_their_concepts(shards: Path, runs: Path, tmp_path: Path) 
 
 def test_what_pictures_aim_at_is_what_captions_say(shards: Path, runs: Path) -> None:
     known = load_file(runs / "picture" / "features" / "prototypes.safetensors")
-    text = stages.load_component(ContrastiveTextEncoder(CLIP.text), frozen(runs)["clip"], "text_contrastive").eval()
+    text = load_component(ContrastiveTextEncoder(CLIP.text), frozen(runs)["clip"], "text_contrastive").eval()
     ids = torch.tensor([[1, 271, 283, 291, 2]])  # concept 1 in style 1
     with torch.no_grad():
         said = text(ids, torch.ones(1, 5))[1][0]
@@ -159,9 +176,7 @@ def test_texts_learn_what_things_look_like(shards: Path, tmp_path: Path) -> None
 
 
 def test_captions_count_as_far_as_the_encoder_understands_them(runs: Path, shards: Path) -> None:
-    encoder = stages.load_component(
-        ContrastiveTextEncoder(CLIP.text), runs / "clip" / stages.AVERAGE, "text_contrastive"
-    )
+    encoder = load_component(ContrastiveTextEncoder(CLIP.text), runs / "clip" / stages.AVERAGE, "text_contrastive")
     centres = name_centres(encoder, load_captions(shards / "captions.safetensors"))
     assert torch.allclose(centres.norm(dim=-1), torch.ones(3))
     apart = torch.eye(3)

@@ -15,7 +15,8 @@ from chashka.app.compute.inprocess import InProcess
 from chashka.app.compute.models import Models
 from chashka.app.compute.runner import Progress, Remark, Task
 from chashka.app.settings import Settings
-from chashka.training.stages import AVERAGE, recipe_of
+from chashka.training.components import recipe_of
+from chashka.training.stages import AVERAGE
 
 pytestmark = pytest.mark.torch
 

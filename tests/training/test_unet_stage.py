@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from little import AUTOENCODER, CLIP, CONCEPTS, PICTURE, RUN, UNET, frozen
-from safetensors.torch import load_file, save_file
+from little import AUTOENCODER, CLIP, CONCEPTS, PICTURE, RUN, UNET, frozen, with_scenes
+from safetensors.torch import load_file
 
-from chashka.data.composed_words import EMOJI
 from chashka.diffusion.guidance import Denoise, cfg
 from chashka.diffusion.samplers import SAMPLERS
 from chashka.errors import TrainingError
@@ -21,6 +20,7 @@ from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training import stages
 from chashka.training.catalogue import RECIPES, from_json, to_json
+from chashka.training.components import load_component
 from chashka.training.distil import DistilTask
 from chashka.training.features import load_features
 from chashka.training.loop import generator
@@ -30,24 +30,6 @@ from chashka.training.scenes import Composer, load_scenes
 from chashka.training.unet import Conditioned
 
 pytestmark = pytest.mark.torch
-
-
-def with_scenes(shards: Path) -> None:
-    """Three scenes, two captions of the first and one of each other."""
-    noun = torch.tensor([[10, 4, -1, -1, -1], [4, 4, 4, -1, -1], [6, -1, -1, -1, -1]], dtype=torch.int8)
-    row = torch.full((3,), -1, dtype=torch.int8)
-    wide = torch.full((3, 5), -1, dtype=torch.int8)
-    columns = {"noun": noun, "colour": wide.clone(), "size": wide.clone(), "relation": torch.tensor([3, -1, -1])}
-    columns |= {name: row.clone() for name in ("ground", "ground_colour", "style")}
-    captions = {
-        "scene": [0, 0, 1, 2],
-        "locale": [0, 1, 0, 0],
-        "offsets": [0, 4, 8, 12, 16],
-        "ids": [1, 270, 280, 2] * 4,
-    }
-    columns |= {name: torch.tensor(values) for name, values in captions.items()}
-    metadata = {"emoji": json.dumps(EMOJI), "styles": '["flat", "3d"]', "locales": '["en", "ru"]'}
-    save_file(columns, shards / "scenes.safetensors", metadata)
 
 
 def test_scenes_join_the_training_of_the_unet(runs: Path, shards: Path, tmp_path: Path) -> None:
@@ -257,7 +239,7 @@ def test_composed_scenes_are_shown_in_place_of_texts_too(runs: Path, shards: Pat
     )
     picture = composer(torch.arange(2), generator(recipe.run.seed + 79, 0))
     encoder = stages._encoder(weights["autoencoder"], "cpu")
-    tower = stages.load_component(ImageTower(PICTURE.network), weights["picture"], "picture").eval()
+    tower = load_component(ImageTower(PICTURE.network), weights["picture"], "picture").eval()
     with torch.no_grad():
         again = encoder(picture).chunk(2, 1)[0] * f.latent_scale
         own = tower(torch.nn.functional.interpolate(picture, size=(64, 64), mode="area"))
@@ -298,7 +280,7 @@ def test_a_unet_is_tuned_to_few_steps(runs: Path, shards: Path, tmp_path: Path) 
     weights = frozen(runs) | {"unet": runs / "unet" / stages.AVERAGE}
     task = stages._unet_task(FEW, shards, tmp_path / "run", "cpu", weights)
     assert isinstance(task, DistilTask)
-    trained = stages.load_component(UNet(UNET.network), weights["unet"], "unet").state_dict()
+    trained = load_component(UNet(UNET.network), weights["unet"], "unet").state_dict()
     assert all(torch.equal(value, trained[key]) for key, value in task.unet.state_dict().items())
     path, cond = task.paths[1], task._shown(1)[0]
     assert path["x"].shape == path["denoised"].shape == (4, RUN.batch, 16, 16, 16)

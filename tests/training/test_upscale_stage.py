@@ -24,6 +24,7 @@ from chashka.families.kandinsky import TEACUP
 from chashka.families.kandinsky.opening import COMPONENTS
 from chashka.nets.configs import AutoencoderConfig, UpscalerConfig
 from chashka.training import stages
+from chashka.training.components import metadata_of, recipe_of
 from chashka.training.loop import generator
 from chashka.training.pictures import load_pictures, to_network
 from chashka.training.recipes import AutoencoderRecipe, Optimiser, Run, UpscaleRecipe
@@ -70,7 +71,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 def test_it_leaves_weights_figures_and_a_sheet(shards: Path, tmp_path: Path) -> None:
     stages.train(RECIPE, shards, tmp_path)
-    assert stages.recipe_of(tmp_path / stages.AVERAGE, "upscaler") == RECIPE
+    assert recipe_of(tmp_path / stages.AVERAGE, "upscaler") == RECIPE
     held = lines(tmp_path)[-1]["held_out"]
     assert set(held) == {"network_psnr_white", "bicubic_psnr_white", "lanczos_psnr_white", "alpha_iou"}
     assert all(20 < held[f"{way}_psnr_white"] < 60 for way in ("network", "bicubic", "lanczos"))
@@ -199,7 +200,7 @@ def test_the_export_has_one_component_more(untrained: Path, model: Path, tmp_pat
     parts = _parts(Finished(*[TEACUP.folder] * 4, upscaler=untrained))
     assert [part.name for part in parts] == [*COMPONENTS, "upscaler"]
     assert (parts[-1].outputs, list(parts[-1].inputs)) == (["enlarged"], ["pixels"])
-    metadata = stages.metadata_of(model, "upscaler")
+    metadata = metadata_of(model, "upscaler")
     assert (metadata["class"], metadata["precision"]) == ("nets.upscaler:Upscaler", "fp16")
     assert upscaler_part(model).module.cfg == RECIPE.network  # goes through another export as it is
     shutil.copy(model / "decoder.safetensors", tmp_path / "upscaler.safetensors")

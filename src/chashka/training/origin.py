@@ -77,6 +77,7 @@ def tables_of(recipe: Recipe) -> tuple[str, ...]:
         read.append("captions")
     composed = isinstance(recipe, UNetRecipe) and recipe.scenes > 0
     spoken = isinstance(recipe, ContrastiveRecipe | T5Recipe) and recipe.sentences > 0
+    spoken = spoken or (isinstance(recipe, ContrastiveRecipe) and recipe.kept > 0)
     if composed or spoken or isinstance(recipe, JudgeRecipe):
         read.append("scenes")
     return tuple(read)

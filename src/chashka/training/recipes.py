@@ -66,6 +66,9 @@ class ContrastiveRecipe:
     (training/appearance.py; needs the frozen autoencoder; 0: none do), ``looks`` is the weight of their own loss. The main
     languages come ``main_boost`` times as often as others; ``often`` names more languages and how often they come.
     ``sentences`` is the weight of captions of composed scenes (0: none), those of ``sentence_scenes`` scenes a step.
+
+    With ``kept`` the run is another one (training/tokens.py): the vector stays where it is when the run begins, with this weight on
+    1 - cosine, and the tokens learn to be translated, ``translated`` captions of composed scenes a step.
     """
 
     stage: str = "clip"
@@ -83,6 +86,8 @@ class ContrastiveRecipe:
     often: tuple[tuple[str, float], ...] = ()
     sentences: float = 0.0
     sentence_scenes: int = 128
+    kept: float = 0.0
+    translated: int = 384
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,8 @@ class Translations:
         if not len(rows):
             raise TrainingError("no scene of the table has an English caption: chashka data scenes --languages 6")
         known = table.scene[rows] < len(table) - min(HELD_OUT, len(table) // 5)
-        self.rows, self.held = rows[known].to(device), rows[~known].to(device)
+        self.rows, held = rows[known].to(device), rows[~known].to(device)
+        self.held = held if len(held) else self.rows  # a table of a few scenes
         self.english = target[table.scene].to(device)
         """Of every caption the row of its English twin, -1 where there is none."""
 

@@ -29,6 +29,7 @@ from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
 from chashka.nets.upscaler import Upscaler
+from chashka.training.components import load_component, metadata_of, recipe_of
 from chashka.training.low_rank import LowRank
 from chashka.training.origin import KEYS, weight_files
 from chashka.training.picture import anchor
@@ -41,7 +42,6 @@ from chashka.training.recipes import (
     UNetRecipe,
     UpscaleRecipe,
 )
-from chashka.training.stages import load_component, metadata_of, recipe_of
 
 SETTINGS = ("steps", "guidance_scale", "sampler")
 SAME = 0.99

@@ -13,10 +13,10 @@ from chashka.engines.export import export_component
 from chashka.errors import TrainingError
 from chashka.evaluation.detector import FIGURES, NAME, TrainedDetector
 from chashka.nets.judge import JudgeNet, Seen
+from chashka.training.components import metadata_of, recipe_of
 from chashka.training.judge_perfect import measure
 from chashka.training.recipes import JudgeRecipe
 from chashka.training.ship import provenance, ready
-from chashka.training.stages import metadata_of, recipe_of
 
 
 def ship_judge(

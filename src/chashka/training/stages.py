@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from chashka.checkpoints.safetensors_file import read_tensors
 from chashka.errors import TrainingError
 from chashka.nets.autoencoder import Decoder, Encoder
 from chashka.nets.image_tower import ImageTower
@@ -22,7 +19,7 @@ from chashka.training.appearance import Appearance, appearance
 from chashka.training.arithmetic import prepare
 from chashka.training.autoencoder import AutoencoderTask
 from chashka.training.captions import load_captions
-from chashka.training.catalogue import from_json
+from chashka.training.components import components, load_component, load_weights, recipe_of
 from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
 from chashka.training.features import (
@@ -59,6 +56,7 @@ from chashka.training.scenes import Composer, load_scenes
 from chashka.training.sentences import Sentences, Translations
 from chashka.training.stopping import listening
 from chashka.training.t5 import T5Task
+from chashka.training.tokens import TokensTask
 from chashka.training.unet import UNetTask
 from chashka.training.upscale import UpscaleTask, decoded_halves
 
@@ -90,6 +88,8 @@ def train(
     if fresh:
         distilled = isinstance(task, DistilTask)  # what it changes is what it comes from
         source, parts = ((frozen or {})["unet"], ("unet",)) if distilled else (start, tuple(task.modules))
+        if isinstance(task, TokensTask) and start is None:
+            raise TrainingError("this recipe keeps an encoder's vector (kept): give the encoder with --start")
         begin(run, shards, source, parts, device, tables_of(recipe), frozen)
         if start is not None:
             _begin_with(task, start)
@@ -114,65 +114,22 @@ def write_average(trainer: Trainer, run: Path) -> None:
     temporary.replace(run / AVERAGE)
 
 
-def load_component(module: nn.Module, path: Path, part: str) -> nn.Module:
-    """Load component ``part`` of an ``average.safetensors``, or of a folder of exported components, strictly."""
-    if not path.exists():
-        raise TrainingError(f"{path}: no such file; train the stage that writes it first")
-    return load_weights(module, _components(path, part).get(part, {}), path, part)
-
-
-def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, part: str) -> nn.Module:
-    """Give ``module`` exactly its weights; ``path`` and ``part`` are where they come from, for the message."""
-    have, wanted = ({key: tuple(v.shape) for key, v in state.items()} for state in (weights, module.state_dict()))
-    if have != wanted:
-        differs = sorted(key for key in have.keys() | wanted.keys() if have.get(key) != wanted.get(key))
-        first = differs[0]
-        raise TrainingError(
-            f"{path}: component '{part}' belongs to another recipe: {len(differs)} tensors differ, "
-            f"the first is {first}: {have.get(first, 'missing')} in the file, {wanted.get(first, 'none')} expected"
-        )
-    module.load_state_dict(weights)
-    return module
-
-
-def metadata_of(path: Path, part: str) -> dict[str, str]:
-    """What is stored beside the weights of ``part``, the recipe among it."""
-    file = path / f"{part}.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise TrainingError(f"{file}: no such file; train the stage that writes it first")
-    with safe_open(file, framework="pt") as opened:
-        return dict(opened.metadata())
-
-
-def recipe_of(path: Path, part: str) -> Recipe:
-    """The recipe that component ``part`` was trained by: the file's metadata."""
-    return from_json(metadata_of(path, part)["recipe"], str(path))
-
-
-def _components(path: Path, *parts: str) -> dict[str, dict[str, torch.Tensor]]:
-    """The components in ``path`` by name; of a folder only those among ``parts``."""
-    if path.is_dir():
-        files = {part: path / f"{part}.safetensors" for part in parts}
-        read = {part: read_tensors(file) for part, file in files.items() if file.is_file()}
-        return {part: {k: torch.from_numpy(v) for k, v in read[part].items()} for part in read}
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    for name, value in load_file(path).items():
-        part, key = name.split("/", 1)
-        found.setdefault(part, {})[key] = value
-    return found
-
-
 def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> Task:
     match recipe:
         case AutoencoderRecipe():
             return AutoencoderTask(recipe, load_pictures(shards), device)
+        case ContrastiveRecipe() if recipe.kept:
+            captions = load_captions(shards / "captions.safetensors")
+            weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
+            said = Translations(load_scenes(shards / "scenes.safetensors"), device)
+            return TokensTask(recipe, captions, weights, device, said)
         case ContrastiveRecipe():
             return _contrastive_task(recipe, shards, run, device, frozen)
         case T5Recipe():
             captions = load_captions(shards / "captions.safetensors")
             weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
-            said = Translations(load_scenes(shards / "scenes.safetensors"), device) if recipe.sentences else None
-            return T5Task(recipe, captions, weights, device, said)
+            read = Translations(load_scenes(shards / "scenes.safetensors"), device) if recipe.sentences else None
+            return T5Task(recipe, captions, weights, device, read)
         case PictureRecipe():
             return _picture_task(recipe, shards, run, device, frozen)
         case UpscaleRecipe():
@@ -404,7 +361,7 @@ def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNe
 
 
 def _begin_with(task: Task, start: Path) -> None:
-    parts = _components(start, *task.modules)
+    parts = components(start, *task.modules)
     if not parts.keys() & task.modules.keys():
         raise TrainingError(f"{start}: holds none of {', '.join(task.modules)}; give weights of this stage")
     if isinstance(task, UNetTask) and task.recipe.masked and "unet" in parts:
@@ -416,3 +373,5 @@ def _begin_with(task: Task, start: Path) -> None:
             load_weights(module, parts[name], start, name)
     if isinstance(task, ContrastiveTask) and "prototypes" not in parts:
         task.prototypes_from_names()
+    if isinstance(task, TokensTask) and "kept" not in parts:
+        task.keep()

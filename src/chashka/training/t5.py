@@ -101,12 +101,24 @@ class T5Task:
     def _score(
         self, ids: torch.Tensor, mask: torch.Tensor, said: torch.Tensor, said_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of a batch, and of each row whether every piece of what shall be said is predicted."""
-        logits = self.decoder(said[:, :-1], self.encoder(ids, mask), mask, self.pieces).float()
-        wanted = torch.where(said_mask[:, 1:] > 0, torch.searchsorted(self.pieces, said[:, 1:].contiguous()), -100)
-        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=-100)
-        right = ((logits.argmax(-1) == wanted) | (wanted < 0)).all(1)
-        return loss, right
+        return spoken(self.decoder, self.pieces, self.encoder(ids, mask), mask, said, said_mask)
+
+
+def spoken(
+    decoder: nn.Module,
+    pieces: torch.Tensor,
+    tokens: torch.Tensor,
+    mask: torch.Tensor,
+    said: torch.Tensor,
+    said_mask: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a decoder makes of an encoder's ``tokens`` (B, L, D): the loss of saying ``said`` (B, M), all of whose pieces are among
+    the sorted ``pieces``, and of each row whether every one is predicted (teacher forced)."""
+    logits = decoder(said[:, :-1], tokens, mask, pieces).float()
+    wanted = torch.where(said_mask[:, 1:] > 0, torch.searchsorted(pieces, said[:, 1:].contiguous()), -100)
+    loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=-100)
+    right = ((logits.argmax(-1) == wanted) | (wanted < 0)).all(1)
+    return loss, right
 
 
 def english_rows(captions: Captions) -> torch.Tensor:
