@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-
 from chashka.data.composed_words import EMOJI
 from chashka.nets.configs import (
     AutoencoderConfig,
@@ -60,6 +57,9 @@ def frozen(runs: Path) -> dict[str, Path]:
 
 def with_scenes(shards: Path) -> None:
     """Three scenes, two captions of the first and one of each other."""
+    import torch  # the base tests collect this folder without it
+    from safetensors.torch import save_file
+
     noun = torch.tensor([[10, 4, -1, -1, -1], [4, 4, 4, -1, -1], [6, -1, -1, -1, -1]], dtype=torch.int8)
     row = torch.full((3,), -1, dtype=torch.int8)
     wide = torch.full((3, 5), -1, dtype=torch.int8)
