@@ -18,7 +18,7 @@ from chashka.nets.unet import UNet
 from chashka.training.appearance import Appearance, appearance
 from chashka.training.arithmetic import prepare
 from chashka.training.autoencoder import AutoencoderTask
-from chashka.training.captions import load_captions
+from chashka.training.captions import Captions, load_captions
 from chashka.training.components import components, load_component, load_weights, recipe_of
 from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
@@ -119,15 +119,13 @@ def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str
         case AutoencoderRecipe():
             return AutoencoderTask(recipe, load_pictures(shards), device)
         case ContrastiveRecipe() if recipe.kept:
-            captions = load_captions(shards / "captions.safetensors")
-            weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
+            captions, weights = _captions(shards)
             said = Translations(load_scenes(shards / "scenes.safetensors"), device)
             return TokensTask(recipe, captions, weights, device, said)
         case ContrastiveRecipe():
             return _contrastive_task(recipe, shards, run, device, frozen)
         case T5Recipe():
-            captions = load_captions(shards / "captions.safetensors")
-            weights = concept_weights(load_pictures(shards, 16), len(captions.concepts))
+            captions, weights = _captions(shards)
             read = Translations(load_scenes(shards / "scenes.safetensors"), device) if recipe.sentences else None
             return T5Task(recipe, captions, weights, device, read)
         case PictureRecipe():
@@ -138,6 +136,12 @@ def _task(recipe: Recipe, shards: Path, run: Path, device: str, frozen: dict[str
             return _unet_task(recipe, shards, run, device, frozen)
         case JudgeRecipe():
             return _judge_task(recipe, shards, run, device, frozen)
+
+
+def _captions(shards: Path) -> tuple[Captions, torch.Tensor]:
+    """The names of all concepts, and how often each concept comes."""
+    captions = load_captions(shards / "captions.safetensors")
+    return captions, concept_weights(load_pictures(shards, 16), len(captions.concepts))
 
 
 def _judge_task(recipe: JudgeRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> JudgeTask:
