@@ -242,6 +242,19 @@ def test_resize_keeps_a_smooth_picture() -> None:
     assert np.abs(back.astype(int) - smooth(64, 64))[4:-4, 4:-4].max() <= 2
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("side", [48, 96])
+def test_resize_knows_no_edge_where_a_picture_continues(channels: int, side: int) -> None:
+    """Turned by half and then scaled is scaled and then turned by half, of noise too; an axis that ends does not continue."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, channels), np.uint8)
+    for axis, wrap, other in ((1, "x", "y"), (0, "y", "x")):
+        turned = images.resize(np.roll(pixels, 32, axis=axis), side, side, wrap)
+        whole = images.resize(pixels, side, side, wrap)
+        assert np.abs(turned.astype(int) - np.roll(whole, side // 2, axis=axis)).max() <= 1
+        ended = images.resize(np.roll(pixels, 32, axis=axis), side, side, other)
+        assert (np.abs(ended.astype(int) - np.roll(images.resize(pixels, side, side, other), side // 2, axis=axis)) > 8).any()
+
+
 def test_flatten_and_on_colour() -> None:
     pixels = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 128]]], np.uint8)
     assert images.flatten(pixels).tolist() == [[[255, 0, 0], [255, 255, 255], [127, 127, 127]]]

@@ -11,7 +11,8 @@ import pytest
 from chashka.diffusion import PictureNoise, VariedNoise
 from chashka.errors import InputError
 from chashka.families import Bundle
-from chashka.generate import draw, generate
+from chashka.generate import draw, frame_for, generate
+from chashka.generate.frames import brought, fitted
 from chashka.generate.regions import part_of
 from chashka.request import Inputs
 from toy_model import colour, toy_bundle
@@ -126,6 +127,27 @@ def test_what_is_cut_out(bounds: Any, padding: int, size: Any, part: Any) -> Non
     assert found.drawn == size
 
 
+@pytest.mark.parametrize(
+    ("fields", "shape"),
+    [
+        ({}, (64, 1024)),  # a strip is drawn no longer than a side may be
+        ({"width": 320}, (320, 320)),  # one side alone means a square, as everywhere
+        ({"height": 192}, (192, 192)),
+    ],
+)
+def test_a_strip_alone(fields: dict[str, Any], shape: tuple[int, int]) -> None:
+    bundle = free_bundle()
+    bundle = replace(bundle, preset=replace(bundle.preset, multiple=16))
+    given = np.full((40, 1600, 4), 255, np.uint8)
+    mask = np.ones((40, 1600), np.float32)
+    request = bundle.request(prompt="кот", seed=1, steps=2, only_masked=True, **fields)
+    run = generate(bundle, request, Inputs(given, mask))
+    drawn = next(run).step.x.shape[2:]
+    assert (16 * drawn[0], 16 * drawn[1]) == shape
+    (picture,) = draw(bundle, request, Inputs(given, mask))
+    assert picture.size == (1600, 40) and (picture.pixels != 255).any()
+
+
 def test_a_blurred_mask_fades() -> None:
     bundle = toy_bundle()
     mask = square_mask(100, 100, 100)
@@ -206,6 +228,32 @@ def test_what_cannot_be(fields: dict[str, Any], message: str) -> None:
     bundle = free_bundle()
     with pytest.raises(InputError, match=message):
         draw(bundle, bundle.request(prompt="кот", seed=1, **fields), Inputs(GIVEN, square_mask(0, 0, 64)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "axes", "free", "drawn", "kept"),
+    [
+        ((150, 100), "", True, (192, 128), (150, 100)),  # cut at the edges
+        ((150, 100), "x", True, (128, 128), (128, 100)),  # nothing is cut where there is no edge
+        ((150, 100), "y", True, (192, 128), (150, 128)),
+        ((70, 100), "xy", True, (64, 128), (64, 128)),
+        ((300, 200), "xy", False, (320, 192), (320, 192)),
+    ],
+)
+def test_what_is_drawn_of_a_seamless_picture(
+    asked: tuple[int, int], axes: str, free: bool, drawn: tuple[int, int], kept: tuple[int, int]
+) -> None:
+    bundle = free_bundle() if free else toy_bundle()
+    width, height = asked
+    request = bundle.request(prompt="кот", seed=1, width=width, height=height, tiling=axes or None)
+    frame = frame_for(bundle, request, Inputs())
+    assert (frame.drawn, frame.kept, frame.final) == (drawn, kept, asked)
+    pixels = np.random.default_rng(0).integers(0, 256, (frame.drawn[1], frame.drawn[0], 4), np.uint8)
+    out = brought(pixels, frame, given=False)
+    assert out.shape[:2] == (height, width)
+    if frame.kept == frame.final:
+        assert np.array_equal(out, pixels[:height, :width])
+    assert fitted(out, frame).shape == pixels.shape
 
 
 def test_a_model_of_one_size_has_no_second_pass() -> None:

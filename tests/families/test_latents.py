@@ -52,13 +52,13 @@ def test_careful_decoding_asks_for_small_parts_and_gives_the_same_picture(codec:
     x = smooth(32, 40)
     sizes: list[tuple[int, ...]] = []
     made = codec.careful()
-    plain = made._plain
+    encoder, plain = made._plain
 
     def counting(latents: np.ndarray) -> Any:
         sizes.append(latents.shape)
         return plain(latents=latents)
 
-    made._plain = counting  # type: ignore[assignment]
+    made._plain = (encoder, counting)  # type: ignore[assignment]
     careful, whole = made.decode(x), codec.decode(x)
     assert len(sizes) > 4 and set(sizes) == {(1, 16, 16, 16)}
     assert careful.shape == whole.shape == (1, 4, 512, 640)
@@ -77,6 +77,29 @@ def test_a_careful_bundle_draws_one_at_a_time_and_decodes_in_tiles_where_it_can(
     assert isinstance(larger, LatentCodec) and not larger._whole(17, 16) and codec._whole(17, 16)
     plain = toy_bundle()
     assert plain.careful(decoding=True).codec is plain.codec, "this one cannot"
+
+
+def test_encoding_in_tiles_is_the_whole_but_for_what_each_cannot_see(codec: LatentCodec) -> None:
+    """A picture that is larger than the largest that is encoded at once, and is asked for in parts alone."""
+    sides: list[tuple[int, ...]] = []
+    made = codec.careful()
+    encoder, decoder = made._plain
+
+    def counting(pixels: np.ndarray) -> Any:
+        sides.append(pixels.shape[2:])
+        return encoder(pixels=pixels)
+
+    made._plain = (counting, decoder)  # type: ignore[assignment]
+    pixels = codec.decode(smooth(24, 40))
+    parts, whole = made.encode(pixels), codec.encode(pixels)
+    assert len(sides) > 4 and set(sides) == {(256, 256)}
+    assert parts.shape == whole.shape == (1, 16, 24, 40)
+    assert np.abs(parts - whole).mean() < 0.03 * np.abs(whole).mean()
+    # what continues at the opposite edge is encoded so too: turned by half, it is the same turned by half
+    seamless = made.tiled("x")
+    turned = seamless.encode(np.roll(pixels, 320, axis=3))
+    edge = np.abs(np.roll(turned, -20, axis=3) - seamless.encode(pixels))[..., [0, 1, -2, -1]]
+    assert edge.mean() < 0.03 * np.abs(whole).mean()
 
 
 def test_starts_cover_everything() -> None:

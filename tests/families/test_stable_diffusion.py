@@ -236,16 +236,20 @@ def test_pictures_go_on_beyond_every_edge(checkpoints: Path, name: str, side: st
     assert (other != drawn).any(axis=2)[~kept].mean() > 0.9
 
 
-def test_what_an_inpainting_network_is_given(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """x, the mask (1 = drawn anew), and the latents of the picture whose masked part is grey."""
-    bundle = opened(checkpoints, "runway.safetensors")
+def watched(bundle: Bundle) -> tuple[Bundle, list[Any]]:
+    """The same, and a list of what its network is given."""
     network, seen = bundle.denoiser.network, []
 
-    def watched(x: Any, t: Any, cond: Any) -> Any:
+    def asked(x: Any, t: Any, cond: Any) -> Any:
         seen.append(x)
         return network(x, t, cond)
 
-    bundle = replace(bundle, denoiser=replace(bundle.denoiser, network=watched))
+    return replace(bundle, denoiser=replace(bundle.denoiser, network=asked)), seen
+
+
+def test_what_an_inpainting_network_is_given(checkpoints: Path) -> None:
+    """x, the mask (1 = drawn anew), and the latents of the picture whose masked part is grey."""
+    bundle, seen = watched(opened(checkpoints, "runway.safetensors"))
     picture = np.full((64, 64, 4), 200, np.uint8)
     picture[..., 3] = 255
     white = np.zeros((64, 64), np.float32)
@@ -256,6 +260,25 @@ def test_what_an_inpainting_network_is_given(checkpoints: Path, monkeypatch: pyt
     grey = np.where(white[..., None] >= 0.5, 127.5, picture[..., :3]) / 127.5 - 1
     pixels = np.concatenate([grey, np.ones((64, 64, 1))], axis=2).transpose(2, 0, 1)[None].astype(np.float32)
     assert np.allclose(x[:1, 5:], bundle.codec.encode(pixels), atol=1e-4)
+    # without a mask all of it is masked: with a picture to start from as with words alone
+    grey = np.broadcast_to(np.array([0, 0, 0, 1], np.float32)[:, None, None], (1, 4, 64, 64))
+    for inputs in (None, Inputs(picture)):
+        seen.clear()
+        generate.draw(bundle, bundle.request(prompt="x", seed=1, steps=2, width=64, height=64), inputs)
+        assert np.array_equal(seen[0][0, 4], np.ones((8, 8)))
+        assert np.allclose(seen[0][:1, 5:], bundle.codec.encode(grey), atol=1e-4)
+
+
+def test_a_seamless_picture_of_any_size_has_no_seam(checkpoints: Path) -> None:
+    """Nothing is cut off an axis without an edge: the step across it is like any other."""
+    bundle = opened(checkpoints, "compvis.safetensors")
+    asked = bundle.request(prompt="a cup", seed=1, steps=4, width=150, height=100, tiling="x")
+    (picture,) = generate.draw(bundle, asked)
+    assert picture.size == (150, 100) and any("drawn at 128x100" in note for note in picture.notes)
+    pixels = picture.pixels[..., :3].astype(float)
+    inside = np.abs(np.diff(pixels, axis=1)).mean((0, 2))
+    across = np.abs(pixels[:, 0] - pixels[:, -1]).mean()
+    assert across < inside.max()
 
 
 def test_latents_of_the_original(checkpoints: Path, runs: dict[str, Any]) -> None:

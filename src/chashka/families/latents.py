@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -18,7 +19,7 @@ Graph: TypeAlias = Callable[[Mapping[str, Float]], Mapping[str, Float]]
 
 
 LARGEST_AREA = 768 * 768
-"""Pixels that are decoded at once; of larger pictures TILE × TILE at a time, which overlap by OVERLAP."""
+"""Pixels that are encoded or decoded at once; of larger pictures TILE × TILE at a time, which overlap by OVERLAP."""
 TILE, OVERLAP = 512, 128
 SMALL_TILE, SMALL_OVERLAP = 256, 64
 """The same for codecs that have to be careful with memory, and for every picture that is larger than one tile."""
@@ -51,7 +52,7 @@ class LatentCodec:
     ) -> None:
         self._encoder, self._decoder, self._scale = encoder, decoder, np.float32(scale)
         self._map, self._alpha = preview, alpha
-        self._plain, self._axes = decoder, ""
+        self._plain, self._axes = (encoder, decoder), ""
         self._careful = False
         self.channels, self.factor = channels, factor
 
@@ -60,8 +61,9 @@ class LatentCodec:
 
         The mean: same picture, same x. With unit noise of that shape: a sample of what the encoder thinks possible.
         """
-        given = pixels if self._alpha else on_white(pixels)
-        moments: Float = self._encoder(pixels=np.ascontiguousarray(given, dtype=np.float32))["moments"]
+        given = np.ascontiguousarray(pixels if self._alpha else on_white(pixels), dtype=np.float32)
+        whole = self._whole(*(side // self.factor for side in given.shape[2:]))
+        moments: Float = self._encoder(pixels=given)["moments"] if whole else self._in_tiles(given, "pixels", "moments")
         mean = moments[:, : self.channels]
         if noise is not None and moments.shape[1] > self.channels:
             mean = mean + np.exp(0.5 * np.clip(moments[:, self.channels :], *LOGVAR)) * noise
@@ -71,7 +73,7 @@ class LatentCodec:
         """(B, C, h, w) → float32 (B, 4, factor·h, factor·w), premultiplied."""
         x = np.ascontiguousarray(x / self._scale, dtype=np.float32)
         whole = self._whole(*x.shape[2:])
-        pixels: Float = self._decoder(latents=x)["pixels"] if whole else self._in_tiles(x)
+        pixels: Float = self._decoder(latents=x)["pixels"] if whole else self._in_tiles(x, "latents", "pixels")
         return pixels if self._alpha else np.concatenate([pixels, np.ones_like(pixels[:, :1])], axis=1)
 
     def ready(self, rows: int, height: int, width: int) -> None:
@@ -87,38 +89,42 @@ class LatentCodec:
         """The same whose pictures continue at their opposite edges. axes: of 'x' and 'y'."""
         made = copy.copy(self)
         made._encoder, made._decoder = self._encoder.tiled(axes), self._decoder.tiled(axes)
-        made._plain, made._axes = self._plain, axes
+        made._axes = axes
         return made
 
     def careful(self) -> LatentCodec:
-        """The same that decodes in less memory: in small tiles, which see less of the picture and may differ a little."""
+        """The same in less memory: in small tiles, which see less of the picture and may differ a little."""
         made = copy.copy(self)
         made._careful = True
         return made
 
-    def _in_tiles(self, x: Float) -> Float:
-        """Decode squares that overlap, and fade each into the next one."""
+    def _in_tiles(self, given: Float, what: str, result: str) -> Float:
+        """Encode or decode squares that overlap, and fade each into the next one. what, result: the graph's input and output.
+
+        Sizes are in latents; a side of what is read and made is so many times as long.
+        """
+        graph = self._plain[what == "latents"]
+        read, made = (self.factor if name == "pixels" else 1 for name in (what, result))
         sizes = (SMALL_TILE, SMALL_OVERLAP) if self._careful else (TILE, OVERLAP)
         side, overlap = (pixels // self.factor for pixels in sizes)
-        around = [(0, 0), (0, 0), *((overlap, overlap) if axis in self._axes else (0, 0) for axis in "yx")]
-        wide = np.pad(x, around, mode="wrap")
-        rows, columns = (_starts(length, side, overlap) for length in wide.shape[2:])
+        around = [(overlap, overlap) if axis in self._axes else (0, 0) for axis in "yx"]
+        wide = np.pad(given, [(0, 0), (0, 0), *((read * one, read * two) for one, two in around)], mode="wrap")
+        lengths = [length // read for length in wide.shape[2:]]
         total: Float | None = None
-        weights = np.zeros((1, 1, wide.shape[2] * self.factor, wide.shape[3] * self.factor), np.float32)
-        for top in rows:
-            for left in columns:
-                part = np.ascontiguousarray(wide[:, :, top : top + side, left : left + side])
-                pixels = self._plain(latents=part)["pixels"]
-                if total is None:
-                    total = np.zeros((*pixels.shape[:2], *weights.shape[2:]), np.float32)
-                high, across = pixels.shape[2:]
-                fade = _fade(high, overlap * self.factor)[:, None] * _fade(across, overlap * self.factor)
-                y, z = top * self.factor, left * self.factor
-                total[:, :, y : y + high, z : z + across] += pixels * fade
-                weights[:, :, y : y + high, z : z + across] += fade
+        weights = np.zeros((1, 1, *(made * length for length in lengths)), np.float32)
+        for top, left in itertools.product(*(_starts(length, side, overlap) for length in lengths)):
+            part = wide[:, :, read * top : read * (top + side), read * left : read * (left + side)]
+            drawn = graph(**{what: np.ascontiguousarray(part)})[result]
+            if total is None:
+                total = np.zeros((*drawn.shape[:2], *weights.shape[2:]), np.float32)
+            high, across = drawn.shape[2:]
+            fade = _fade(high, overlap * made)[:, None] * _fade(across, overlap * made)
+            place = np.s_[:, :, made * top : made * top + high, made * left : made * left + across]
+            total[place] += drawn * fade
+            weights[place] += fade
         assert total is not None
         whole: Float = (total / weights).astype(np.float32)
-        below, right = (pad[0] * self.factor for pad in around[2:])
+        below, right = (made * pad[0] for pad in around)
         return whole[:, :, below : whole.shape[2] - below, right : whole.shape[3] - right]
 
     def preview(self, x: Float) -> Float:

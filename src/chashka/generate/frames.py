@@ -18,26 +18,31 @@ SHORTEST_SIDE = 64
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Sizes in pixels: what is drawn (width, height), and what comes out. cut: it is cut to that, not scaled."""
+    """Sizes in pixels, (width, height): what is drawn, what of it is kept (its left upper part), and what that comes out as.
+
+    wrap: of 'x' and 'y', the axes on which the picture continues at its opposite edge: nothing is cut off there.
+    """
 
     drawn: tuple[int, int]
+    kept: tuple[int, int]
     final: tuple[int, int]
     note: str | None = None
-    cut: bool = False
+    wrap: str = ""
 
 
 def frame_for(bundle: Bundle, request: Request, inputs: Inputs) -> Frame:
     """What size to draw and what size to give back.
 
     A model draws near the area it was trained on, in its own multiples, at the shape that was asked for; the result is
-    then brought to exactly the asked size. One that draws any size draws the next multiples and is cut to what was asked.
-    Without a size: the given picture's, or the model's own.
+    then brought to exactly the asked size. One that draws any size draws the next multiples and is cut to what was asked; on an
+    axis that has no edge it draws the nearest multiple, which is scaled. Without a size: the given picture's, or the model's own.
     """
-    preset = bundle.preset
+    preset, wrap = bundle.preset, request.tiling or ""
     native = sides(preset.area, 1.0, preset.multiple)
     notes = []
-    if request.width or request.height:
-        final = (request.width or request.height or 0, request.height or request.width or 0)
+    asked = asked_size(request)
+    if asked is not None:
+        final = asked
     elif inputs.init is not None:
         height, width = inputs.init.shape[:2]
         final = _within_limits(width, height)
@@ -46,13 +51,29 @@ def frame_for(bundle: Bundle, request: Request, inputs: Inputs) -> Frame:
     else:
         final = native
     if preset.free:
-        width, height = (-(-side // preset.multiple) * preset.multiple for side in final)
-        return Frame((width, height), final, "; ".join(notes) or None, cut=True)
-    drawn = sides(preset.area, final[0] / final[1], preset.multiple)
-    if drawn != final and (request.width or request.height):
-        verb = "enlarged" if final[0] * final[1] > drawn[0] * drawn[1] else "reduced"
-        notes.append(f"drawn at {drawn[0]}x{drawn[1]}, which suits the model, and {verb} to {final[0]}x{final[1]}")
-    return Frame(drawn, final, "; ".join(notes) or None)
+        drawn, kept = _any_size(final, preset.multiple, wrap)
+    else:
+        drawn = kept = sides(preset.area, final[0] / final[1], preset.multiple)
+    if kept != final and asked is not None:
+        verb = "enlarged" if final[0] * final[1] > kept[0] * kept[1] else "reduced"
+        notes.append(f"drawn at {kept[0]}x{kept[1]}, which suits the model, and {verb} to {final[0]}x{final[1]}")
+    return Frame(drawn, kept, final, "; ".join(notes) or None, wrap)
+
+
+def asked_size(request: Request) -> tuple[int, int] | None:
+    """Width and height of a request, of which one alone means a square; None where it leaves both open."""
+    width, height = request.width or request.height, request.height or request.width
+    return (width, height) if width and height else None
+
+
+def _any_size(final: tuple[int, int], multiple: int, wrap: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What is drawn and what of it is kept, for a model that draws any size: (width, height) each."""
+    drawn, kept = [], []
+    for axis, side in zip("xy", final, strict=True):
+        cells = max(round(side / multiple), 1) if axis in wrap else -(-side // multiple)
+        drawn.append(cells * multiple)
+        kept.append(cells * multiple if axis in wrap else side)
+    return (drawn[0], drawn[1]), (kept[0], kept[1])
 
 
 def sides(area: int, aspect: float, multiple: int) -> tuple[int, int]:
@@ -80,18 +101,24 @@ def _within_limits(width: int, height: int) -> tuple[int, int]:
 
 
 def fitted(pixels: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
-    """The picture at the drawn size: scaled, or with its last rows and columns repeated where the frame is cut."""
-    if not frame.cut:
-        return images.resize(pixels, *frame.drawn)
-    right, below = frame.drawn[0] - frame.final[0], frame.drawn[1] - frame.final[1]
-    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
+    """A given picture at the drawn size: scaled to what is kept, whose last rows and columns are repeated beyond it."""
+    return np.pad(images.resize(pixels, *frame.kept, frame.wrap), (*_beyond(frame), (0, 0)), mode="edge")
 
 
 def fitted_mask(mask: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
     """The mask likewise."""
-    if not frame.cut:
-        return images.fit_mask(mask, *frame.drawn)[0]
-    return np.pad(mask, ((0, frame.drawn[1] - frame.final[1]), (0, frame.drawn[0] - frame.final[0])), mode="edge")
+    return np.pad(images.fit_mask(mask, *frame.kept)[0], _beyond(frame), mode="edge")
+
+
+def _beyond(frame: Frame) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns that are drawn and not kept, as ``numpy.pad`` wants them."""
+    return (0, frame.drawn[1] - frame.kept[1]), (0, frame.drawn[0] - frame.kept[0])
+
+
+def brought(pixels: NDArray[np.uint8], frame: Frame, given: bool) -> NDArray[np.uint8]:
+    """What was drawn, at the size that comes out. given: it has to lie over a given picture, so that nothing may be cut off to fit."""
+    kept = np.ascontiguousarray(pixels[: frame.kept[1], : frame.kept[0]])
+    return images.resize(kept, *frame.final, frame.wrap) if given or frame.wrap else cover(kept, *frame.final)
 
 
 def cover(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -59,6 +59,12 @@ def prepare(
     return replace(start, blanked=bundle.codec.encode(blank.astype(np.float32), noise))
 
 
+def all_blank(bundle: Bundle, frame: Frame) -> Array:
+    """What a network that is given masked pictures sees where there is no mask: latents of a picture that is masked all over."""
+    width, height = frame.drawn
+    return bundle.codec.encode(np.broadcast_to(GREY, (1, 4, height, width)).astype(np.float32))
+
+
 def whole_mask(inputs: Inputs, blur: float) -> tuple[NDArray[np.float32], str | None]:
     """The mask at the picture's own size, and a note if it had another. blur: how soft its edge is made, in pixels."""
     height, width = inputs.init.shape[:2]

@@ -16,8 +16,8 @@ from chashka.diffusion import SAMPLERS, Array, PictureNoise, Sampler, Step, Vari
 from chashka.errors import InputError, NotFiniteError
 from chashka.families.conventions import Conventions
 from chashka.families.family import Bundle, Plan
-from chashka.generate.frames import Frame, cover, frame_for
-from chashka.generate.given import Start, paste, prepare, sources, start_x, with_strength
+from chashka.generate.frames import Frame, brought, frame_for
+from chashka.generate.given import Start, all_blank, paste, prepare, sources, start_x, with_strength
 from chashka.prompts.tags import taken_out
 from chashka.request import Inputs, Picture, Request
 
@@ -54,6 +54,8 @@ def one_pass(bundle: Bundle, request: Request, given: Inputs) -> Generator[Progr
     plan = Plan(levels.sigmas, shape, pictures=given.pictures)
     if start is not None and start.mask is not None:
         plan = replace(plan, known=start.x, mask=start.latent_mask, blanked=start.blanked)
+    elif bundle.blanks:
+        plan = replace(plan, blanked=all_blank(bundle, frame))
     sampler = samplers(bundle)[request.sampler]
     options = _sampler_options(request, sampler, notes)
     keeps = plan.mask is not None and conventions.noised and not bundle.masked
@@ -186,13 +188,8 @@ def _finish(
     _check(values, "decoding")
     decoded = images.from_network(values)
     finished = []
-    for pixels in decoded:
-        if frame.cut:
-            pixels = np.ascontiguousarray(pixels[: frame.final[1], : frame.final[0]])
-        elif start is None:
-            pixels = cover(pixels, *frame.final)
-        else:
-            pixels = images.resize(pixels, *frame.final)
+    for drawn in decoded:
+        pixels = brought(drawn, frame, start is not None)
         if start is not None and start.mask is not None and conventions.paste:
             pixels = paste(pixels, start.pixels, start.mask)
         finished.append(images.on_colour(pixels, request.background))

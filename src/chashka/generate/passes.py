@@ -15,7 +15,7 @@ from chashka.checkpoints.torch_file import SUFFIXES, not_finite
 from chashka.errors import ChashkaError, InputError, NotFiniteError, WeightsError
 from chashka.families.family import Bundle, Preset
 from chashka.generate import regions
-from chashka.generate.frames import LONGEST_SIDE, frame_for
+from chashka.generate.frames import LONGEST_SIDE, asked_size, frame_for
 from chashka.generate.given import whole_mask, with_strength
 from chashka.generate.loop import Progress, begins_with, complete, one_pass, steps_of
 from chashka.generate.modes import wanted
@@ -109,8 +109,7 @@ def _part(bundle: Bundle, request: Request, given: Inputs) -> Run:
     if given.mask is None:
         raise InputError("only_masked: there is no mask; give one, or leave only_masked out")
     mask, note = whole_mask(given, request.mask_blur)
-    size = (request.width, request.height) if request.width and request.height else None
-    part = regions.part_of(mask, request.mask_padding, bundle.preset, size)
+    part = regions.part_of(mask, request.mask_padding, bundle.preset, asked_size(request))
     inner = request.with_fields(
         only_masked=False, mask_blur=0.0, width=part.drawn[0], height=part.drawn[1], background="transparent"
     )

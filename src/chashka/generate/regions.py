@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chashka import images
 from chashka.families.family import Preset
-from chashka.generate.frames import sides
+from chashka.generate.frames import LONGEST_SIDE, SHORTEST_SIDE, sides
 from chashka.generate.given import paste, sources
 from chashka.request import Inputs, Picture, Request
 
@@ -49,7 +49,9 @@ def part_of(mask: Mask, padding: int, preset: Preset, size: tuple[int, int] | No
         found = np.flatnonzero(mask.max(axis=axis))
         spans.append((max(found[0] - padding, 0), min(found[-1] + 1 + padding, most)) if found.size else (0, most))
     (left, right), (top, bottom) = ((int(a), int(b)) for a, b in spans)
-    drawn = size or sides(preset.area, (right - left) / (bottom - top), preset.multiple)
+    most = min(LONGEST_SIDE**2 / preset.area, preset.area / SHORTEST_SIDE**2)  # of a strip, so that both sides are possible
+    shape = min(max((right - left) / (bottom - top), 1 / most), most)
+    drawn = size or sides(preset.area, shape, preset.multiple)
     aspect = drawn[0] / drawn[1]
     left, right = _grown(left, right, math.ceil((bottom - top) * aspect), width)
     top, bottom = _grown(top, bottom, math.ceil((right - left) / aspect), height)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ from PIL import Image
 
 from chashka.request import TRANSPARENT, rgb
 
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom."""
+LANCZOS_REACH = 3
+"""Pixels, of the larger of the two sizes, that Lanczos' filter sees on each side."""
 FAINT = 2 / 255
 """Alpha this near to 0 or 1 is 0 or 1: a decoder's tiny errors would otherwise tint the transparent part."""
 
@@ -39,17 +43,21 @@ def from_network(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return out
 
 
-def resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3 or 4) → (height, width, same): Lanczos on premultiplied values, in float, so that edges get no halo."""
+def resize(pixels: NDArray[np.uint8], width: int, height: int, wrap: str = "") -> NDArray[np.uint8]:
+    """uint8 (H, W, 3 or 4) → (height, width, same): Lanczos on premultiplied values, in float, so that edges get no halo.
+
+    wrap: of 'x' and 'y', the axes on which the picture continues at its opposite edge, before as after.
+    """
     if pixels.shape[:2] == (height, width):
         return pixels
+    pixels, box = _continued(pixels, width, height, wrap)
     if pixels.shape[-1] == 3:
-        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, box))
     alpha = pixels[..., 3].astype(np.float32) / np.float32(255)
-    small_alpha = np.clip(resize_plane(alpha, width, height), 0.0, 1.0)
+    small_alpha = np.clip(resize_plane(alpha, width, height, box=box), 0.0, 1.0)
     divisor = np.where(small_alpha > 0, small_alpha, np.float32(1))
     planes = [
-        np.clip(resize_plane(pixels[..., c] * alpha, width, height) / divisor, 0.0, 255.0) * (small_alpha > 0)
+        np.clip(resize_plane(pixels[..., c] * alpha, width, height, box=box) / divisor, 0.0, 255.0) * (small_alpha > 0)
         for c in range(3)
     ]
     out: NDArray[np.uint8] = np.rint(np.stack([*planes, small_alpha * 255], axis=-1)).astype(np.uint8)
@@ -57,11 +65,24 @@ def resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
 
 
 def resize_plane(
-    plane: NDArray[np.float32], width: int, height: int, method: Image.Resampling = Image.Resampling.LANCZOS
+    plane: NDArray[np.float32],
+    width: int,
+    height: int,
+    method: Image.Resampling = Image.Resampling.LANCZOS,
+    box: Box | None = None,
 ) -> NDArray[np.float32]:
-    """float32 (H, W) → (height, width)."""
+    """float32 (H, W) → (height, width). box: the part that is scaled; what lies around it is seen at its edges."""
     image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    return np.asarray(image.resize((width, height), method), dtype=np.float32)
+    return np.asarray(image.resize((width, height), method, box), dtype=np.float32)
+
+
+def _continued(pixels: NDArray[np.uint8], width: int, height: int, wrap: str) -> tuple[NDArray[np.uint8], Box]:
+    """The picture with as much of its opposite edges around it as the filter sees, and where in that it stands."""
+    rows, columns = pixels.shape[:2]
+    below = math.ceil(LANCZOS_REACH * max(rows / height, 1)) if "y" in wrap else 0
+    right = math.ceil(LANCZOS_REACH * max(columns / width, 1)) if "x" in wrap else 0
+    wide = np.pad(pixels, ((below, below), (right, right), (0, 0)), mode="wrap") if wrap else pixels
+    return wide, (right, below, right + columns, below + rows)
 
 
 def on_colour(pixels: NDArray[np.uint8], colour: str) -> NDArray[np.uint8]:
