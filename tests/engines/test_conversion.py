@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -114,17 +115,49 @@ def test_sums_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         sums.content_of(gone, cache)
 
 
-def test_the_oldest_go_but_none_that_may_still_be_read(tmp_path: Path) -> None:
+def test_the_oldest_go_but_none_that_may_still_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
-    for i in range(conversion.KEPT + 4):
-        (tmp_path / f"{i:02}").mkdir()
-        age = conversion.YOUNG + 60 * (50 - i) if i < 2 else 60.0 * (50 - i)
-        os.utime(tmp_path / f"{i:02}", (now - age, now - age))
-    conversion._prune(tmp_path)
-    kept = sorted(path.name for path in tmp_path.iterdir())
-    assert kept == [f"{i:02}" for i in range(2, conversion.KEPT + 4)], (
-        "two old ones beyond the limit went, two young ones stay"
-    )
+
+    def made(folder: Path) -> Path:
+        for i in range(conversion.KEPT + 4):
+            (folder / f"{i:02}").mkdir(parents=True)
+            os.utime(folder / f"{i:02}", (now - 60.0 * (50 - i), now - 60.0 * (50 - i)))
+        return folder
+
+    def left(folder: Path) -> list[str]:
+        conversion._prune(folder)
+        return sorted(path.name for path in folder.iterdir())
+
+    names = [f"{i:02}" for i in range(conversion.KEPT + 4)]
+    folder = made(tmp_path / "some")
+    held = conversion._locked(folder / "01", shared=True)
+    assert held is not None and conversion._locked(folder / "01", shared=True) is not None, "many may read it"
+    os.utime(folder / "01", (now - 3000, now - 3000))
+    assert left(folder) == ["01", *names[4:]], "of the four beyond the limit one is held"
+    held.close()
+    (folder / "99").mkdir()
+    assert left(folder) == [*names[4:], "99"][-conversion.KEPT :]
+    monkeypatch.setattr(conversion, "fcntl", None)
+    assert left(made(tmp_path / "others")) == names, "without locks all that were used today stay"
+
+
+def test_a_graph_that_is_open_stays_while_others_are_made(tmp_path: Path) -> None:
+    """Each new size of a picture is compiled from its file."""
+    blueprint, weights = tiny_unet()
+    (tmp_path / "source").write_bytes(b"")
+    graph = OpenVINOEngine(precision="f32", cache_dir=tmp_path).build(blueprint, weights, tmp_path / "source")
+    os.utime(graph.path.parent, (0, 0))
+    for i in range(conversion.KEPT + 1):
+        (tmp_path / conversion.FOLDER / f"later {i}").mkdir()
+    conversion._prune(tmp_path / conversion.FOLDER)
+    x, tokens = np.ones((1, 4, 16, 8)), np.ones((1, 7, 24))
+    assert graph(x=x, t=np.ones(1), tokens=tokens)["out"].shape == (1, 4, 16, 8)
+    home = graph.path.parent
+    del graph
+    gc.collect()
+    os.utime(home, (0, 0))
+    conversion._prune(tmp_path / conversion.FOLDER)
+    assert not home.exists(), "nobody holds it any more"
 
 
 def test_the_frequencies_of_t_stay_float32(tmp_path: Path) -> None:

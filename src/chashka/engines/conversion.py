@@ -7,11 +7,12 @@ import shutil
 import tempfile
 import time
 import warnings
+import weakref
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +28,27 @@ from chashka.engines.runtime import convert_model, openvino
 from chashka.errors import FileError, WeightsError
 from chashka.nets.configs import to_json
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 LAYOUT = "4"
 """Part of the name under which a conversion is kept: raise it when what is written changes."""
 FOLDER = "converted"
 KEPT = 8
-"""Conversions that are kept; those used least recently go."""
-YOUNG = 3600.0
-"""Seconds during which one stays however many there are: its process, or another one, may not have read it yet."""
+"""Conversions that are kept beside those that a process holds; those used least recently go."""
+HELD = "held"
+"""The file in a conversion's folder that whoever may read it again has locked."""
+DAY = 86400.0
+"""Seconds during which one stays however many there are, on systems that have no such locks."""
+
+
+class Held:
+    """A lock on a conversion's files, until it is closed or nothing refers to it any more."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self.close = weakref.finalize(self, handle.close)
 
 
 class _Traced(nn.Module):
@@ -50,18 +65,20 @@ class _Traced(nn.Module):
 
 def converted(
     blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, folder: Path, content: str, bfloat16: bool = False
-) -> Path:
+) -> tuple[Path, Held | None]:
     """The graph of a blueprint with these weights, made once: ``folder/converted/KEY/NAME.xml``, float16 weights beside it.
 
+    With it comes what keeps it from being deleted, until that is closed or forgotten: each new shape is compiled from the file.
     content: which content the source has (``sums.content_of``); the key says it, and what the network is. bfloat16: store
     weights so instead. Raises WeightsError, FileError.
     """
     home = Path(folder) / FOLDER / _key(blueprint, content, bfloat16)
     graph = home / f"{blueprint.name}.xml"
+    held = _locked(home, shared=True)
     if graph.is_file():
         with suppress(OSError):
             home.touch()
-        return graph
+        return graph, held
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home.parent) as temporary:
@@ -72,10 +89,11 @@ def converted(
                 store_bfloat16(made / graph.name)
             with suppress(OSError):  # another process was faster
                 made.replace(home)
+        held = _locked(home, shared=True)
         _prune(home.parent)
     except OSError as error:
         raise FileError(f"cannot keep the graph of {source} in {home.parent}: {error.strerror or error}") from error
-    return graph
+    return graph, held
 
 
 def _convert(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, path: Path) -> None:
@@ -102,8 +120,28 @@ def _key(blueprint: Blueprint, content: str, bfloat16: bool) -> str:
 def _prune(folder: Path) -> None:
     homes = sorted((p.stat().st_mtime, p) for p in folder.iterdir() if p.is_dir())
     for used, old in homes[:-KEPT]:
-        if used < time.time() - YOUNG:
+        if fcntl is None and used > time.time() - DAY:
+            continue
+        alone = _locked(old, shared=False)
+        if alone is not None:
             shutil.rmtree(old, ignore_errors=True)
+            alone.close()
+
+
+def _locked(home: Path, *, shared: bool) -> Held | None:
+    """The lock on a conversion; None where there is no such folder, or where others hold it and it is wanted alone."""
+    try:
+        handle = (home / HELD).open("ab")
+    except OSError:
+        return None
+    try:
+        if fcntl is None:
+            return Held(handle)
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        return None
+    return Held(handle)
 
 
 def save_graph(

@@ -154,13 +154,14 @@ class OpenVINOEngine:
         folder = self.cache_dir or self._temporary
         assert folder is not None
         lowered = blueprint.name == "unet" and (self.device, self.precision) == ("CPU", "bf16")
-        graph = converted(blueprint, tensors, source, folder, content_of(source, self.cache_dir), lowered)
+        content = content_of(source, self.cache_dir)
+        graph, held = converted(blueprint, tensors, source, folder, content, lowered)
         cache = CompiledCache(folder, graph, graph.parent.name) if self.device == "CPU" else None
         metadata = {"config": to_json(blueprint.config)}
         inputs = tuple(blueprint.inputs)
         weights = graph.with_suffix(".bin")
         made = OpenVINOGraph(self, blueprint.name, graph, weights, metadata, inputs, blueprint.outputs, cache)
-        return self._chosen(replace(made, usual=blueprint.inputs.get("tokens"), lowered=lowered))
+        return self._chosen(replace(made, usual=blueprint.inputs.get("tokens"), lowered=lowered, held=held))
 
     def _chosen(self, graph: OpenVINOGraph) -> OpenVINOGraph:
         """The graph, or with w8a8 the U-Net's quantised one. Raises UncalibratedError, EngineError where it is not offered."""
@@ -191,6 +192,8 @@ class OpenVINOGraph:
     """The shape of ``tokens`` whose length is compiled for itself."""
     lowered: bool = False
     """Whether its weights are stored as bfloat16 and an engine of that precision computes with their type."""
+    held: object = field(default=None, repr=False)
+    """What keeps a converted graph's files from being deleted while this may read them again (``conversion``)."""
     _requests: OrderedDict[Shapes, Any] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
