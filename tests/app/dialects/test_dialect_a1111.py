@@ -239,7 +239,7 @@ def test_the_second_pass_is_ours(served: Served) -> None:
     )
     fields = served.jobs()[-1].fields
     assert (fields["hires_scale"], fields["hires_strength"], fields["hires_steps"]) == (1.5, 0.4, 2)
-    assert "hr_prompt" in warnings(info) and "hr_upscaler" not in warnings(info)
+    assert "hr_prompt" in warnings(info) and "hr_upscaler" in warnings(info)
     drawn(served, **said, enable_hr=True, hr_resize_x=128)
     assert served.jobs()[-1].fields["hires_scale"] == 2
     drawn(served, **said)

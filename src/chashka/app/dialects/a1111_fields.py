@@ -117,6 +117,7 @@ WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "firstpass_image": ("",),
     "firstphase_width": (0,),
     "firstphase_height": (0,),
+    "hr_upscaler": ("", "None", "Lanczos"),
     "hr_checkpoint_name": ("", "Use same checkpoint"),
     "hr_sampler_name": ("", "Use same sampler"),
     "hr_scheduler": ("", "Use same scheduler"),
