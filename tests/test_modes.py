@@ -24,7 +24,7 @@ GIVEN[..., 3] = 255
 def free_bundle() -> Bundle:
     """One that draws any size, as Stable Diffusion does."""
     bundle = toy_bundle()
-    return replace(bundle, preset=replace(bundle.preset, free=True))
+    return replace(bundle, preset=replace(bundle.preset, free=64))
 
 
 def square_mask(left: int, top: int, side: int, height: int = 300, width: int = 400) -> Any:

@@ -290,12 +290,16 @@ def test_latents_of_the_original(checkpoints: Path, runs: dict[str, Any]) -> Non
     assert relative(codec.encode(pixels, runs["vae.noise"]), runs["vae.z_scaled"]) < 1e-5
 
 
-def test_both_engines(checkpoints: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(64, 64), (72, 104)])
+def test_both_engines(checkpoints: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    """Of nine by thirteen latents too, which is what is drawn and no larger."""
     pictures = []
     for engine in ("torch", "openvino"):
         bundle = opened(checkpoints, "compvis.safetensors", EngineChoice(engine, precision="f32", cache_dir=tmp_path))
-        request = bundle.request(prompt="a cup", seed=1, steps=3, width=64, height=64)
-        pictures.append(generate.draw(bundle, request)[0].pixels.astype(int))
+        request = bundle.request(prompt="a cup", seed=1, steps=3, width=size[0], height=size[1])
+        shapes: list[tuple[int, ...]] = []
+        pictures.append(generate.draw(bundle, request, on_step=lambda p: shapes.append(p.step.x.shape[2:]))[0].pixels.astype(int))
+        assert set(shapes) == {(size[1] // 8, size[0] // 8)}
     assert np.mean(np.abs(pictures[0] - pictures[1]) <= 2) > 0.99
 
 

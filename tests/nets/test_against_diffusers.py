@@ -183,23 +183,25 @@ def test_prior() -> None:
 
 
 @torch.no_grad()
-def test_unet_of_stable_diffusion() -> None:
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (10, 7)])
+def test_unet_of_stable_diffusion(size: tuple[int, int]) -> None:
+    """Of latents with an odd number of rows or columns too, on one level and on the next."""
     from diffusers import UNet2DConditionModel
 
-    cfg = UNetConfig(4, 4, 32, (1, 2), 1, (0, 1), attention="transformer", heads=4, context=24)
+    cfg = UNetConfig(4, 4, 32, (1, 2, 2), 1, (0, 1, 2), attention="transformer", heads=4, context=24)
     theirs = UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
         out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
-        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        block_out_channels=(32, 64, 64),
         layers_per_block=1,
         attention_head_dim=4,
         cross_attention_dim=24,
     ).eval()
     ours = loaded(UNet(cfg), diffusers_names.unet(cfg, arrays(theirs)))
-    x, t, tokens = draw(2, 4, 8, 8), torch.tensor([3.0, 700.0]), draw(2, 5, 24, seed=1)
+    x, t, tokens = draw(2, 4, *size), torch.tensor([3.0, 700.0]), draw(2, 5, 24, seed=1)
     assert difference(ours(x, t, tokens), theirs(x, t, tokens).sample) <= 1e-5
 
 

@@ -33,7 +33,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LAYOUT = "4"
+LAYOUT = "5"
 """Part of the name under which a conversion is kept: raise it when what is written changes."""
 FOLDER = "converted"
 KEPT = 8

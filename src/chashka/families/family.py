@@ -138,11 +138,11 @@ class Preset:
 
     open: makes a :class:`Bundle` of its files. folder: where they are; None until they are found, for models that are not in the
     package. files: each by its name, or by all the names that it may have; ``../OTHER/NAME`` is shared with another preset. area:
-    pixels of the pictures it was trained on. free: it draws any size; otherwise other sizes are drawn near ``area`` and brought
-    to what was asked. multiple: width and height that it draws are multiples of this. summary, licence: one line each, for
-    people. optional: files that it may lack; what they are for is then refused in one line. homes: names of folders that it is
-    looked for in, besides its own. look: opens the files so far that it is sure what they are, and gives notes about them for
-    people; raises WeightsError for files that are something else.
+    pixels of the pictures it was trained on. free: it draws any size, in steps of so many pixels; 0: other sizes are drawn near
+    ``area`` and brought to what was asked. multiple: width and height that it was trained with are multiples of this. summary,
+    licence: one line each, for people. optional: files that it may lack; what they are for is then refused in one line. homes:
+    names of folders that it is looked for in, besides its own. look: opens the files so far that it is sure what they are, and
+    gives notes about them for people; raises WeightsError for files that are something else.
     """
 
     name: str
@@ -154,7 +154,7 @@ class Preset:
     licence: str
     open: Callable[[Preset, EngineChoice], Bundle]
     optional: tuple[str, ...] = ()
-    free: bool = False
+    free: int = 0
     homes: tuple[str, ...] = ()
     adapters: bool = False
     look: Callable[[], Sequence[str]] = lambda: ()

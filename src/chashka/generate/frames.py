@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chashka import images
-from chashka.families.family import Bundle
+from chashka.families.family import Bundle, Preset
 from chashka.request import Inputs, Request
 
 LONGEST_SIDE = 2048
@@ -34,7 +34,7 @@ def frame_for(bundle: Bundle, request: Request, inputs: Inputs) -> Frame:
     """What size to draw and what size to give back.
 
     A model draws near the area it was trained on, in its own multiples, at the shape that was asked for; the result is
-    then brought to exactly the asked size. One that draws any size draws the next multiples and is cut to what was asked; on an
+    then brought to exactly the asked size. One that draws any size draws the next of its steps and is cut to what was asked; on an
     axis that has no edge it draws the nearest multiple, which is scaled. Without a size: the given picture's, or the model's own.
     """
     preset, wrap = bundle.preset, request.tiling or ""
@@ -51,7 +51,7 @@ def frame_for(bundle: Bundle, request: Request, inputs: Inputs) -> Frame:
     else:
         final = native
     if preset.free:
-        drawn, kept = _any_size(final, preset.multiple, wrap)
+        drawn, kept = _any_size(final, preset, wrap)
     else:
         drawn = kept = sides(preset.area, final[0] / final[1], preset.multiple)
     if kept != final and asked is not None:
@@ -66,13 +66,17 @@ def asked_size(request: Request) -> tuple[int, int] | None:
     return (width, height) if width and height else None
 
 
-def _any_size(final: tuple[int, int], multiple: int, wrap: str) -> tuple[tuple[int, int], tuple[int, int]]:
+def _any_size(final: tuple[int, int], preset: Preset, wrap: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """What is drawn and what of it is kept, for a model that draws any size: (width, height) each."""
     drawn, kept = [], []
     for axis, side in zip("xy", final, strict=True):
-        cells = max(round(side / multiple), 1) if axis in wrap else -(-side // multiple)
-        drawn.append(cells * multiple)
-        kept.append(cells * multiple if axis in wrap else side)
+        if axis in wrap:  # a ring of an odd number of latents has no half
+            whole = max(round(side / preset.multiple), 1) * preset.multiple
+            drawn.append(whole)
+            kept.append(whole)
+        else:
+            drawn.append(-(-side // preset.free) * preset.free)
+            kept.append(side)
     return (drawn[0], drawn[1]), (kept[0], kept[1])
 
 

@@ -90,14 +90,18 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Nearest ×2, then convolution."""
+    """Nearest ×2, of an odd number of rows or columns without the last of them, then convolution (diffusers' ``Upsample2D``)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: torch.Tensor, emb: torch.Tensor, context: Context) -> torch.Tensor:
-        out: torch.Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """like: what went down at this size."""
+        larger = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        if torch.jit.is_tracing() or larger.shape[2:] != like.shape[2:]:  # a graph has to know both
+            larger = larger[:, :, : like.shape[2], : like.shape[3]]
+        out: torch.Tensor = self.conv(larger)
         return out
 
 
@@ -115,7 +119,7 @@ class UNet(nn.Module):
     """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added? → (B, out, h, w).
 
     keep (B,)?: 1, or 0 where a row is to be drawn without the blocks that the configuration names in ``dropped``.
-    h and w are multiples of 2^(levels - 1). ``tokens`` are the text's (no padding mask, as in the originals); ``added``
+    h and w are multiples of 2^(levels - 1), where sizes change by convolutions any numbers. ``tokens`` are the text's (no padding mask, as in the originals); ``added``
     (B, 4·width) joins the time embedding (Kandinsky), or (B, pooled) does through ``label_emb``. Raises InputError for tokens
     that the configuration has no place for, and for missing ones where the transformer kind of attention has nothing else to
     look at.
@@ -206,7 +210,7 @@ class UNet(nn.Module):
             left.append(x)
         x = self._run(self.middle_block, x, emb, tokens, keep)
         for stage in self.output_blocks:
-            x = self._run(stage, torch.cat([x, left.pop()], 1), emb, tokens, keep)
+            x = self._run(stage, torch.cat([x, left.pop()], 1), emb, tokens, keep, left[-1] if left else None)
         out: torch.Tensor = self.out(x)
         return out
 
@@ -218,10 +222,16 @@ class UNet(nn.Module):
             raise InputError(f"this U-Net attends to the text: give tokens of shape (rows, length, {cfg.context})")
 
     def _run(
-        self, stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: Context, keep: torch.Tensor | None
+        self,
+        stage: nn.Module,
+        x: torch.Tensor,
+        emb: torch.Tensor,
+        tokens: Context,
+        keep: torch.Tensor | None,
+        like: torch.Tensor | None = None,
     ) -> torch.Tensor:
         for layer in stage.children():
-            before, x = x, layer(x, emb, tokens)
+            before, x = x, layer(x, like) if isinstance(layer, Up) else layer(x, emb, tokens)
             if keep is not None and layer in self._dropped:
                 before = layer.skip_connection(before) if isinstance(layer, ResBlock) else before
                 x = before + keep.reshape(-1, 1, 1, 1) * (x - before)

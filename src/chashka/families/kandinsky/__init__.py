@@ -40,7 +40,7 @@ PUBLISHED = Preset(
     summary="the published model of November 2022: pictures from text and from pictures, 512x512",
     licence="the publisher's",
     open=published.open_text,
-    free=True,
+    free=64,
     homes=("2_0",),
 )
 INPAINTING_20 = replace(
