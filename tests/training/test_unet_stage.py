@@ -76,7 +76,7 @@ def test_wide_and_tall_canvases_join_the_training_of_the_unet(runs: Path, shards
     task = stages._unet_task(recipe, shards, tmp_path, "cpu", frozen(runs))
     shapes: dict[tuple[int, ...], int] = {}
     for step in range(200):
-        x0, rows, seen = task._batch(generator(0, step))
+        x0, rows, seen, _ = task._batch(generator(0, step))
         shapes[tuple(x0.shape[2:])] = shapes.get(tuple(x0.shape[2:]), 0) + 1
         single = seen >= 0
         own = features.row_concept[rows[single & (rows > 0)]]
@@ -245,7 +245,7 @@ def test_composed_scenes_are_shown_in_place_of_texts_too(runs: Path, shards: Pat
         own = tower(torch.nn.functional.interpolate(picture, size=(64, 64), mode="area"))
     assert float((again - f.scene_latents.float()).std()) < 0.03 * float(again.std())  # bfloat16 there
     assert torch.allclose(f.picture_pooled[1, 48:].float(), own, atol=0.01)
-    x0, rows, seen = task._batch(generator(0, 0))
+    x0, rows, seen, _ = task._batch(generator(0, 0))
     composed = (x0[:, None] == f.scene_latents.float()).flatten(2).all(2)
     assert torch.equal(seen >= 48, composed.any(1)) and 0 < int(composed.any(1).sum()) < len(seen)
     shown = task._differently(task._text(rows), rows, seen, generator(0, 0))
@@ -257,7 +257,7 @@ def test_recipes_of_before_are_read_and_mean_the_same(runs: Path, shards: Path) 
     old = json.loads(to_json(CLIP)) | {"images": 8, "image": {"width": 192, "blocks": 2}}
     assert from_json(json.dumps(old)) == CLIP
     task = stages._unet_task(UNET, shards, runs / "unet", "cpu", frozen(runs))
-    x0, rows, seen = task._batch(generator(0, 0))
+    x0, rows, seen, _ = task._batch(generator(0, 0))
     text = task._text(rows)
     assert task._differently(text, rows, seen, generator(0, 0)) is text and task._known(x0, generator(0, 0)) == {}
 

@@ -93,7 +93,8 @@ class UNetConfig:
     ``resample`` 'conv' or 'resblock'. ``scale_shift``: the time embedding scales and shifts after the norm. Teacup extras, off
     by default: ``qk_norm`` normalises queries and keys of every head to a learned length; ``norm_groups`` of GroupNorm;
     ``dropout`` in the residual blocks; ``places`` waves along each axis join the input, so that the network knows where it is;
-    ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by row. What the whole network
+    ``told``: the first told² of the ``tokens`` say what stands in that many places on a side (``kandinsky_text.PlaceReader``), and
+    are added to what is seen there; ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by row. What the whole network
     says beyond the one without them is where it is heading: a guide as in arXiv 2411.18664 and 2406.02507.
 
     ``in_channels`` of 2·C + 1, where C are the data's channels, makes it an inpainting network: x, the mask and the masked
@@ -118,12 +119,16 @@ class UNetConfig:
     norm_groups: int = 32
     dropout: float = 0.0
     places: int = 0
+    told: int = 0
     dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks.positive(self, "in_channels", "out_channels", "width", "res_blocks", "norm_groups")
-        if self.places < 0:
-            raise InputError(f"{checks.name(self)}: places is {self.places}; it must be 0 or more")
+        for name in ("places", "told"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{checks.name(self)}: {name} is {getattr(self, name)}; it must be 0 or more")
+        if self.told and self.context is None:
+            raise InputError(f"{checks.name(self)}: told is {self.told}, but no context says how wide its tokens are")
         checks.positive(
             self, *(n for n in ("heads", "head_width", "context", "pooled") if getattr(self, n) is not None)
         )
@@ -167,7 +172,8 @@ class TextHeadConfig:
     """Kandinsky 2.0's text head: two encoders' tokens and one pooled vector become ``tokens`` and ``added``.
 
     ``tokens1``, ``pooled1``, ``tokens2`` are the widths that come in; ``context`` and ``added`` those that go out;
-    ``heads`` of the attention pooling over the second encoder's tokens.
+    ``heads`` of the attention pooling over the second encoder's tokens. Teacup extra, off in the original: ``places`` on a side of a
+    square, for each of which one token more says what the text puts there (``kandinsky_text.PlaceReader``).
     """
 
     tokens1: int = 1024
@@ -176,10 +182,14 @@ class TextHeadConfig:
     context: int = 768
     added: int = 1536
     heads: int = 8
+    places: int = 0
 
     def __post_init__(self) -> None:
         checks.positive(self, "tokens1", "pooled1", "tokens2", "context", "added", "heads")
         checks.divides(self, "heads", "tokens2")
+        if self.places:
+            checks.positive(self, "places")
+            checks.divides(self, "heads", "context")
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,11 @@ class UNet(nn.Module):
         self.out = nn.Sequential(
             nn.GroupNorm(cfg.norm_groups, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], cfg.out_channels, 3, padding=1)
         )
+        if cfg.told:
+            assert cfg.context is not None
+            self.told = nn.Linear(cfg.context, cfg.width)
+            nn.init.zeros_(self.told.weight)
+            nn.init.zeros_(self.told.bias)
         self._check_dropped()
         self._dropped = {self.get_submodule(name) for name in cfg.dropped}
 
@@ -205,14 +210,24 @@ class UNet(nn.Module):
         if self.cfg.places:
             x = torch.cat([x, waves(x, self.cfg.places).expand(x.shape[0], -1, -1, -1)], 1)
         left = []
-        for stage in self.input_blocks:
+        for number, stage in enumerate(self.input_blocks):
             x = self._run(stage, x, emb, tokens, keep)
+            if not number:
+                x = self.laid_out(x, tokens)
             left.append(x)
         x = self._run(self.middle_block, x, emb, tokens, keep)
         for stage in self.output_blocks:
             x = self._run(stage, torch.cat([x, left.pop()], 1), emb, tokens, keep, left[-1] if left else None)
         out: torch.Tensor = self.out(x)
         return out
+
+    def laid_out(self, x: torch.Tensor, tokens: Context) -> torch.Tensor:
+        """x (B, width, h, w) with what the places' tokens say of each place, from one to the next by degrees."""
+        side = self.cfg.told
+        if not side or tokens is None:
+            return x
+        said = self.told(tokens[:, : side * side]).transpose(1, 2).unflatten(2, (side, side))
+        return x + F.interpolate(said, size=x.shape[2:], mode="bilinear").to(x.dtype)
 
     def _check(self, tokens: Context) -> None:
         cfg = self.cfg

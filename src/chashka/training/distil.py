@@ -111,7 +111,7 @@ class DistilTask(UNetTask):
     def _shown(self, number: int) -> tuple[Conditioning, Conditioning, torch.Tensor]:
         """What batch ``number`` is drawn from: its conditioning, the empty one, and the noise (B, C, h, w)."""
         chance = generator(self.recipe.run.seed + 82, number, self.device)
-        x0, rows, seen = self._batch(chance)
+        x0, rows, seen, _ = self._batch(chance)
         text = self._differently(self._text(rows), rows, seen, chance)
         known = self._known(x0, chance)
         noise = torch.randn(x0.shape, generator=chance, device=x0.device)

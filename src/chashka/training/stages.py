@@ -15,6 +15,7 @@ from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
+from chashka.training import places
 from chashka.training.appearance import Appearance, appearance
 from chashka.training.arithmetic import prepare
 from chashka.training.autoencoder import AutoencoderTask
@@ -292,7 +293,7 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
     decoder = load_component(Decoder(autoencoder.network), frozen["autoencoder"], "decoder")
     features = load_features(folder, device, recipe.canvases)
     if not isinstance(recipe, DistilRecipe):
-        return UNetTask(recipe, features, decoder, device)
+        return UNetTask(recipe, features, decoder, device, _places(folder, shards, recipe, device))
     unet = load_component(UNet(recipe.network), frozen["unet"], "unet")
     head = None
     if recipe.head is not None:
@@ -343,6 +344,19 @@ def _scenes_and_canvases(folder: Path, autoencoder: Path, shards: Path, recipe: 
         (folder / "part").replace(folder / name)
 
 
+def _places(folder: Path, shards: Path, recipe: UNetRecipe, device: str) -> places.Places | None:
+    """Who is where in the composed scenes, written down in ``folder`` once, for a recipe that wants to know."""
+    if not recipe.scenes or not (recipe.related or recipe.reading):
+        return None
+    table, file = load_scenes(shards / "scenes.safetensors"), folder / places.FILE
+    if not file.exists():
+        composer = Composer(table, load_pictures(shards, keep=without(recipe.without)), device)
+        side = recipe.head.places if recipe.head is not None else 0
+        places.write_places(folder / "part", composer, recipe, side or places.SIDE)
+        (folder / "part").replace(file)
+    return places.load_places(file, table, device)
+
+
 def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNetRecipe, device: str) -> None:
     """Write the embeddings of all pictures and of the composed scenes into ``folder`` unless they are there."""
     if "picture" not in frozen:
@@ -374,6 +388,7 @@ def _begin_with(task: Task, start: Path) -> None:
         parts.pop("prototypes", None)  # what the old text encoder said; this run's own is frozen beside it
     for name, module in task.modules.items():
         if name in parts:
+            parts[name] = places.with_places(parts[name], module) if isinstance(task, UNetTask) else parts[name]
             load_weights(module, parts[name], start, name)
     if isinstance(task, ContrastiveTask) and "prototypes" not in parts:
         task.prototypes_from_names()

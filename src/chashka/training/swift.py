@@ -24,7 +24,7 @@ from chashka.nets.attention import (
     QKVAttention,
     SpatialTransformer,
 )
-from chashka.nets.unet import ResBlock, UNet, sinusoid, waves
+from chashka.nets.unet import ResBlock, UNet, Up, sinusoid, waves
 from chashka.training.arithmetic import cpu_has_bfloat16
 from chashka.training.recipes import Run
 
@@ -75,17 +75,21 @@ def forward(
         x = torch.cat([x, waves(x, unet.cfg.places).expand(x.shape[0], -1, -1, -1)], 1)
     x = x.contiguous(memory_format=torch.channels_last)
     left = []
-    for stage in unet.input_blocks:
+    for number, stage in enumerate(unet.input_blocks):
         x = through(stage, x, emb, tokens)
+        if not number:
+            x = unet.laid_out(x, tokens)
         left.append(x)
     x = through(unet.middle_block, x, emb, tokens)
     for stage in unet.output_blocks:
-        x = through(stage, torch.cat([x, left.pop()], 1), emb, tokens)
+        x = through(stage, torch.cat([x, left.pop()], 1), emb, tokens, left[-1] if left else None)
     last: torch.Tensor = unet.out[2](normed(x, unet.out[0], act=True))
     return last
 
 
-def through(stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+def through(
+    stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: torch.Tensor, like: torch.Tensor | None = None
+) -> torch.Tensor:
     for layer in stage.children():
         if isinstance(layer, ResBlock):
             x = residual(layer, x, emb)
@@ -94,7 +98,7 @@ def through(stage: nn.Module, x: torch.Tensor, emb: torch.Tensor, tokens: torch.
         elif isinstance(layer, SpatialTransformer):
             x = transformer(layer, x, tokens)
         else:
-            x = layer(x, emb, tokens)
+            x = layer(x, like) if isinstance(layer, Up) else layer(x, emb, tokens)
     return x
 
 

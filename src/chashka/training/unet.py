@@ -22,6 +22,7 @@ from chashka.training.captions import Draw
 from chashka.training.features import Canvas, Features, presence
 from chashka.training.masks import random_masks
 from chashka.training.pictures import sheet
+from chashka.training.places import Lesson, Places
 from chashka.training.recipes import UNetRecipe
 
 LOOK_CONCEPTS = [
@@ -84,12 +85,18 @@ class Conditioned(nn.Module):
 class UNetTask:
     modules: Mapping[str, nn.Module]
 
-    def __init__(self, recipe: UNetRecipe, features: Features, decoder: nn.Module, device: str) -> None:
-        self.recipe, self.features, self.device = recipe, features, device
+    def __init__(
+        self, recipe: UNetRecipe, features: Features, decoder: nn.Module, device: str, places: Places | None = None
+    ) -> None:
+        """places: who is where in the composed scenes, for a recipe that shows or reads it (``related``, ``reading``)."""
+        self.recipe, self.features, self.device, self.places = recipe, features, device, places
         torch.manual_seed(recipe.run.seed)
         self.unet = UNet(recipe.network).to(device)
         self.head = None if recipe.head is None else KandinskyTextHead(recipe.head).to(device)
         self.modules = {"unet": self.unet} | ({} if self.head is None else {"text_head": self.head})
+        if recipe.reading and recipe.head is not None and places is not None:
+            self.lesson = Lesson(recipe.head.context, int(places.thing.max()) + 1, int(places.colour.max()) + 1)
+            self.modules = {**self.modules, "lesson": self.lesson.to(device)}
         self.decoder = decoder.to(device).eval().requires_grad_(False)
         swiftly = swift.worth(recipe.run) and not recipe.compile and swift.usable(self.unet, device)
         square = (recipe.network.in_channels, *features.latents.shape[3:])
@@ -109,20 +116,37 @@ class UNetTask:
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe, b = self.recipe, self.recipe.run.batch
-        x0, rows, seen = self._batch(generator)
-        text = self._differently(self._text(rows), rows, seen, generator)
+        x0, rows, seen, scene = self._batch(generator)
+        said = self._text(rows)
+        text = self._differently(said, rows, seen, generator)
         normal = torch.randn(b, generator=generator, device=x0.device)
         t = torch.sigmoid(recipe.time_mean + recipe.time_std * normal).clamp(1e-3, 0.999)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         value, direction = self._flow_loss(x0, t, noise, text | self._known(x0, generator))
         loss = value.mean() + recipe.cosine * direction.mean()
+        figures = {}
+        if recipe.reading:
+            figures["reading"] = self._reading(said, torch.where(rows > 0, scene, -1))
+            loss = loss + recipe.reading * figures["reading"]
         with torch.no_grad():
             low = (value * (t < 0.2)).sum() / (t < 0.2).sum().clamp(min=1)
             high = (value * (t > 0.5)).sum() / (t > 0.5).sum().clamp(min=1)
-        return loss, {"low": low, "high": high}
+        return loss, {"low": low, "high": high} | {name: figure.detach() for name, figure in figures.items()}
 
-    def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Latents (B, C, h, w), the rows of their captions, and where their embeddings are (-1: a scene that has none)."""
+    def _reading(self, text: Conditioning, scene: torch.Tensor) -> torch.Tensor:
+        """How badly the head's places tell what stands where. scene: -1 where there is none, or no text."""
+        assert self.head is not None and self.places is not None
+        known = torch.nonzero(scene >= 0).squeeze(1)
+        if not len(known):
+            return torch.zeros((), device=scene.device)
+        tokens, _ = self.head(**{name: value[known] for name, value in text.items()})
+        of = scene[known]
+        count = self.places.thing.shape[1]
+        return self.lesson(tokens[:, :count], self.places.thing[of], self.places.colour[of]).mean()
+
+    def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents (B, C, h, w), the rows of their captions, where their embeddings are (-1: a scene that has none), and which
+        composed square scenes they are (-1: none)."""
         recipe, f = self.recipe, self.features
         canvas = self._canvas(generator)
         if canvas is None:
@@ -135,11 +159,12 @@ class UNetTask:
             x0, seen, scenes = canvas.latents[pick].float(), canvas.rows[pick], canvas.scenes
         rows = self._captions(seen, generator)
         if not recipe.scenes:
-            return x0, rows, seen
+            return x0, rows, seen, torch.full_like(rows, -1)
         x0, rows, scene = self._with_scenes(x0, rows, scenes, generator)
         behind, embedded = f.latents.shape[1], f.picture_pooled
         known = embedded is not None and embedded.shape[1] > behind
-        return x0, rows, torch.where(scene < 0, seen, scene + behind if known else -1)
+        square = scene if canvas is None else torch.full_like(scene, -1)
+        return x0, rows, torch.where(scene < 0, seen, scene + behind if known else -1), square
 
     def _canvas(self, generator: torch.Generator) -> Canvas | None:
         """The shape of this step's pictures, one for all; None: a square."""
@@ -221,13 +246,22 @@ class UNetTask:
         which scene each row is (-1: none)."""
         f, device = self.features, x0.device
         u = torch.rand(3, len(x0), generator=generator, device=device)
-        scene = (u[0] * len(scenes)).long()
+        scene = self._chosen(u[0], len(scenes), generator)
         first, last = f.scene_first[scene], f.scene_first[scene + 1]
         said = first + (u[1] * (last - first)).long()
         said = torch.where(u[2] < self.recipe.drop_text, torch.zeros_like(said), said)
         composed = torch.rand(len(x0), generator=generator, device=device) < self.recipe.scenes
         mixed = torch.where(composed[:, None, None, None], scenes[scene].float(), x0)
         return mixed, torch.where(composed, said, rows), torch.where(composed, scene, -1)
+
+    def _chosen(self, u: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Scenes by chances u (B,) in [0, 1), of the first ``count``; where it is known who is where, those that say it."""
+        if self.places is None:
+            return (u * count).long()
+        every, related = (rows[: int((rows < count).sum())] for rows in (self.places.kept, self.places.related))
+        pairs = torch.rand(len(u), generator=generator, device=u.device) < (self.recipe.related if len(related) else 0.0)
+        picked = related[(u * len(related)).long()] if len(related) else torch.zeros_like(u, dtype=torch.int64)
+        return torch.where(pairs, picked, every[(u * len(every)).long()])
 
     def _differently(
         self, text: Conditioning, rows: torch.Tensor, seen: torch.Tensor, generator: torch.Generator
