@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from chashka.app import kinds
 from chashka.app.settings import Settings
+from chashka.checkpoints import write
 from chashka.cli import main
 from chashka.errors import InputError
 
@@ -196,13 +198,26 @@ def test_the_servers_own_limits_count() -> None:
         kinds.check("draw", {"prompt": "{a|b|c|d}", "choices": "all"}, {}, replace(SETTINGS, max_expansions=3))
 
 
+def test_weights_in_a_prompt_are_looked_at_when_a_job_is_accepted(tmp_path: Path) -> None:
+    """Those of what its choices came to: before, a weight may be a choice."""
+    keys = {"model.diffusion_model.input_blocks.0.0.weight": np.zeros((4, 4), np.float32)}
+    write(tmp_path / "tiny.safetensors", keys, {})
+    said = {"prompt": "a cup <lora:ink:{0.5|1}>", "choices": "all", "model": "tiny"}
+    settings = replace(SETTINGS, models=tmp_path)
+    assert kinds.check("draw", said, {}, settings).pictures == 2
+    with pytest.raises(InputError, match=r"^prompt: <lora:ink>: 'much' is no weight; allowed: a number"):
+        kinds.check("draw", said | {"prompt": "a cup <lora:ink:{0.5|much}>"}, {}, settings)
+    assert check("draw", {"prompt": "a cup <lora:ink:much>"}), "a model that takes no LoRA reads no weight"
+
+
 def test_loras_are_found_by_name_alone(tmp_path: Path) -> None:
     from chashka.adapters import embeddings, loras
+    from chashka.families import Weight
 
     (tmp_path / "loras").mkdir()
     file = tmp_path / "loras" / "ink.safetensors"
     file.touch()
-    assert loras([("ink", 0.5)], "", tmp_path, False, paths=False) == [(file, 0.5)]
+    assert loras([("ink", 0.5)], "", tmp_path, False, paths=False) == [(file, Weight.of(0.5))]
     for name in (str(file), "../loras/ink", "ink.safetensors"):
         with pytest.raises(InputError, match=r"does not exist; allowed: ink$"):
             loras([(name, 0.5)], "", tmp_path, False, paths=False)

@@ -227,11 +227,36 @@ def test_any_text_is_read(text: str) -> None:
     [
         ("a cup", "a cup", []),
         ("a  cup", "a  cup", []),
-        ("a cup <lora:ink:0.7>, red", "a cup , red", [("ink", 0.7)]),
-        ("<lora:ink><lora:wash:-.5:1>cup", "cup", [("ink", 1.0), ("wash", -0.5)]),
-        ("<lora:ink:1> <lora:ink:2>", "", [("ink", 2.0)]),
-        ("<lora:ink:much> <lora> <lora:>", "<lora> <lora:>", [("ink", 1.0)]),
+        ("a cup <lora:ink:0.7>, red", "a cup , red", [("<lora:ink>", 0.7)]),
+        ("<lora:ink><lora:wash:-.5:1>cup", "cup", [("<lora:ink>", 1.0), ("<lora:wash>", (1.0, -0.5))]),
+        ("<lora:ink:1> <lora:ink:2> <lyco:ink:3>", "", [("<lyco:ink>", 3.0)]),
+        ("<lora:ink: 0.8 > <lora> <lora:>", "<lora> <lora:>", [("<lora:ink>", 0.8)]),
+        ("<lora:ink:te=0.5:unet=1>", "", [("<lora:ink>", (1.0, 0.5))]),
+        ("<lora:ink:unet=0.25>", "", [("<lora:ink>", (0.25, 1.0))]),
+        ("<lora:ink:te=0.5>", "", [("<lora:ink>", 0.5)]),
+        ("<lora:ink:0.8:0.5:te=0.1>", "", [("<lora:ink>", (0.5, 0.1))]),
+        ("<lora:ink:0.8:0.5:8> <lora:wash: dyn = 8>", "", [("<lora:ink>", (0.5, 0.8)), ("<lora:wash>", 1.0)]),
     ],
 )
-def test_tags(prompt: str, rest: str, found: list[tuple[str, float]]) -> None:
-    assert tags.taken_out(prompt) == (rest, [tags.Tag(*one) for one in found])
+def test_tags(prompt: str, rest: str, found: list[tuple[str, float | tuple[float, float]]]) -> None:
+    """(U-Net, text encoder), or one number for both, as in the web UI's ``extra_networks_lora.py``."""
+    words, tagged = tags.taken_out(prompt)
+    assert words == rest
+    both = [(name, (weight, weight) if isinstance(weight, float) else weight) for name, weight in found]
+    assert [(str(tag), tuple(tag.weight)) for tag in tagged] == both
+
+
+def test_what_tags_say_beyond_a_weight() -> None:
+    _, (ink, wash, other) = tags.taken_out("<lora:ink:1:te=1:dyn=8:lbw=X> <lora:wash:1:1:8:9> <hypernet:ink:1>")
+    assert ink.unread == ["dyn=8", "lbw=X"] and wash.unread == ["8", "9"]
+    assert (str(other), other.lora) == ("<hypernet:ink>", False), "a LoRA of the same name is another thing"
+
+
+@pytest.mark.parametrize("said", ["much", "", "1:nan", "te=0,5", "unet=inf", "1.0:x:unet=1"])
+def test_a_weight_of_a_tag_is_a_number(said: str) -> None:
+    for kind in ("lora", "lyco"):
+        with pytest.raises(
+            InputError, match=rf"^prompt: <{kind}:ink>: '.*' is no weight; allowed: a number, such as 0.8$"
+        ):
+            tags.check(f"a <{kind}:ink:{said}> cup")
+    tags.check(f"<hypernet:ink:{said}> a cup")

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from chashka.diffusion import Array, Conditioning, Denoise, Denoiser, Noise, Sampler
 from chashka.errors import InputError
 from chashka.families.conventions import USUAL, Conventions
+from chashka.prompts.tags import Weight
 from chashka.request import Request
 
 RequestT = TypeVar("RequestT", bound=Request)
@@ -107,7 +108,7 @@ class EngineChoice:
     precision: str | None = None
     threads: int | None = None
     cache_dir: Path | None = None
-    loras: tuple[tuple[Path, float], ...] = ()
+    loras: tuple[tuple[Path, Weight], ...] = ()
     embeddings: tuple[Path, ...] = ()
 
 

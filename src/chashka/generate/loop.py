@@ -18,7 +18,7 @@ from chashka.families.conventions import Conventions
 from chashka.families.family import Bundle, Plan
 from chashka.generate.frames import Frame, cover, frame_for
 from chashka.generate.given import Start, paste, prepare, sources, start_x, with_strength
-from chashka.prompts.tags import taken_out
+from chashka.prompts import tags
 from chashka.request import Inputs, Picture, Request
 
 
@@ -152,15 +152,24 @@ def _text_notes(bundle: Bundle, request: Request) -> list[str]:
 
 
 def _tag_notes(bundle: Bundle, request: Request) -> list[str]:
-    """What became of tags that did not load a LoRA."""
+    """What became of tags that did not load a LoRA, and what of the others is not done. Raises InputError as ``tags.check``."""
     notes = []
-    for tag in taken_out(request.prompt)[1]:
-        if not bundle.preset.adapters:
-            notes.append(f"<lora:{tag.name}> in the prompt loads nothing: {bundle.model} takes no LoRA")
+    if bundle.preset.adapters:
+        tags.check(request.prompt)
+    for tag in tags.taken_out(request.prompt)[1]:
+        if not tag.lora:
+            notes.append(f"{tag} in the prompt loads nothing: of such networks only LoRAs are known")
+        elif not bundle.preset.adapters:
+            notes.append(f"{tag} in the prompt loads nothing: {bundle.model} takes no LoRA")
         elif tag.name.rsplit("/", 1)[-1] not in bundle.loras:
-            notes.append(f"<lora:{tag.name}> in the prompt was left out: no LoRA of this name is loaded")
-    for tag in taken_out(request.negative_prompt)[1]:
-        notes.append(f"<lora:{tag.name}> in the negative prompt loads nothing: it belongs into the prompt")
+            notes.append(f"{tag} in the prompt was left out: no LoRA of this name is loaded")
+        elif tag.unread:
+            notes.append(
+                f"{tag} in the prompt: {', '.join(tag.unread)[:60]!r} had no effect: known are a weight, te= and unet="
+            )
+    for tag in tags.taken_out(request.negative_prompt)[1]:
+        why = "it belongs into the prompt" if tag.lora else "of such networks only LoRAs are known"
+        notes.append(f"{tag} in the negative prompt loads nothing: {why}")
     return notes
 
 

@@ -128,6 +128,7 @@ def _checked(
     size: of the picture that is begun with. known: numbers of pictures that the kind itself gives to be mixed.
     """
     from chashka.generate.modes import chosen, mixable, wanted
+    from chashka.prompts import tags
     from chashka.prompts.wildcards import files_in
 
     model, options, preset = model_of(said, settings)
@@ -155,6 +156,8 @@ def _checked(
     prompts = [one.prompt for one in requests]
     for prompt in prompts:
         at_most("prompt", len(prompt), settings.max_prompt, " characters")
+        if preset.adapters:
+            tags.check(prompt)
     own = _adapters(said, preset, settings)
     if choices is not None:
         own |= {"choices": choices, "prompts": prompts}
