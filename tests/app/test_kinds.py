@@ -93,10 +93,22 @@ def test_fields_can_be_sent_back(kind: str, said: dict[str, Any], inputs: dict[s
 
 def test_choices_are_made_when_a_job_is_accepted() -> None:
     fields = check("draw", {"prompt": "{red|blue} cup", "choices": "random", "n": 8, "seed": 3})
-    assert len(fields["prompts"]) == 8 and set(fields["prompts"]) == {"red cup", "blue cup"}
+    assert len(fields["prompts"]) == 8 and set(map(tuple, fields["prompts"])) == {("red cup", ""), ("blue cup", "")}
     checked = kinds.check("draw", {"prompt": "{red|blue} cup", "choices": "all", "n": 2}, {}, SETTINGS)
     assert checked.pictures == 4 and {"red cup", "blue cup"} <= set(checked.texts)
     assert "prompts" not in check("draw", {"prompt": "{red|blue} cup"})
+
+
+def test_choices_of_a_negative_prompt_are_made_too() -> None:
+    said = {"prompt": "{red|blue} cup", "negative_prompt": "{tea|milk}", "seed": 3}
+    fields = check("draw", said | {"choices": "all"})
+    assert fields["prompts"] == [[a, b] for a in ("red cup", "blue cup") for b in ("tea", "milk")]
+    drawn = check("draw", said | {"choices": "random", "n": 8})["prompts"]
+    assert {(a, b) for a, b in drawn} == {("red cup", "tea"), ("blue cup", "milk")}, "by the same seed"
+    checked = kinds.check("draw", said | {"choices": "all", "guidance_scale": 0.5}, {}, SETTINGS)
+    assert {"tea", "milk", "red cup"} <= set(checked.texts), "guidance turns towards it"
+    with pytest.raises(InputError, match="prompt: more than 3 combinations"):
+        kinds.check("draw", said | {"choices": "all"}, {}, replace(SETTINGS, max_expansions=3))
 
 
 @pytest.mark.parametrize(

@@ -331,7 +331,7 @@ def test_jobs_keep_pictures_apart_too(tiny: tuple[Path, Any, Any], tmp_path: Pat
     shelf(tiny, tmp_path)
     names = ["<lora:ink:1> cup", "<lora:wash:1> cup", "<lora:ink:1> cup"]
     fields = {"prompt": "{a}", "seed": 1, "n": 3, "steps": 2, "width": 64, "height": 64}
-    stored = fields | {"choices": "random", "prompts": names}
+    stored = fields | {"choices": "random", "prompts": [[name, ""] for name in names]}
     settings = Settings(model=str(tiny[0]), models=tmp_path, engine="torch")
     used: list[tuple[str, ...]] = []
 

@@ -114,20 +114,39 @@ def test_composition() -> None:
 FILES = {"animal": ["cat", "dog", "{red|blue} fox"], "loop": ["__loop__"], "a/b": ["x"]}
 
 
+def every(prompt: str, files: wildcards.Files | None = None, most: int = wildcards.MOST) -> list[str]:
+    return [text for (text,) in wildcards.combinations([prompt], files, most)]
+
+
 def test_combinations() -> None:
-    assert list(wildcards.combinations("a {x|y} {1|2}", FILES)) == ["a x 1", "a x 2", "a y 1", "a y 2"]
-    assert list(wildcards.combinations("__animal__!", FILES)) == ["cat!", "dog!", "red fox!", "blue fox!"]
-    assert list(wildcards.combinations("{2$$a|b|c}")) == ["a, b", "a, c", "b, c"]
-    assert list(wildcards.combinations("{1-2$$ and $$a|b}")) == ["a", "b", "a and b"]
-    assert list(wildcards.combinations("no choice")) == ["no choice"]
-    assert list(wildcards.combinations("__a/b__{|z}", FILES)) == ["x", "xz"]
+    assert every("a {x|y} {1|2}", FILES) == ["a x 1", "a x 2", "a y 1", "a y 2"]
+    assert every("__animal__!", FILES) == ["cat!", "dog!", "red fox!", "blue fox!"]
+    assert every("{2$$a|b|c}") == ["a, b", "a, c", "b, c"]
+    assert every("{1-2$$ and $$a|b}") == ["a", "b", "a and b"]
+    assert every("no choice") == ["no choice"]
+    assert every("__a/b__{|z}", FILES) == ["x", "xz"]
+
+
+def test_combinations_of_two_texts() -> None:
+    """The negative prompt's change fastest; all of them together are counted."""
+    assert list(wildcards.combinations(["a {x|y}", "{1|2}"])) == [
+        ("a x", "1"),
+        ("a x", "2"),
+        ("a y", "1"),
+        ("a y", "2"),
+    ]
+    assert list(wildcards.combinations(["a {x|y}", ""])) == [("a x", ""), ("a y", "")]
+    assert len(list(wildcards.combinations(["{a|b}" * 4, "{a|b}" * 4], most=256))) == 256
+    for texts in (["{a|b}" * 4, "{a|b}" * 5], ["{a|b}" * 300, "{a|b}" * 300]):
+        with pytest.raises(InputError, match="more than 256 combinations; allowed: at most 256"):
+            list(wildcards.combinations(texts, most=256))
 
 
 def test_random_choices() -> None:
     prompt = "a {red|green|blue} __animal__"
     drawn = [wildcards.resolved(prompt, seed, FILES) for seed in range(40)]
     assert drawn == [wildcards.resolved(prompt, seed, FILES) for seed in range(40)]
-    assert len(set(drawn)) > 6 and set(drawn) <= set(wildcards.combinations(prompt, FILES))
+    assert len(set(drawn)) > 6 and set(drawn) <= set(every(prompt, FILES))
     heavy = [wildcards.resolved("{9::a|1::b}", seed) for seed in range(200)]
     assert 150 < heavy.count("a") < 200
     assert wildcards.resolved("{0::a|0::b}", 1) in ("a", "b")
@@ -147,12 +166,12 @@ def test_choices_that_cannot_be_made(prompt: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         wildcards.resolved(prompt, 1, FILES)
     with pytest.raises(InputError, match=message):
-        list(wildcards.combinations(prompt, FILES))
+        every(prompt, FILES)
 
 
 def test_too_many_combinations() -> None:
     with pytest.raises(InputError, match="more than 100000 combinations"):
-        for _ in wildcards.combinations("{0|1|2|3|4|5|6|7|8|9}" * 6):
+        for _ in wildcards.combinations(["{0|1|2|3|4|5|6|7|8|9}" * 6]):
             pass
 
 
@@ -160,18 +179,14 @@ def test_a_few_combinations_are_enough_to_know_that_there_are_too_many() -> None
     """Choices within choices are not written out first: these would be 2 to the 300th, and 5 to the 60th."""
     for prompt in ("{a|b}" * 300, "{" + "{a|b|c|d|e}" * 60 + "|x}", "{3$$" + "|".join(["{a|b}" * 40] * 8) + "}"):
         with pytest.raises(InputError, match="more than 256 combinations; allowed: at most 256"):
-            for _ in wildcards.combinations(prompt, most=256):
+            for _ in wildcards.combinations([prompt], most=256):
                 pass
-    assert len(list(wildcards.combinations("{a|b}" * 8, most=256))) == 256
-    assert list(wildcards.combinations("{a}" * 660)) == ["a" * 660]
+    assert len(every("{a|b}" * 8, most=256)) == 256
+    assert every("{a}" * 660) == ["a" * 660]
 
 
 def test_more_than_there_are_is_all_of_them() -> None:
-    assert (
-        list(wildcards.combinations("{3$$a|b}"))
-        == ["a, b"]
-        == [", ".join(sorted(wildcards.resolved("{3$$a|b}", 1).split(", ")))]
-    )
+    assert every("{3$$a|b}") == ["a, b"] == [", ".join(sorted(wildcards.resolved("{3$$a|b}", 1).split(", ")))]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +194,7 @@ def test_more_than_there_are_is_all_of_them() -> None:
     [
         lambda deep: wildcards.resolved("{" * deep + "a" + "}" * deep, 1),
         lambda deep: wildcards.resolved("{a|" * deep + "b" + "|c}" * deep, 1),
-        lambda deep: "".join(wildcards.combinations("{" * deep + "a" + "}" * deep)),
+        lambda deep: "".join(every("{" * deep + "a" + "}" * deep)),
         lambda deep: wildcards.resolved("{" * (deep - 1) + "__line__" + "}" * (deep - 1), 1, {"line": ["a"]}),
         lambda deep: schedules.by_step("(" * deep + "a" + ")" * deep, 4)[0],
         lambda deep: schedules.by_step("[" * deep + "a" + "]" * deep, 4)[0],

@@ -1,7 +1,7 @@
 """Prompts with choices: ``{a|b|c}``, ``{2$$a|b|c}``, ``{0.3::a|b}`` and ``__name__``, one of a file's lines.
 
 The rules are those of dynamic-prompts (adieyal/sd-dynamic-prompts, "Syntax"). At random: the seed decides, and the same seed
-decides the same. Combinatorial: every combination in turn.
+decides the same. Combinatorial: every combination in turn, of a prompt and its negative prompt together.
 """
 
 from __future__ import annotations
@@ -57,13 +57,17 @@ def resolved(prompt: str, seed: int, files: Files | None = None) -> str:
     return "".join(_drawn(_parse(prompt), random.Random(seed), files or {}, 0))
 
 
-def combinations(prompt: str, files: Files | None = None, most: int = MOST) -> Iterator[str]:
-    """Every possible prompt, the last choice changing fastest. Raises InputError for more than ``most``, and as ``resolved``."""
-    for number, parts in enumerate(_all(_parse(prompt), files or {}, 0, most + 1)):
+def combinations(texts: Sequence[str], files: Files | None = None, most: int = MOST) -> Iterator[tuple[str, ...]]:
+    """Every possible form of some texts together, the last text's last choice changing fastest.
+
+    Raises InputError for more than ``most``, and as ``resolved``.
+    """
+    forms = (list(islice(_all(_parse(text), files or {}, 0, most + 1), most + 1)) for text in texts)
+    for number, parts in enumerate(itertools.product(*forms)):
         if number >= most:
             raise InputError(
-                f"prompt: more than {most} combinations; allowed: at most {most}; take out some of its choices, "
-                "or let them be chosen at random"
+                f"prompt: more than {most} combinations; allowed: at most {most}; take out some of the choices, those of a "
+                "negative prompt among them, or let them be made at random"
             )
         yield parts
 
