@@ -112,6 +112,12 @@ def test_composition() -> None:
 
 
 FILES = {"animal": ["cat", "dog", "{red|blue} fox"], "loop": ["__loop__"], "a/b": ["x"]}
+COLOURS = {
+    "colour-cold": ["blue", "red", "blue"],
+    "colour-warm": ["red", "gold"],
+    "plants/none": [],
+    "plants/tree": ["oak", "{red|blue|gold} oak"],
+}
 
 
 def every(prompt: str, files: wildcards.Files | None = None, most: int = wildcards.MOST) -> list[str]:
@@ -125,6 +131,54 @@ def test_combinations() -> None:
     assert every("{1-2$$ and $$a|b}") == ["a", "b", "a and b"]
     assert every("no choice") == ["no choice"]
     assert every("__a/b__{|z}", FILES) == ["x", "xz"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("{2-$$a|b|c}", ["a, b", "a, c", "b, c", "a, b, c"]),
+        ("{-2$$ and $$a|b|c}", ["a", "b", "c", "a and b", "a and c", "b and c"]),
+        ("{4-$$a|b}", ["a, b"]),
+        ("{ 1 - 2 $$a|b}", ["a", "b", "a, b"]),
+        ("{0-1$$a}", ["", "a"]),
+        ("{-$$a|b}", ["-$$a", "b"]),
+        ("{2$${2$$ and $$a|b}|c}", ["a and b, c"]),
+        ("{2-$$__colour-warm__}", ["red, gold"]),
+        ("{-2$$__colour-cold__|x}", ["blue", "red", "x", "blue, x", "red, x"]),
+        ("{2$$ and $$__colour*__}", ["blue and red", "blue and gold", "red and gold"]),
+    ],
+)
+def test_how_many_may_be_left_open(prompt: str, wanted: list[str]) -> None:
+    """dynamic-prompts' SYNTAX.md, "Omitting bounds" and "Wildcards in variants"."""
+    assert every(prompt, COLOURS) == wanted
+    drawn = {wildcards.resolved(prompt, seed, COLOURS) for seed in range(60)}
+    assert {tuple(sorted(re.split(", | and ", one))) for one in drawn} == {
+        tuple(sorted(re.split(", | and ", one))) for one in wanted
+    }
+
+
+def test_as_many_are_drawn_as_there_are() -> None:
+    """Every number from low to high is as likely; more than there are is no number."""
+    drawn = [wildcards.resolved("{1-9$$a|b}", seed).count(",") for seed in range(400)]
+    assert 150 < drawn.count(0) < 250
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("__colour*__", ["blue", "red", "gold"]),
+        ("__*old__", ["blue", "red"]),
+        ("__*__", ["blue", "red", "gold", "oak", "red oak", "blue oak", "gold oak"]),
+        ("__**__", ["blue", "red", "gold", "oak", "red oak", "blue oak", "gold oak"]),
+        ("__plants/*__", ["oak", "red oak", "blue oak", "gold oak"]),
+        ("__tree__", ["oak", "red oak", "blue oak", "gold oak"]),
+        ("__colour-cold__ __colour-warm__", ["blue red", "blue gold", "red red", "red gold"]),
+    ],
+)
+def test_names_of_many_files(prompt: str, wanted: list[str]) -> None:
+    """Of all files that fit, in their order, each line once; a name alone is looked for in every folder if it has no file."""
+    assert every(prompt, COLOURS) == wanted
+    assert {wildcards.resolved(prompt, seed, COLOURS) for seed in range(200)} == set(wanted)
 
 
 def test_combinations_of_two_texts() -> None:
@@ -157,6 +211,8 @@ def test_random_choices() -> None:
     ("prompt", "message"),
     [
         ("__nothing__", "no wildcard file 'nothing'; there are: a/b, animal, loop"),
+        ("__no*__", r"no wildcard file 'no\*'; there are: a/b, animal, loop"),
+        ("{2$$__loop__}", "choices and wildcard files are nested more than 16 deep; allowed: at most 16"),
         ("{a|b", "never closed"),
         ("a}", "closes what was not opened"),
         ("__loop__", "choices and wildcard files are nested more than 16 deep; allowed: at most 16"),
@@ -196,6 +252,8 @@ def test_more_than_there_are_is_all_of_them() -> None:
         lambda deep: wildcards.resolved("{a|" * deep + "b" + "|c}" * deep, 1),
         lambda deep: "".join(every("{" * deep + "a" + "}" * deep)),
         lambda deep: wildcards.resolved("{" * (deep - 1) + "__line__" + "}" * (deep - 1), 1, {"line": ["a"]}),
+        lambda deep: wildcards.resolved("{2$$" * (deep - 1) + "__line__" + "}" * (deep - 1), 1, {"line": ["a"]}),
+        lambda deep: "".join(every("{2$$" * (deep - 1) + "__line__" + "}" * (deep - 1), {"line": ["a"]})),
         lambda deep: schedules.by_step("(" * deep + "a" + ")" * deep, 4)[0],
         lambda deep: schedules.by_step("[" * deep + "a" + "]" * deep, 4)[0],
         lambda deep: schedules.by_step("([" * (deep // 2) + "[" * (deep % 2) + "a", 4)[0],
@@ -218,7 +276,7 @@ def test_brackets_that_are_never_closed_are_read_once() -> None:
 
 
 def test_a_number_of_very_many_digits_is_refused() -> None:
-    for prompt in ("{%s::a|b}", "{%s$$a|b}", "{1-%s$$a|b}"):
+    for prompt in ("{%s::a|b}", "{%s$$a|b}", "{1-%s$$a|b}", "{%s-$$a|b}", "{-%s$$a|b}"):
         assert wildcards.resolved(prompt % "12345", 1)
         with pytest.raises(InputError, match="too long a number; allowed: at most 20 digits"):
             wildcards.resolved(prompt % ("9" * 400), 1)
