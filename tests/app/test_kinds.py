@@ -116,6 +116,8 @@ def test_choices_of_a_negative_prompt_are_made_too() -> None:
     [
         ("paint", PROMPT, {}, "kind: 'paint' is not possible; allowed: draw, edit, "),
         ("draw", {}, {}, "prompt: missing"),
+        ("draw", {"model": GRAMMAR}, {}, "prompt: missing"),
+        ("draw", {"prompt": ""}, {}, "prompt: '' is not possible; allowed: text of 1 to 2000 characters"),
         ("draw", PROMPT | {"stpes": 3}, {}, "stpes: there is no such field; allowed: steps"),
         ("draw", PROMPT | {"self": 3}, {}, "self: there is no such field"),
         ("draw", PROMPT | {"model": "../etc"}, {}, "model: '../etc' is not possible; allowed: the name"),
@@ -192,6 +194,14 @@ def test_prompts_without_a_grammar_have_no_brackets() -> None:
     for said in ({"prompt": "(" * 40}, {"prompt": "(" * 40, "model": GRAMMAR, "syntax": "plain"}):
         assert check("draw", said)["prompt"] == "(" * 40
     assert check("draw", {"prompt": "(" * 16 + "a" + ")" * 16, "model": GRAMMAR})
+
+
+def test_stable_diffusion_needs_no_words() -> None:
+    for said in ({"prompt": ""}, {"prompt": "{|cup}", "choices": "all", "n": 2}):
+        assert check("draw", said | {"model": GRAMMAR})["prompt"] == said["prompt"]
+    assert check("edit", {"prompt": "", "model": GRAMMAR}, SIZE)["prompt"] == ""
+    with pytest.raises(InputError, match="prompt: '' is not possible"):
+        check("draw", {"prompt": "{|cup}", "choices": "all", "n": 2})
 
 
 def test_the_servers_own_limits_count() -> None:

@@ -63,7 +63,10 @@ class Reader:
         return found
 
     def chunks(self, prompt: str, grammar: bool = True) -> list[Chunk]:
-        """A prompt as chunks: one at least; a comma among the last words of a full one is where it is cut."""
+        """A prompt as chunks: one at least; a comma among the last words of a full one is where it is cut.
+
+        ``BREAK`` begins one even where nothing stands before it; at the end it begins none.
+        """
         found = [Chunk()]
         comma = -1
         for piece in emphasis.pieces(prompt) if grammar else [emphasis.Piece(prompt)]:
@@ -84,7 +87,7 @@ class Reader:
                     found.append(Chunk())
                     comma = -1
                 found[-1].add(token, [piece.weight] * len(token))
-        return found
+        return found if found[-1].ids else found[:-1] or found
 
 
 CLIP = Reader(clip_words.encode, clip_words.LENGTH - 2, comma=267)
