@@ -100,6 +100,52 @@ def test_schedules(prompt: str, steps: int, wanted: list[tuple[int, str]]) -> No
     assert schedules.runs(schedules.by_step(prompt, steps)) == wanted
 
 
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("[a:b:1]", [(0, "a"), (1, "b")]),
+        ("[a:b:1.0]", [(0, "a")]),
+        ("[a:b:1.]", [(0, "a")]),
+        ("[a:b:.2]", [(0, "a"), (2, "b")]),
+        ("[a:b:1.5]", [(0, "a")]),
+        ("[a:b:0]", [(0, "b")]),
+        ("[a:b:0.0]", [(0, "b")]),
+        ("[a:b:-0.5]", [(0, "b")]),
+        ("[a:b:1e0]", [(0, "a"), (1, "b")]),
+        ("[a:b:5.e-1]", [(0, "a"), (5, "b")]),
+        ("[a:b:99.5]", [(0, "a")]),
+    ],
+)
+def test_a_point_makes_a_share(prompt: str, wanted: list[tuple[int, str]]) -> None:
+    """The web UI since 1.6: with a point a number is a share of the steps, however large; without one, a step."""
+    assert schedules.runs(schedules.by_step(prompt, 10)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("a [b:.5] c", [(0, "a b c")]),
+        ("a [b:1.5] c", [(0, "a  c"), (5, "a b c")]),
+        ("[a:b:1.0]", [(0, "b")]),
+        ("[a:b:2.0]", [(0, "a")]),
+        ("[a:b:0.9]", [(0, "b")]),
+        ("[a:b:8]", [(0, "b")]),
+        ("[a:b:20]", [(0, "b")]),
+        ("[a:b:23]", [(0, "a"), (3, "b")]),
+        ("[a:b:30]", [(0, "a")]),
+        ("[a:[b:c:1.5]:0.5]", [(0, "b"), (5, "c")]),
+        ("[a::0.5] d", [(0, " d")]),
+        (
+            "[a|b|c]",
+            [(0, "a"), (1, "b"), (2, "c"), (3, "a"), (4, "b"), (5, "c"), (6, "a"), (7, "b"), (8, "c"), (9, "a")],
+        ),
+    ],
+)
+def test_schedules_go_on_in_a_second_pass(prompt: str, wanted: list[tuple[int, str]]) -> None:
+    """The web UI's examples with ``hires_steps``, and more: shares from 1 to 2 are its own, steps are counted on."""
+    assert schedules.runs(schedules.by_step(prompt, 10, passed=20)) == wanted
+
+
 def test_composition() -> None:
     assert composition.parts("a cat") == [composition.Part("a cat")]
     assert composition.parts("a cat :1.2 AND a dog AND x:0.5") == [

@@ -142,9 +142,12 @@ class ChunkedText:
         """Every word is read, in chunks; weights count for nothing. What a request makes of its schedules: :meth:`meters`."""
         return self._chunks(tags.taken_out(text)[0], True)
 
-    def meters(self, request: Options, steps: int) -> tuple[Meter, Meter]:
-        """The prompt and the negative prompt: of each the longest text that is read in any of the steps, one of AND's at a time."""
-        said = prompts(request, steps)
+    def meters(self, request: Options, steps: int, over: int = 0) -> tuple[Meter, Meter]:
+        """The prompt and the negative prompt: of each the longest text that is read in any of the steps, one of AND's at a time.
+
+        over: steps of a second pass, whose texts count too.
+        """
+        said = prompts(request, steps) + prompts(request, over, steps)
         prompt = {part.text for parts, _ in said for part in parts}
         return self._longest(prompt, request), self._longest({negative for _, negative in said}, request)
 
