@@ -195,7 +195,9 @@ def test_torch_files_are_what_is_in_them(collection: Collection, tmp_path: Path)
     }
     assert families.kept_names(collection.folder) == ["whole-ckpt", "whole-pt"]
     assert adapters.embeddings([], ["a a1111-pt"], collection.folder) == [collection.get("a1111-pt").place]
-    assert adapters.loras([("ink-pt", 1.0)], "", collection.folder, True) == [(collection.get("ink-pt").place, 1.0)]
+    assert adapters.loras([("ink-pt", 1.0)], "", collection.folder, True) == [
+        (collection.get("ink-pt").place, (1.0, 1.0))
+    ]
 
 
 def test_a_configuration_beside_a_file_is_kept_with_it(collection: Collection, tmp_path: Path) -> None:

@@ -201,6 +201,24 @@ def test_a_second_pass_draws_over_the_enlarged_picture() -> None:
     assert np.abs(kept[8:-8:16, 8:-8:16].astype(int) - plain[4:-4:8, 4:-4:8]).max() < 40
 
 
+def test_a_second_pass_knows_of_the_first_ones_steps() -> None:
+    """So that what changes in the middle of both goes on."""
+    bundle, plans = free_bundle(), []
+    denoise = bundle.denoise
+
+    def noted(of: Bundle, request: Any, plan: Any) -> Any:
+        plans.append(plan)
+        return denoise(of, request, plan)
+
+    noting = replace(bundle, denoise=noted)
+    said: dict[str, Any] = {"prompt": "кот", "seed": 1, "n": 5, "steps": 8, "width": 128}
+    draw(noting, noting.request(**said, hires_scale=2, hires_steps=6, hires_strength=0.5))
+    assert [(plan.first, plan.passed) for plan in plans] == [(0, None)] * 2 + [(3, 8)] * 5
+    plans.clear()
+    draw(noting, noting.request(**said, strength=0.25), Inputs(GIVEN))
+    assert [(plan.first, plan.passed) for plan in plans] == [(6, None)] * 2
+
+
 def test_a_second_pass_keeps_what_a_mask_keeps() -> None:
     bundle = free_bundle()
     given = np.full((128, 128, 4), 255, np.uint8)

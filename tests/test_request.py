@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chashka.errors import ChashkaError, InputError
 from chashka.families.kandinsky.options import Options
+from chashka.families.stable_diffusion.options import Options as StableOptions
 from chashka.request import Request
 
 WRONG: list[tuple[dict[str, Any], list[str]]] = [
@@ -55,6 +56,28 @@ def test_wrong_values_are_named_in_one_line(fields: dict[str, Any], words: list[
     for word in words:
         assert word in message
     assert caught.value.exit_code == 2
+
+
+def test_who_needs_words() -> None:
+    """Stable Diffusion draws without any, as its originals do; Kandinsky's models with words or with a mixture alone."""
+    for said in (
+        {"prompt": ""},
+        {"prompt": " \n"},
+        {"prompt": "", "syntax": "plain"},
+        {"prompt": "", "compat": "original"},
+    ):
+        assert StableOptions(**said).prompt == ""
+    for wrong, allowed in (
+        ({}, "prompt: missing; allowed: text of at most 2000"),
+        ({"prompt": "x" * 2001}, "at most 2000"),
+    ):
+        with pytest.raises(InputError, match=allowed):
+            StableOptions(**wrong)
+    assert list(StableOptions.model_fields)[: len(Request.model_fields)] == list(Request.model_fields)
+    for options in (Options, Request):
+        with pytest.raises(InputError, match=r"^prompt: '' is not possible; allowed: text of 1 to 2000 characters$"):
+            options(prompt="")
+    assert Options(prompt="", mix=[{"text": "a cup", "weight": 1}]).prompt == ""
 
 
 def test_several_problems_are_counted() -> None:

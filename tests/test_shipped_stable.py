@@ -51,6 +51,16 @@ def test_the_familys_grammar_is_heard(bundle: families.Bundle) -> None:
     assert np.array_equal(pixels("a (green:1.6) tree", syntax="plain"), pixels("a \\(green:1.6\\) tree"))
 
 
+def test_nothing_said_is_drawn_without_guidance_towards_anything(bundle: families.Bundle, tmp_path: Path) -> None:
+    def drawn(scale: float) -> chashka.Picture:
+        return draw(bundle, bundle.request(prompt="", seed=5, steps=3, guidance_scale=scale))[0]
+
+    picture = drawn(7.5)
+    assert np.abs(picture.pixels.astype(int) - drawn(1.0).pixels).max() <= 1
+    stored = chashka.read_metadata(chashka.save(picture, tmp_path / "a.png"))
+    assert stored is not None and stored["request"]["prompt"] == ""
+
+
 def test_it_enlarges_with_the_upscaler_that_both_models_share(bundle: families.Bundle) -> None:
     pixels = np.zeros((32, 48, 4), np.uint8)
     pixels[8:24, 8:40] = (200, 40, 40, 255)

@@ -11,10 +11,10 @@ from typing import TypeAlias, TypeVar
 
 from chashka.checkpoints.torch_file import SUFFIXES
 from chashka.errors import InputError
-from chashka.prompts.tags import taken_out
+from chashka.prompts.tags import Weight, taken_out
 
 Key = TypeVar("Key", bound=Hashable)
-Adapters: TypeAlias = tuple[tuple[tuple[Path, float], ...], tuple[Path, ...]]
+Adapters: TypeAlias = tuple[tuple[tuple[Path, Weight], ...], tuple[Path, ...]]
 """Files of LoRAs, each with how much of it, and files of embeddings."""
 
 
@@ -64,42 +64,51 @@ class Shelf:
 
 def loras(
     given: Sequence[tuple[str, float]], prompt: str, models: Path | None, strict: bool, *, paths: bool = True
-) -> list[tuple[Path, float]]:
+) -> list[tuple[Path, Weight]]:
     """(file, how much of it) of each: those given, then those that one picture's prompt names and that are there.
 
     given: (a file's path or a name, weight). models: the folder whose sub-folder ``loras`` has the names, at any depth. Raises
-    InputError for a given name that is not found, with ``strict`` for one in the prompt too; without it a note of the result
-    tells of such (``generate``). paths: see :class:`Shelf`.
+    InputError for a given name that is not found, with ``strict`` for one in the prompt too (without it a note of the result
+    tells of such, see ``generate``), and for a weight that is no number. paths: see :class:`Shelf`.
     """
     return _loras(Shelf("loras", models, paths), given, prompt, strict)
 
 
-def _loras(shelf: Shelf, given: Sequence[tuple[str, float]], prompt: str, strict: bool) -> list[tuple[Path, float]]:
-    files = [(shelf.one("lora", name), weight) for name, weight in given]
+def _loras(shelf: Shelf, given: Sequence[tuple[str, float]], prompt: str, strict: bool) -> list[tuple[Path, Weight]]:
+    files = [(shelf.one("lora", name), Weight.of(weight)) for name, weight in given]
     for tag in taken_out(prompt)[1]:
-        file = shelf.files.get(tag.name)
+        if not tag.lora:
+            continue
+        weight, file = tag.weight, shelf.files.get(tag.name)
         if file is not None:
-            files.append((file, tag.weight))
+            files.append((file, weight))
         elif strict:
-            raise InputError(f"prompt: <lora:{tag.name}> is not found{shelf.where()}; {shelf.allowed()}")
+            raise InputError(f"prompt: {tag} is not found{shelf.where()}; {shelf.allowed()}")
     return files
 
 
 def without(prompt: str, negative_prompt: str, takes: bool, model: str) -> None:
-    """For strict mode: raises InputError for a tag that no LoRA is loaded for, wherever it is kept.
+    """For strict mode: raises InputError for a tag that no LoRA is loaded for, wherever it is kept, or that says what is not done.
 
     takes: whether the model takes any.
     """
-    wrong = taken_out(prompt)[1] if not takes else []
-    if wrong:
+    tags, misplaced = taken_out(prompt)[1], taken_out(negative_prompt)[1]
+    others = [tag for tag in (*tags, *misplaced) if not tag.lora]
+    if others:
+        field = "prompt" if others[0] in tags else "negative_prompt"
+        raise InputError(f"{field}: {others[0]} loads nothing; allowed: <lora:NAME:WEIGHT> in the prompt; leave it out")
+    if tags and not takes:
         raise InputError(
-            f"prompt: <lora:{wrong[0].name}>: {model} takes no LoRA; leave it out, or draw with a checkpoint of Stable Diffusion"
+            f"prompt: {tags[0]}: {model} takes no LoRA; leave it out, or draw with a checkpoint of Stable Diffusion"
         )
-    misplaced = taken_out(negative_prompt)[1]
     if misplaced:
-        name = misplaced[0].name
         raise InputError(
-            f"negative_prompt: <lora:{name}> loads nothing there; write it into the prompt, or leave it out"
+            f"negative_prompt: {misplaced[0]} loads nothing there; write it into the prompt, or leave it out"
+        )
+    more = next((tag for tag in tags if tag.unread), None)
+    if more is not None:
+        raise InputError(
+            f"prompt: {more}: {', '.join(more.unread)[:60]!r} has no effect; allowed: a weight, te= and unet=; leave it out"
         )
 
 

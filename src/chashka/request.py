@@ -177,7 +177,7 @@ class Request(BaseModel):
         return self.with_fields(**missing) if missing else self
 
     def wordless(self) -> bool:
-        """Whether something else than the prompt says what to draw, so that the prompt is empty."""
+        """Whether the prompt may be empty: something else says what to draw, or nothing has to."""
         return False
 
     def sampler_options(self) -> dict[str, float]:

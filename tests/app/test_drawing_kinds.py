@@ -136,7 +136,9 @@ def test_choices_are_drawn_as_they_were_made(toy: InProcess) -> None:
     said = {"prompt": "{red|blue|green} cup", "choices": "random", "n": 4, "seed": 3}
     fields = check("draw", said)
     found = made(list(toy.run(Task("job", "draw", fields), never)))
-    assert [one.picture.prompt for one in found] == fields["prompts"]
+    assert [[one.picture.prompt, one.picture.negative_prompt] for one in found] == fields["prompts"]
+    said = {"prompt": "a cup", "negative_prompt": "{tea|milk}", "choices": "all"}
+    assert [one.picture.negative_prompt for one in made(done(toy, "draw", said))] == ["tea", "milk"]
     found = made(done(toy, "draw", {"prompt": "{red|blue} cup", "choices": "all", "n": 2}))
     assert [(one.picture.index, one.picture.prompt) for one in found] == [
         (0, "red cup"),

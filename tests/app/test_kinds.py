@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from chashka.app import kinds
 from chashka.app.settings import Settings
+from chashka.checkpoints import write
 from chashka.cli import main
 from chashka.errors import InputError
 
@@ -91,10 +93,22 @@ def test_fields_can_be_sent_back(kind: str, said: dict[str, Any], inputs: dict[s
 
 def test_choices_are_made_when_a_job_is_accepted() -> None:
     fields = check("draw", {"prompt": "{red|blue} cup", "choices": "random", "n": 8, "seed": 3})
-    assert len(fields["prompts"]) == 8 and set(fields["prompts"]) == {"red cup", "blue cup"}
+    assert len(fields["prompts"]) == 8 and set(map(tuple, fields["prompts"])) == {("red cup", ""), ("blue cup", "")}
     checked = kinds.check("draw", {"prompt": "{red|blue} cup", "choices": "all", "n": 2}, {}, SETTINGS)
     assert checked.pictures == 4 and {"red cup", "blue cup"} <= set(checked.texts)
     assert "prompts" not in check("draw", {"prompt": "{red|blue} cup"})
+
+
+def test_choices_of_a_negative_prompt_are_made_too() -> None:
+    said = {"prompt": "{red|blue} cup", "negative_prompt": "{tea|milk}", "seed": 3}
+    fields = check("draw", said | {"choices": "all"})
+    assert fields["prompts"] == [[a, b] for a in ("red cup", "blue cup") for b in ("tea", "milk")]
+    drawn = check("draw", said | {"choices": "random", "n": 8})["prompts"]
+    assert {(a, b) for a, b in drawn} == {("red cup", "tea"), ("blue cup", "milk")}, "by the same seed"
+    checked = kinds.check("draw", said | {"choices": "all", "guidance_scale": 0.5}, {}, SETTINGS)
+    assert {"tea", "milk", "red cup"} <= set(checked.texts), "guidance turns towards it"
+    with pytest.raises(InputError, match="prompt: more than 3 combinations"):
+        kinds.check("draw", said | {"choices": "all"}, {}, replace(SETTINGS, max_expansions=3))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +116,8 @@ def test_choices_are_made_when_a_job_is_accepted() -> None:
     [
         ("paint", PROMPT, {}, "kind: 'paint' is not possible; allowed: draw, edit, "),
         ("draw", {}, {}, "prompt: missing"),
+        ("draw", {"model": GRAMMAR}, {}, "prompt: missing"),
+        ("draw", {"prompt": ""}, {}, "prompt: '' is not possible; allowed: text of 1 to 2000 characters"),
         ("draw", PROMPT | {"stpes": 3}, {}, "stpes: there is no such field; allowed: steps"),
         ("draw", PROMPT | {"self": 3}, {}, "self: there is no such field"),
         ("draw", PROMPT | {"model": "../etc"}, {}, "model: '../etc' is not possible; allowed: the name"),
@@ -180,6 +196,14 @@ def test_prompts_without_a_grammar_have_no_brackets() -> None:
     assert check("draw", {"prompt": "(" * 16 + "a" + ")" * 16, "model": GRAMMAR})
 
 
+def test_stable_diffusion_needs_no_words() -> None:
+    for said in ({"prompt": ""}, {"prompt": "{|cup}", "choices": "all", "n": 2}):
+        assert check("draw", said | {"model": GRAMMAR})["prompt"] == said["prompt"]
+    assert check("edit", {"prompt": "", "model": GRAMMAR}, SIZE)["prompt"] == ""
+    with pytest.raises(InputError, match="prompt: '' is not possible"):
+        check("draw", {"prompt": "{|cup}", "choices": "all", "n": 2})
+
+
 def test_the_servers_own_limits_count() -> None:
     tight = replace(SETTINGS, max_prompt=10, max_steps=5, max_n=2, max_pixels=100_000)
     for said, message in (
@@ -196,13 +220,26 @@ def test_the_servers_own_limits_count() -> None:
         kinds.check("draw", {"prompt": "{a|b|c|d}", "choices": "all"}, {}, replace(SETTINGS, max_expansions=3))
 
 
+def test_weights_in_a_prompt_are_looked_at_when_a_job_is_accepted(tmp_path: Path) -> None:
+    """Those of what its choices came to: before, a weight may be a choice."""
+    keys = {"model.diffusion_model.input_blocks.0.0.weight": np.zeros((4, 4), np.float32)}
+    write(tmp_path / "tiny.safetensors", keys, {})
+    said = {"prompt": "a cup <lora:ink:{0.5|1}>", "choices": "all", "model": "tiny"}
+    settings = replace(SETTINGS, models=tmp_path)
+    assert kinds.check("draw", said, {}, settings).pictures == 2
+    with pytest.raises(InputError, match=r"^prompt: <lora:ink>: 'much' is no weight; allowed: a number"):
+        kinds.check("draw", said | {"prompt": "a cup <lora:ink:{0.5|much}>"}, {}, settings)
+    assert check("draw", {"prompt": "a cup <lora:ink:much>"}), "a model that takes no LoRA reads no weight"
+
+
 def test_loras_are_found_by_name_alone(tmp_path: Path) -> None:
     from chashka.adapters import embeddings, loras
+    from chashka.families import Weight
 
     (tmp_path / "loras").mkdir()
     file = tmp_path / "loras" / "ink.safetensors"
     file.touch()
-    assert loras([("ink", 0.5)], "", tmp_path, False, paths=False) == [(file, 0.5)]
+    assert loras([("ink", 0.5)], "", tmp_path, False, paths=False) == [(file, Weight.of(0.5))]
     for name in (str(file), "../loras/ink", "ink.safetensors"):
         with pytest.raises(InputError, match=r"does not exist; allowed: ink$"):
             loras([(name, 0.5)], "", tmp_path, False, paths=False)

@@ -337,6 +337,11 @@ def test_choices_are_drawn_in_turn_or_by_the_seed(call: Call, tmp_path: Path) ->
         "no wildcard file 'x'; there are: animal, more/tea" in call("draw", "__x__", *shared, "--choices", "all").error
     )
     assert "more than 1000 combinations" in call("draw", "{0|1|2|3|4|5|6|7|8|9}" * 4, *shared, "--choices", "all").error
+    away = ["--negative", "__animal__", "--choices", "all", "--out", str(tmp_path / "n")]
+    both = json.loads(call("draw", "a {red|blue} cup", *shared, *away).out)["pictures"]
+    said = [(row["prompt"], row["negative_prompt"]) for row in both]
+    assert said == [(f"a {colour} cup", animal) for colour in ("red", "blue") for animal in ("cat", "dog")]
+    assert images.read_metadata(Path(both[1]["file"]))["request"]["negative_prompt"] == "dog"
     plain = json.loads(call("draw", "a {b|c}", *shared, "--out", str(tmp_path / "d")).out)
     assert plain["pictures"][0]["prompt"] == "a {b|c}", "braces are letters unless choices are asked for"
 
@@ -374,6 +379,7 @@ def test_ways_of_drawing(call: Call, here: Path) -> None:
         ["draw", "{кот|голый} {пёс|ребёнок}", "--choices", "random"],
         ["draw", "a __who__, nude", "--choices", "all", "--wildcards", "words"],
         ["draw", "кот", "--negative", "голый ребёнок", "--guidance", 0],
+        ["draw", "кот", "--negative", "__who__, nude", "--guidance", 0, "--choices", "all", "--wildcards", "words"],
         ["mix", "--text", "голый", 1, "--text", "ребёнок", 2],
         ["extend", "cup.png", "голый ребёнок", "--left", 8],
     ],

@@ -26,6 +26,7 @@ from chashka.app.settings import Settings
 from chashka.checkpoints import lora, write
 from chashka.cli import main
 from chashka.errors import InputError, WeightsError
+from chashka.families import Weight
 from chashka.images import read
 from chashka.prompts import clip_words
 
@@ -266,10 +267,32 @@ def test_alpha_may_stand_in_the_metadata(tiny: tuple[Path, Any, Any], rslora: bo
 
 @pytest.mark.parametrize("weight", [11.0, float("inf"), float("nan")])
 def test_a_weight_has_limits(tiny: tuple[Path, Any, Any], weight: float, tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=f"loras: ink: a weight of {weight} is not possible; allowed: a number from -10"
-    ):
-        families.load(str(tiny[0]), engine="torch", loras=[(tmp_path / "ink.safetensors", weight)])
+    for one in (weight, Weight(unet=weight, text=1.0), Weight(unet=1.0, text=weight)):
+        with pytest.raises(
+            InputError, match=f"loras: ink: a weight of {weight} is not possible; allowed: a number from -10"
+        ):
+            families.load(str(tiny[0]), engine="torch", loras=[(tmp_path / "ink.safetensors", one)])
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_each_part_has_its_own_weight(tiny: tuple[Path, Any, Any], engine: str, tmp_path: Path) -> None:
+    """On the way through kept graphs too: one with another weight is another one."""
+    write(tmp_path / "some.safetensors", kohya(halves({"unet": tiny[1], "text": tiny[2]}, 3)), {})
+
+    def parts(*loras: tuple[Path, Any]) -> tuple[Any, Any]:
+        bundle = families.load(str(tiny[0]), engine=engine, precision="f32", loras=loras, cache_dir=tmp_path / "cache")
+        same = {"tokens": np.ones_like(bundle.text.encode(["a cup", ""])["tokens"])}
+        return bundle.text.encode(["a cup", ""])["tokens"], bundle.denoiser.network(*example(), same)
+
+    file = tmp_path / "some.safetensors"
+    plain, low, high = parts(), parts((file, 0.25)), parts((file, 0.5))
+    assert all(relative(a, b) > 1e-3 for one, two in ((plain, low), (low, high)) for a, b in zip(one, two, strict=True))
+    text, unet = parts((file, Weight(unet=0.5, text=0.25)))
+    assert np.array_equal(text, low[0])
+    assert np.array_equal(unet, high[1])
+    text, unet = parts((file, Weight(unet=0.0, text=0.5)))
+    assert np.array_equal(text, high[0])
+    assert relative(unet, plain[1]) < 1e-5
 
 
 def shelf(tiny: tuple[Path, Any, Any], models: Path) -> None:
@@ -308,7 +331,7 @@ def test_jobs_keep_pictures_apart_too(tiny: tuple[Path, Any, Any], tmp_path: Pat
     shelf(tiny, tmp_path)
     names = ["<lora:ink:1> cup", "<lora:wash:1> cup", "<lora:ink:1> cup"]
     fields = {"prompt": "{a}", "seed": 1, "n": 3, "steps": 2, "width": 64, "height": 64}
-    stored = fields | {"choices": "random", "prompts": names}
+    stored = fields | {"choices": "random", "prompts": [[name, ""] for name in names]}
     settings = Settings(model=str(tiny[0]), models=tmp_path, engine="torch")
     used: list[tuple[str, ...]] = []
 
@@ -351,6 +374,32 @@ def test_a_tag_that_loads_nothing_is_told(tiny: tuple[Path, Any, Any], tmp_path:
         wanted.of("a cup <lora:ink:1>", "", False, "tiny")
 
 
+def test_what_is_not_done_is_told(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    """Hypernetworks and whatever else has a tag are no words and load nothing; ``dyn=`` would cut a LoRA's rank."""
+    shelf(tiny, tmp_path)
+    bundle = families.load(str(tiny[0]), engine="torch", loras=[(tmp_path / "loras" / "ink.safetensors", 1.0)])
+    size = {"seed": 1, "steps": 2, "width": 64, "height": 64}
+    tagged = {"prompt": "a cup <lyco:ink:1:dyn=8> <hypernet:x:1>", "negative_prompt": "<hypernet:y:1>"}
+    (picture,) = generate.draw(bundle, bundle.request(**tagged, **size))
+    assert picture.notes == (
+        "<lyco:ink> in the prompt: 'dyn=8' had no effect: known are a weight, te= and unet=",
+        "<hypernet:x> in the prompt loads nothing: of such networks only LoRAs are known",
+        "<hypernet:y> in the negative prompt loads nothing: of such networks only LoRAs are known",
+    )
+    (clean,) = generate.draw(bundle, bundle.request(prompt="a cup", **size))
+    assert np.array_equal(picture.pixels, clean.pixels)
+    with pytest.raises(InputError, match="<lora:ink>: 'much' is no weight"):
+        generate.draw(bundle, bundle.request(prompt="a cup <lora:ink:much>", **size))
+    wanted = adapters.Wanted([], [], tmp_path, strict=True)
+    for prompt, negative, message in (
+        ("<lyco:ink:1:dyn=8>", "", "prompt: <lyco:ink>: 'dyn=8' has no effect; allowed: a weight, te= and unet="),
+        ("<hypernet:x:1>", "", "prompt: <hypernet:x> loads nothing; allowed: <lora:NAME:WEIGHT> in the prompt"),
+        ("a cup", "<hypernet:x:1>", "negative_prompt: <hypernet:x> loads nothing; allowed: <lora:NAME:WEIGHT>"),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            wanted.of(prompt, negative, True, "tiny")
+
+
 def test_a_model_without_loras_says_so() -> None:
     for model in ("stable_diffusion-teacup", "kandinsky-teacup"):
         bundle = families.load(model)
@@ -370,11 +419,16 @@ def test_names_are_looked_up(tmp_path: Path) -> None:
     given = [("ink", 0.5), (str(file), 1.0), ("styles/ink", 2.0)]
     prompt = "a cup <lora:ink:0.7>, a <lora:wash> cup"
     assert adapters.loras(given, prompt, tmp_path, strict=False) == [
-        (file, 0.5),
-        (file, 1.0),
-        (file, 2.0),
-        (file, 0.7),
+        (file, (0.5, 0.5)),
+        (file, (1.0, 1.0)),
+        (file, (2.0, 2.0)),
+        (file, (0.7, 0.7)),
     ]
+    assert adapters.loras([], "<lyco:ink:te=0.2:unet=0.1>", tmp_path, strict=True) == [
+        (file, Weight(unet=0.1, text=0.2))
+    ]
+    with pytest.raises(InputError, match=r"prompt: <lora:wash>: 'much' is no weight"):
+        adapters.loras([], "<lora:wash:much>", tmp_path, strict=False)
     with pytest.raises(InputError, match=r"<lora:wash> is not found in .*allowed: ink, styles/ink, or a file"):
         adapters.loras([], prompt, tmp_path, strict=True)
     with pytest.raises(InputError, match="'wash' is neither a file nor a name"):

@@ -55,6 +55,16 @@ def test_chunks() -> None:
     assert [len(c.ids) for c in CLIP.chunks("a cup BREAK tea")] == [2, 1]
     assert [len(c.ids) for c in CLIP.chunks("a cup BREAK tea", grammar=False)] == [4]
     assert [c.ids for c in CLIP.chunks("")] == [[]]
+    # an empty chunk at the end is none, one at the beginning and between others is
+    lengths = {
+        "a cup BREAK": [2],
+        "a cup BREAK BREAK": [2, 0],
+        "BREAK a cup": [0, 2],
+        "a BREAK BREAK cup": [1, 0, 1],
+        "BREAK": [0],
+        "cup " * 75 + "BREAK ": [75],
+    }
+    assert {prompt: [len(c.ids) for c in CLIP.chunks(prompt)] for prompt in lengths} == lengths
     (chunk,) = CLIP.chunks("a (red:1.5) cup")
     assert chunk.weights == [1.0, 1.5, 1.0]
 
@@ -82,8 +92,14 @@ def test_weights_change_tokens_and_keep_their_mean(checkpoints: Path) -> None:
         ({"prompt": "a [cat:red dog:0.5]"}, 3, 0, 75),
         ({"prompt": "a [cat:red dog:9]"}, 2, 0, 75),
         ({"prompt": "[cat|red dog|dog]"}, 2, 0, 75),
+        ({"prompt": "a [cat:red dog:1.5]"}, 2, 0, 75),
+        ({"prompt": "a [cat:red dog:1.5]", "hires_scale": 2.0}, 2, 0, 75),
+        ({"prompt": "a [cat:red dog:1.2]", "hires_scale": 2.0}, 3, 0, 75),
+        ({"prompt": "a [cat:red dog:1.5]", "hires_scale": 2.0, "hires_steps": 8}, 3, 0, 75),
         ({"prompt": "a red cat AND a dog :0.5"}, 3, 0, 75),
         ({"prompt": "a cup BREAK tea"}, 3, 0, 150),
+        ({"prompt": "a cup BREAK"}, 2, 0, 75),
+        ({"prompt": ""}, 0, 0, 75),
         ({"prompt": "a cup <lora:ink:1>"}, 2, 0, 75),
         ({"prompt": "a cup <lora:ink:1>", "compat": "original"}, 2, 0, 75),
     ],

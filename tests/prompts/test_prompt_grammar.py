@@ -100,6 +100,52 @@ def test_schedules(prompt: str, steps: int, wanted: list[tuple[int, str]]) -> No
     assert schedules.runs(schedules.by_step(prompt, steps)) == wanted
 
 
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("[a:b:1]", [(0, "a"), (1, "b")]),
+        ("[a:b:1.0]", [(0, "a")]),
+        ("[a:b:1.]", [(0, "a")]),
+        ("[a:b:.2]", [(0, "a"), (2, "b")]),
+        ("[a:b:1.5]", [(0, "a")]),
+        ("[a:b:0]", [(0, "b")]),
+        ("[a:b:0.0]", [(0, "b")]),
+        ("[a:b:-0.5]", [(0, "b")]),
+        ("[a:b:1e0]", [(0, "a"), (1, "b")]),
+        ("[a:b:5.e-1]", [(0, "a"), (5, "b")]),
+        ("[a:b:99.5]", [(0, "a")]),
+    ],
+)
+def test_a_point_makes_a_share(prompt: str, wanted: list[tuple[int, str]]) -> None:
+    """The web UI since 1.6: with a point a number is a share of the steps, however large; without one, a step."""
+    assert schedules.runs(schedules.by_step(prompt, 10)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("a [b:.5] c", [(0, "a b c")]),
+        ("a [b:1.5] c", [(0, "a  c"), (5, "a b c")]),
+        ("[a:b:1.0]", [(0, "b")]),
+        ("[a:b:2.0]", [(0, "a")]),
+        ("[a:b:0.9]", [(0, "b")]),
+        ("[a:b:8]", [(0, "b")]),
+        ("[a:b:20]", [(0, "b")]),
+        ("[a:b:23]", [(0, "a"), (3, "b")]),
+        ("[a:b:30]", [(0, "a")]),
+        ("[a:[b:c:1.5]:0.5]", [(0, "b"), (5, "c")]),
+        ("[a::0.5] d", [(0, " d")]),
+        (
+            "[a|b|c]",
+            [(0, "a"), (1, "b"), (2, "c"), (3, "a"), (4, "b"), (5, "c"), (6, "a"), (7, "b"), (8, "c"), (9, "a")],
+        ),
+    ],
+)
+def test_schedules_go_on_in_a_second_pass(prompt: str, wanted: list[tuple[int, str]]) -> None:
+    """The web UI's examples with ``hires_steps``, and more: shares from 1 to 2 are its own, steps are counted on."""
+    assert schedules.runs(schedules.by_step(prompt, 10, passed=20)) == wanted
+
+
 def test_composition() -> None:
     assert composition.parts("a cat") == [composition.Part("a cat")]
     assert composition.parts("a cat :1.2 AND a dog AND x:0.5") == [
@@ -112,22 +158,95 @@ def test_composition() -> None:
 
 
 FILES = {"animal": ["cat", "dog", "{red|blue} fox"], "loop": ["__loop__"], "a/b": ["x"]}
+COLOURS = {
+    "colour-cold": ["blue", "red", "blue"],
+    "colour-warm": ["red", "gold"],
+    "plants/none": [],
+    "plants/tree": ["oak", "{red|blue|gold} oak"],
+}
+
+
+def every(prompt: str, files: wildcards.Files | None = None, most: int = wildcards.MOST) -> list[str]:
+    return [text for (text,) in wildcards.combinations([prompt], files, most)]
 
 
 def test_combinations() -> None:
-    assert list(wildcards.combinations("a {x|y} {1|2}", FILES)) == ["a x 1", "a x 2", "a y 1", "a y 2"]
-    assert list(wildcards.combinations("__animal__!", FILES)) == ["cat!", "dog!", "red fox!", "blue fox!"]
-    assert list(wildcards.combinations("{2$$a|b|c}")) == ["a, b", "a, c", "b, c"]
-    assert list(wildcards.combinations("{1-2$$ and $$a|b}")) == ["a", "b", "a and b"]
-    assert list(wildcards.combinations("no choice")) == ["no choice"]
-    assert list(wildcards.combinations("__a/b__{|z}", FILES)) == ["x", "xz"]
+    assert every("a {x|y} {1|2}", FILES) == ["a x 1", "a x 2", "a y 1", "a y 2"]
+    assert every("__animal__!", FILES) == ["cat!", "dog!", "red fox!", "blue fox!"]
+    assert every("{2$$a|b|c}") == ["a, b", "a, c", "b, c"]
+    assert every("{1-2$$ and $$a|b}") == ["a", "b", "a and b"]
+    assert every("no choice") == ["no choice"]
+    assert every("__a/b__{|z}", FILES) == ["x", "xz"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("{2-$$a|b|c}", ["a, b", "a, c", "b, c", "a, b, c"]),
+        ("{-2$$ and $$a|b|c}", ["a", "b", "c", "a and b", "a and c", "b and c"]),
+        ("{4-$$a|b}", ["a, b"]),
+        ("{ 1 - 2 $$a|b}", ["a", "b", "a, b"]),
+        ("{0-1$$a}", ["", "a"]),
+        ("{-$$a|b}", ["-$$a", "b"]),
+        ("{2$${2$$ and $$a|b}|c}", ["a and b, c"]),
+        ("{2-$$__colour-warm__}", ["red, gold"]),
+        ("{-2$$__colour-cold__|x}", ["blue", "red", "x", "blue, x", "red, x"]),
+        ("{2$$ and $$__colour*__}", ["blue and red", "blue and gold", "red and gold"]),
+    ],
+)
+def test_how_many_may_be_left_open(prompt: str, wanted: list[str]) -> None:
+    """dynamic-prompts' SYNTAX.md, "Omitting bounds" and "Wildcards in variants"."""
+    assert every(prompt, COLOURS) == wanted
+    drawn = {wildcards.resolved(prompt, seed, COLOURS) for seed in range(60)}
+    assert {tuple(sorted(re.split(", | and ", one))) for one in drawn} == {
+        tuple(sorted(re.split(", | and ", one))) for one in wanted
+    }
+
+
+def test_as_many_are_drawn_as_there_are() -> None:
+    """Every number from low to high is as likely; more than there are is no number."""
+    drawn = [wildcards.resolved("{1-9$$a|b}", seed).count(",") for seed in range(400)]
+    assert 150 < drawn.count(0) < 250
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("__colour*__", ["blue", "red", "gold"]),
+        ("__*old__", ["blue", "red"]),
+        ("__*__", ["blue", "red", "gold", "oak", "red oak", "blue oak", "gold oak"]),
+        ("__**__", ["blue", "red", "gold", "oak", "red oak", "blue oak", "gold oak"]),
+        ("__plants/*__", ["oak", "red oak", "blue oak", "gold oak"]),
+        ("__tree__", ["oak", "red oak", "blue oak", "gold oak"]),
+        ("__colour-cold__ __colour-warm__", ["blue red", "blue gold", "red red", "red gold"]),
+    ],
+)
+def test_names_of_many_files(prompt: str, wanted: list[str]) -> None:
+    """Of all files that fit, in their order, each line once; a name alone is looked for in every folder if it has no file."""
+    assert every(prompt, COLOURS) == wanted
+    assert {wildcards.resolved(prompt, seed, COLOURS) for seed in range(200)} == set(wanted)
+
+
+def test_combinations_of_two_texts() -> None:
+    """The negative prompt's change fastest; all of them together are counted."""
+    assert list(wildcards.combinations(["a {x|y}", "{1|2}"])) == [
+        ("a x", "1"),
+        ("a x", "2"),
+        ("a y", "1"),
+        ("a y", "2"),
+    ]
+    assert list(wildcards.combinations(["a {x|y}", ""])) == [("a x", ""), ("a y", "")]
+    assert len(list(wildcards.combinations(["{a|b}" * 4, "{a|b}" * 4], most=256))) == 256
+    for texts in (["{a|b}" * 4, "{a|b}" * 5], ["{a|b}" * 300, "{a|b}" * 300]):
+        with pytest.raises(InputError, match="more than 256 combinations; allowed: at most 256"):
+            list(wildcards.combinations(texts, most=256))
 
 
 def test_random_choices() -> None:
     prompt = "a {red|green|blue} __animal__"
     drawn = [wildcards.resolved(prompt, seed, FILES) for seed in range(40)]
     assert drawn == [wildcards.resolved(prompt, seed, FILES) for seed in range(40)]
-    assert len(set(drawn)) > 6 and set(drawn) <= set(wildcards.combinations(prompt, FILES))
+    assert len(set(drawn)) > 6 and set(drawn) <= set(every(prompt, FILES))
     heavy = [wildcards.resolved("{9::a|1::b}", seed) for seed in range(200)]
     assert 150 < heavy.count("a") < 200
     assert wildcards.resolved("{0::a|0::b}", 1) in ("a", "b")
@@ -138,6 +257,8 @@ def test_random_choices() -> None:
     ("prompt", "message"),
     [
         ("__nothing__", "no wildcard file 'nothing'; there are: a/b, animal, loop"),
+        ("__no*__", r"no wildcard file 'no\*'; there are: a/b, animal, loop"),
+        ("{2$$__loop__}", "choices and wildcard files are nested more than 16 deep; allowed: at most 16"),
         ("{a|b", "never closed"),
         ("a}", "closes what was not opened"),
         ("__loop__", "choices and wildcard files are nested more than 16 deep; allowed: at most 16"),
@@ -147,12 +268,12 @@ def test_choices_that_cannot_be_made(prompt: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         wildcards.resolved(prompt, 1, FILES)
     with pytest.raises(InputError, match=message):
-        list(wildcards.combinations(prompt, FILES))
+        every(prompt, FILES)
 
 
 def test_too_many_combinations() -> None:
     with pytest.raises(InputError, match="more than 100000 combinations"):
-        for _ in wildcards.combinations("{0|1|2|3|4|5|6|7|8|9}" * 6):
+        for _ in wildcards.combinations(["{0|1|2|3|4|5|6|7|8|9}" * 6]):
             pass
 
 
@@ -160,18 +281,14 @@ def test_a_few_combinations_are_enough_to_know_that_there_are_too_many() -> None
     """Choices within choices are not written out first: these would be 2 to the 300th, and 5 to the 60th."""
     for prompt in ("{a|b}" * 300, "{" + "{a|b|c|d|e}" * 60 + "|x}", "{3$$" + "|".join(["{a|b}" * 40] * 8) + "}"):
         with pytest.raises(InputError, match="more than 256 combinations; allowed: at most 256"):
-            for _ in wildcards.combinations(prompt, most=256):
+            for _ in wildcards.combinations([prompt], most=256):
                 pass
-    assert len(list(wildcards.combinations("{a|b}" * 8, most=256))) == 256
-    assert list(wildcards.combinations("{a}" * 660)) == ["a" * 660]
+    assert len(every("{a|b}" * 8, most=256)) == 256
+    assert every("{a}" * 660) == ["a" * 660]
 
 
 def test_more_than_there_are_is_all_of_them() -> None:
-    assert (
-        list(wildcards.combinations("{3$$a|b}"))
-        == ["a, b"]
-        == [", ".join(sorted(wildcards.resolved("{3$$a|b}", 1).split(", ")))]
-    )
+    assert every("{3$$a|b}") == ["a, b"] == [", ".join(sorted(wildcards.resolved("{3$$a|b}", 1).split(", ")))]
 
 
 @pytest.mark.parametrize(
@@ -179,8 +296,10 @@ def test_more_than_there_are_is_all_of_them() -> None:
     [
         lambda deep: wildcards.resolved("{" * deep + "a" + "}" * deep, 1),
         lambda deep: wildcards.resolved("{a|" * deep + "b" + "|c}" * deep, 1),
-        lambda deep: "".join(wildcards.combinations("{" * deep + "a" + "}" * deep)),
+        lambda deep: "".join(every("{" * deep + "a" + "}" * deep)),
         lambda deep: wildcards.resolved("{" * (deep - 1) + "__line__" + "}" * (deep - 1), 1, {"line": ["a"]}),
+        lambda deep: wildcards.resolved("{2$$" * (deep - 1) + "__line__" + "}" * (deep - 1), 1, {"line": ["a"]}),
+        lambda deep: "".join(every("{2$$" * (deep - 1) + "__line__" + "}" * (deep - 1), {"line": ["a"]})),
         lambda deep: schedules.by_step("(" * deep + "a" + ")" * deep, 4)[0],
         lambda deep: schedules.by_step("[" * deep + "a" + "]" * deep, 4)[0],
         lambda deep: schedules.by_step("([" * (deep // 2) + "[" * (deep % 2) + "a", 4)[0],
@@ -203,7 +322,7 @@ def test_brackets_that_are_never_closed_are_read_once() -> None:
 
 
 def test_a_number_of_very_many_digits_is_refused() -> None:
-    for prompt in ("{%s::a|b}", "{%s$$a|b}", "{1-%s$$a|b}"):
+    for prompt in ("{%s::a|b}", "{%s$$a|b}", "{1-%s$$a|b}", "{%s-$$a|b}", "{-%s$$a|b}"):
         assert wildcards.resolved(prompt % "12345", 1)
         with pytest.raises(InputError, match="too long a number; allowed: at most 20 digits"):
             wildcards.resolved(prompt % ("9" * 400), 1)
@@ -227,11 +346,36 @@ def test_any_text_is_read(text: str) -> None:
     [
         ("a cup", "a cup", []),
         ("a  cup", "a  cup", []),
-        ("a cup <lora:ink:0.7>, red", "a cup , red", [("ink", 0.7)]),
-        ("<lora:ink><lora:wash:-.5:1>cup", "cup", [("ink", 1.0), ("wash", -0.5)]),
-        ("<lora:ink:1> <lora:ink:2>", "", [("ink", 2.0)]),
-        ("<lora:ink:much> <lora> <lora:>", "<lora> <lora:>", [("ink", 1.0)]),
+        ("a cup <lora:ink:0.7>, red", "a cup , red", [("<lora:ink>", 0.7)]),
+        ("<lora:ink><lora:wash:-.5:1>cup", "cup", [("<lora:ink>", 1.0), ("<lora:wash>", (1.0, -0.5))]),
+        ("<lora:ink:1> <lora:ink:2> <lyco:ink:3>", "", [("<lyco:ink>", 3.0)]),
+        ("<lora:ink: 0.8 > <lora> <lora:>", "<lora> <lora:>", [("<lora:ink>", 0.8)]),
+        ("<lora:ink:te=0.5:unet=1>", "", [("<lora:ink>", (1.0, 0.5))]),
+        ("<lora:ink:unet=0.25>", "", [("<lora:ink>", (0.25, 1.0))]),
+        ("<lora:ink:te=0.5>", "", [("<lora:ink>", 0.5)]),
+        ("<lora:ink:0.8:0.5:te=0.1>", "", [("<lora:ink>", (0.5, 0.1))]),
+        ("<lora:ink:0.8:0.5:8> <lora:wash: dyn = 8>", "", [("<lora:ink>", (0.5, 0.8)), ("<lora:wash>", 1.0)]),
     ],
 )
-def test_tags(prompt: str, rest: str, found: list[tuple[str, float]]) -> None:
-    assert tags.taken_out(prompt) == (rest, [tags.Tag(*one) for one in found])
+def test_tags(prompt: str, rest: str, found: list[tuple[str, float | tuple[float, float]]]) -> None:
+    """(U-Net, text encoder), or one number for both, as in the web UI's ``extra_networks_lora.py``."""
+    words, tagged = tags.taken_out(prompt)
+    assert words == rest
+    both = [(name, (weight, weight) if isinstance(weight, float) else weight) for name, weight in found]
+    assert [(str(tag), tuple(tag.weight)) for tag in tagged] == both
+
+
+def test_what_tags_say_beyond_a_weight() -> None:
+    _, (ink, wash, other) = tags.taken_out("<lora:ink:1:te=1:dyn=8:lbw=X> <lora:wash:1:1:8:9> <hypernet:ink:1>")
+    assert ink.unread == ["dyn=8", "lbw=X"] and wash.unread == ["8", "9"]
+    assert (str(other), other.lora) == ("<hypernet:ink>", False), "a LoRA of the same name is another thing"
+
+
+@pytest.mark.parametrize("said", ["much", "", "1:nan", "te=0,5", "unet=inf", "1.0:x:unet=1"])
+def test_a_weight_of_a_tag_is_a_number(said: str) -> None:
+    for kind in ("lora", "lyco"):
+        with pytest.raises(
+            InputError, match=rf"^prompt: <{kind}:ink>: '.*' is no weight; allowed: a number, such as 0.8$"
+        ):
+            tags.check(f"a <{kind}:ink:{said}> cup")
+    tags.check(f"<hypernet:ink:{said}> a cup")

@@ -1,8 +1,9 @@
 """LoRA: small matrices that are added to a checkpoint's weights once, so that a step costs nothing more.
 
-W ← W + weight·(alpha/rank)·up·down (arXiv 2106.09685, section 4.1). Names of two kinds are read: kohya's (``lora_unet_…``,
-``lora_te_…``) and diffusers' of all its years (``unet.…``, ``text_encoder.…``, with ``lora_A``/``lora_B``, ``lora.down``,
-``lora_linear_layer.down`` or ``processor.to_q_lora.down``). alpha is a tensor of the file, or of its metadata, as PEFT writes it.
+W ← W + weight·(alpha/rank)·up·down (arXiv 2106.09685, section 4.1); U-Net and text tower each have a weight. Names of two kinds are
+read: kohya's (``lora_unet_…``, ``lora_te_…``) and diffusers' of all its years (``unet.…``, ``text_encoder.…``, with
+``lora_A``/``lora_B``, ``lora.down``, ``lora_linear_layer.down`` or ``processor.to_q_lora.down``). alpha is a tensor of the file, or
+of its metadata, as PEFT writes it.
 """
 
 from __future__ import annotations
@@ -153,15 +154,15 @@ def _said(said: Mapping[str, Any], module: str, rank: int) -> float:
 
 def merged(
     changes: list[Change],
-    weight: float,
+    weight: Mapping[str, float],
     weights: Mapping[str, dict[str, Any]],
     names: Mapping[str, Mapping[str, str]],
     source: Path,
 ) -> dict[str, dict[str, Any]]:
     """Copies of ``weights`` with the changes in them.
 
-    weights: by part ('unet', 'text') and by our names. names: by part, diffusers' names of modules by ours. Raises WeightsError for
-    a LoRA of another model: modules or shapes that the checkpoint does not have.
+    weight: how much, by part ('unet', 'text'). weights: by part and by our names. names: by part, diffusers' names of modules by
+    ours. Raises WeightsError for a LoRA of another model: modules or shapes that the checkpoint does not have.
     """
     places = {part: dict(_places(part, weights[part], names[part])) for part in weights}
     changed = {part: dict(tensors) for part, tensors in weights.items()}
@@ -179,7 +180,7 @@ def merged(
                 f"{source}: {change.module} changes {list(product.shape)}, the checkpoint has {list(target.shape)} there: "
                 "it is a LoRA for another model"
             )
-        target += np.float32(weight) * product.reshape(target.shape)
+        target += np.float32(weight[part]) * product.reshape(target.shape)
         changed[part][place.weight] = value
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""

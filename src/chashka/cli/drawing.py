@@ -103,7 +103,8 @@ CHOICES = [
     click.option(
         "--choices",
         type=click.Choice(["random", "all"]),
-        help="Choose among {a|b} and the lines of __NAME__ in the prompt: for every picture by the seed, or all of them in turn.",
+        help="Choose among {a|b} and the lines of __NAME__ in the prompt and the negative prompt: for every picture by the seed, "
+        "or all of them in turn.",
     ),
     click.option("--wildcards", type=FOLDER, help="Folder of the files NAME.txt that __NAME__ stands for."),
 ]
@@ -365,6 +366,7 @@ def _report(bundle: Bundle, pictures: list[Picture], files: _Files, loading: flo
             "width": p.size[0],
             "height": p.size[1],
             "prompt": p.request.prompt,
+            "negative_prompt": p.request.negative_prompt,
         }
         for file, p in zip(files.pictures, pictures, strict=True)
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from chashka.errors import InputError, UncalibratedError, WeightsError
 from chashka.families.family import Bundle, Codec, EngineChoice, Family, Meter, Plan, Preset, TextEncoder
+from chashka.prompts.tags import Weight
 from chashka.request import Request, shown
 
 FAMILIES: dict[str, str] = {
@@ -40,6 +41,7 @@ __all__ = [
     "Plan",
     "Preset",
     "TextEncoder",
+    "Weight",
     "at",
     "family",
     "find",
@@ -217,14 +219,15 @@ def load(
     threads: int | None = None,
     cache_dir: Path | None = None,
     models: Path | None = None,
-    loras: Sequence[tuple[Path, float]] = (),
+    loras: Sequence[tuple[Path, float | Weight]] = (),
     embeddings: Sequence[Path] = (),
 ) -> Bundle:
     """Open a model: a name, or a folder of exported components or of a published checkpoint (``./my-model``).
 
     engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere. models: where published
     models are kept, each in a folder of its name; nothing is downloaded. loras: (file, how much of it) of changes that are added to
-    the weights, in this order. embeddings: files of textual inversion; their names are words of prompts then.
+    the weights, in this order; a :class:`Weight` says it of U-Net and text encoder apart. embeddings: files of textual inversion;
+    their names are words of prompts then.
 
     Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError;
     UncalibratedError for precision w8a8 where nobody measured it.
@@ -240,13 +243,14 @@ def load(
         raise InputError(f"{what}: {model!r} takes none; checkpoints of Stable Diffusion do")
     if loras and precision == "w8a8":
         raise InputError("loras: precision w8a8 is measured for a checkpoint as it is; leave one of the two out")
-    for file, weight in loras:
-        if not abs(weight) <= MOST_OF_A_LORA:
+    changes = tuple((file, Weight.of(weight)) for file, weight in loras)
+    for file, value in ((file, value) for file, weight in changes for value in weight):
+        if not abs(value) <= MOST_OF_A_LORA:
             raise InputError(
-                f"loras: {file.stem}: a weight of {shown(weight)} is not possible; allowed: a number from {-MOST_OF_A_LORA} to "
+                f"loras: {file.stem}: a weight of {shown(value)} is not possible; allowed: a number from {-MOST_OF_A_LORA} to "
                 f"{MOST_OF_A_LORA}"
             )
-    choice = EngineChoice(engine, device, precision, threads, cache_dir, tuple(loras), tuple(embeddings))
+    choice = EngineChoice(engine, device, precision, threads, cache_dir, changes, tuple(embeddings))
     try:
         bundle = _opened(preset, choice)
     except UncalibratedError as error:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from chashka.diffusion import Array, Conditioning, Denoise, Denoiser, Noise, Sampler
 from chashka.errors import InputError
 from chashka.families.conventions import USUAL, Conventions
+from chashka.prompts.tags import Weight
 from chashka.request import Request
 
 RequestT = TypeVar("RequestT", bound=Request)
@@ -107,7 +108,7 @@ class EngineChoice:
     precision: str | None = None
     threads: int | None = None
     cache_dir: Path | None = None
-    loras: tuple[tuple[Path, float], ...] = ()
+    loras: tuple[tuple[Path, Weight], ...] = ()
     embeddings: tuple[Path, ...] = ()
 
 
@@ -119,7 +120,8 @@ class Plan:
     of what is sampled. known and mask: set together, data (1, C, h, w) to keep where the mask (1, 1, h, w), in [0, 1], is 0.
     blanked: like ``known``, of the picture whose masked part is grey; set for networks that are given it (``Bundle.blanks``).
     pictures: uint8 (H, W, 4) each, what the request may refer to. rows: how many pictures this call draws.
-    noise: these pictures' noise in another shape, for what is drawn before them (a prior's embeddings).
+    noise: these pictures' noise in another shape, for what is drawn before them (a prior's embeddings). first: how many steps of
+    the schedule are left out at its beginning. passed: in the second pass of a drawing, the steps of the first one's schedule.
     """
 
     sigmas: tuple[float, ...]
@@ -130,6 +132,8 @@ class Plan:
     pictures: tuple[Array, ...] = ()
     rows: int = 1
     noise: Callable[[Sequence[int]], Noise] | None = None
+    first: int = 0
+    passed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +260,11 @@ class Bundle:
         if own is None:
             return self.text.meter(request.prompt), self.text.meter(request.negative_prompt)
         levels = self.conventions(request).levels(self.denoiser.schedule, request, False)
-        told: tuple[Meter, Meter] = own(request, len(levels.sigmas) - 1)
+        over = 0
+        if request.hires_scale is not None:
+            second = request.with_fields(strength=request.hires_strength, steps=request.hires_steps or request.steps)
+            over = len(self.conventions(second).levels(self.denoiser.schedule, second, True).run) - 1
+        told: tuple[Meter, Meter] = own(request, len(levels.sigmas) - 1, over)
         return told
 
     def tiled(self, axes: str) -> Bundle:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from chashka import images
 from chashka.diffusion import SAMPLERS, Array, PictureNoise, Sampler, Step, VariedNoise, noised_known, sampler_name
 from chashka.errors import InputError, NotFiniteError
-from chashka.families.conventions import Conventions
+from chashka.families.conventions import Conventions, Levels
 from chashka.families.family import Bundle, Plan
 from chashka.generate.frames import Frame, brought, frame_for
 from chashka.generate.given import Start, all_blank, paste, prepare, sources, start_x, with_strength
-from chashka.prompts.tags import taken_out
+from chashka.prompts import tags
 from chashka.request import Inputs, Picture, Request
 
 
@@ -32,8 +32,13 @@ class Progress:
     first: int
 
 
-def one_pass(bundle: Bundle, request: Request, given: Inputs) -> Generator[Progress, None, list[Picture]]:
-    """Yield a :class:`Progress` after every step of every batch, and return the pictures. request: complete."""
+def one_pass(
+    bundle: Bundle, request: Request, given: Inputs, passed: int | None = None
+) -> Generator[Progress, None, list[Picture]]:
+    """Yield a :class:`Progress` after every step of every batch, and return the pictures. request: complete.
+
+    passed: steps of the first pass's schedule, where this is the second one of a drawing.
+    """
     notes = [*_text_notes(bundle, request), *bundle.notes(request)]
     if request.fast and not bundle.fast:
         notes.append("fast: this model names no quick settings; it was drawn as usual")
@@ -46,12 +51,10 @@ def one_pass(bundle: Bundle, request: Request, given: Inputs) -> Generator[Progr
         notes.append("strength does nothing without a picture to start from (init)")
     request = with_strength(request, given)
     assert request.seed is not None and request.sampler is not None
-    levels = conventions.levels(
-        bundle.denoiser.schedule, request, begins_with(bundle, request, start is not None, given.mask is not None)
-    )
+    levels = levels_of(bundle, request, begins_with(bundle, request, start is not None, given.mask is not None))
     steps = len(levels.run) - 1
     shape = (bundle.codec.channels, frame.drawn[1] // bundle.codec.factor, frame.drawn[0] // bundle.codec.factor)
-    plan = Plan(levels.sigmas, shape, pictures=given.pictures)
+    plan = Plan(levels.sigmas, shape, pictures=given.pictures, first=levels.first, passed=passed)
     if start is not None and start.mask is not None:
         plan = replace(plan, known=start.x, mask=start.latent_mask, blanked=start.blanked)
     elif bundle.blanks:
@@ -109,10 +112,9 @@ def begins_with(bundle: Bundle, request: Request, picture: bool, mask: bool) -> 
     return picture and not (mask and request.strength == 1 and bundle.conventions(request).noised)
 
 
-def steps_of(bundle: Bundle, request: Request, edited: bool) -> int:
-    """How many steps one pass takes, over all its batches. edited: it begins with a picture."""
-    levels = bundle.conventions(request).levels(bundle.denoiser.schedule, request, edited)
-    return (len(levels.run) - 1) * len(batches_of(bundle, request))
+def levels_of(bundle: Bundle, request: Request, edited: bool) -> Levels:
+    """The noise levels of one pass. edited: it begins with a picture."""
+    return bundle.conventions(request).levels(bundle.denoiser.schedule, request, edited)
 
 
 def noises_of(request: Request, first: int, count: int) -> Callable[[Sequence[int]], PictureNoise]:
@@ -154,15 +156,24 @@ def _text_notes(bundle: Bundle, request: Request) -> list[str]:
 
 
 def _tag_notes(bundle: Bundle, request: Request) -> list[str]:
-    """What became of tags that did not load a LoRA."""
+    """What became of tags that did not load a LoRA, and what of the others is not done. Raises InputError as ``tags.check``."""
     notes = []
-    for tag in taken_out(request.prompt)[1]:
-        if not bundle.preset.adapters:
-            notes.append(f"<lora:{tag.name}> in the prompt loads nothing: {bundle.model} takes no LoRA")
+    if bundle.preset.adapters:
+        tags.check(request.prompt)
+    for tag in tags.taken_out(request.prompt)[1]:
+        if not tag.lora:
+            notes.append(f"{tag} in the prompt loads nothing: of such networks only LoRAs are known")
+        elif not bundle.preset.adapters:
+            notes.append(f"{tag} in the prompt loads nothing: {bundle.model} takes no LoRA")
         elif tag.name.rsplit("/", 1)[-1] not in bundle.loras:
-            notes.append(f"<lora:{tag.name}> in the prompt was left out: no LoRA of this name is loaded")
-    for tag in taken_out(request.negative_prompt)[1]:
-        notes.append(f"<lora:{tag.name}> in the negative prompt loads nothing: it belongs into the prompt")
+            notes.append(f"{tag} in the prompt was left out: no LoRA of this name is loaded")
+        elif tag.unread:
+            notes.append(
+                f"{tag} in the prompt: {', '.join(tag.unread)[:60]!r} had no effect: known are a weight, te= and unet="
+            )
+    for tag in tags.taken_out(request.negative_prompt)[1]:
+        why = "it belongs into the prompt" if tag.lora else "of such networks only LoRAs are known"
+        notes.append(f"{tag} in the negative prompt loads nothing: {why}")
     return notes
 
 

@@ -69,19 +69,22 @@ def wanted(request: Request) -> list[str]:
 
 
 def chosen(request: Request, every: bool, files: wildcards.Files, most: int = MOST) -> list[Request]:
-    """The requests that a prompt with choices stands for: one for each combination, or one for each picture, by its number.
+    """The requests that prompts with choices stand for: one for each combination of prompt and negative prompt, or one for each
+    picture, both chosen by its number.
 
     Raises InputError for a prompt that cannot be read, and for more than ``most`` combinations.
     """
+    texts = (request.prompt, request.negative_prompt)
     if every:
-        return with_prompts(request, every, list(wildcards.combinations(request.prompt, files, most)))
+        return with_prompts(request, every, list(wildcards.combinations(texts, files, most)))
     assert request.seed is not None
-    numbers = range(request.first, request.first + request.n)
-    return with_prompts(request, every, [wildcards.resolved(request.prompt, request.seed + i, files) for i in numbers])
+    seeds = range(request.seed + request.first, request.seed + request.first + request.n)
+    return with_prompts(request, every, [[wildcards.resolved(text, seed, files) for text in texts] for seed in seeds])
 
 
-def with_prompts(request: Request, every: bool, prompts: Sequence[str]) -> list[Request]:
-    """A request for each prompt: of all the pictures, or of one picture each, in the order of their numbers."""
+def with_prompts(request: Request, every: bool, prompts: Sequence[Sequence[str]]) -> list[Request]:
+    """A request for each prompt with its negative prompt: of all the pictures, or of one each, in the order of their numbers."""
+    said = [{"prompt": prompt, "negative_prompt": negative} for prompt, negative in prompts]
     if every:
-        return [request.with_fields(prompt=prompt) for prompt in prompts]
-    return [request.with_fields(prompt=prompt, n=1, first=request.first + i) for i, prompt in enumerate(prompts)]
+        return [request.with_fields(**both) for both in said]
+    return [request.with_fields(**both, n=1, first=request.first + i) for i, both in enumerate(said)]

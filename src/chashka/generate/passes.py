@@ -17,7 +17,7 @@ from chashka.families.family import Bundle, Preset
 from chashka.generate import regions
 from chashka.generate.frames import LONGEST_SIDE, asked_size, frame_for
 from chashka.generate.given import whole_mask, with_strength
-from chashka.generate.loop import Progress, begins_with, complete, one_pass, steps_of
+from chashka.generate.loop import Progress, batches_of, begins_with, complete, levels_of, one_pass
 from chashka.generate.modes import wanted
 from chashka.prompts import policy
 from chashka.request import Inputs, Picture, Request
@@ -119,7 +119,7 @@ def _part(bundle: Bundle, request: Request, given: Inputs) -> Run:
 
 
 def _twice(bundle: Bundle, request: Request, given: Inputs) -> Run:
-    """All pictures, then each of them enlarged and drawn over."""
+    """All pictures, then each of them enlarged and drawn over. What changes with the steps goes on in the second pass."""
     assert request.hires_scale is not None
     if not bundle.preset.free:
         raise InputError(
@@ -143,15 +143,16 @@ def _twice(bundle: Bundle, request: Request, given: Inputs) -> Run:
     )
     shown = with_strength(first, given)
     masked = given.mask is not None
-    before = steps_of(bundle, shown, begins_with(bundle, shown, given.init is not None, masked))
-    each = steps_of(bundle, over, begins_with(bundle, over, True, masked))
-    total = before + each * request.n
+    levels = levels_of(bundle, shown, begins_with(bundle, shown, given.init is not None, masked))
+    before = (len(levels.run) - 1) * len(batches_of(bundle, shown))
+    each = len(levels_of(bundle, over, begins_with(bundle, over, True, masked)).run) - 1
+    total, passed = before + each * request.n, len(levels.sigmas) - 1
     pictures = yield from _counted(one_pass(bundle, first, given), 0, total)
     finished = []
     for i, picture in enumerate(pictures):
         second = over.with_fields(first=picture.index)
         (drawn,) = yield from _counted(
-            one_pass(bundle, second, replace(given, init=picture.pixels)), before + i * each, total
+            one_pass(bundle, second, replace(given, init=picture.pixels), passed), before + i * each, total
         )
         asked = request.with_fields(strength=picture.request.strength)
         notes = tuple(dict.fromkeys((*picture.notes, *drawn.notes)))

@@ -1,7 +1,7 @@
 """Prompts that change while a picture is drawn: ``[a:b:0.5]``, ``[a::0.5]``, ``[b:0.5]`` and ``[a|b]``.
 
-Rules of AUTOMATIC1111's web UI (wiki, "Features: Prompt editing" and "Alternating words"; ``prompt_parser.py``,
-``get_learned_conditioning_prompt_schedules``).
+Rules of AUTOMATIC1111's web UI since its version 1.6 (wiki, "Features: Prompt editing" and "Alternating words";
+``prompt_parser.py``, ``get_learned_conditioning_prompt_schedules``).
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ from typing import TypeAlias
 from chashka.prompts import nesting
 from chashka.prompts.numbers import MOST_STEP, within
 
-NUMBER = re.compile(r"\s*[+-]?\d*\.?\d+\s*")
+NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``before`` until ``when``, then ``after``. when: a step, or below 1 a share of the steps."""
+    """``before`` until ``when``, then ``after``. when: a step, or if ``share`` a share of the first pass's steps, beyond 1 of the
+    second one's."""
 
     before: tuple[Node, ...]
     after: tuple[Node, ...]
     when: float
+    share: bool
+
+    def last(self, steps: int, passed: int | None) -> int:
+        """The last step of ``before``, below 1 if there is none; see :func:`by_step`. The original truncates."""
+        if self.share:
+            return int((self.when - (0 if passed is None else 1)) * steps)
+        return int(self.when - (passed or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +53,14 @@ class Bracket:
 Node: TypeAlias = "str | Change | Turns | Bracket"
 
 
-def by_step(prompt: str, steps: int) -> list[str]:
-    """The prompt of each of ``steps`` steps, its weights still in it. Raises InputError as :func:`check`."""
+def by_step(prompt: str, steps: int, passed: int | None = None) -> list[str]:
+    """The prompt of each of ``steps`` steps, its weights still in it. Raises InputError as :func:`check`.
+
+    passed: steps of the first pass, in a second one, where changes go on: steps are counted on, and shares are its own from 1 to
+    2. None: this is the first.
+    """
     nodes = _parse(prompt)
-    return ["".join(_said(nodes, step, steps)) for step in range(1, steps + 1)]
+    return ["".join(_said(nodes, step, steps, passed)) for step in range(1, steps + 1)]
 
 
 def check(prompt: str) -> None:
@@ -134,8 +146,8 @@ def _node(opening: str, parts: list[tuple[Node, ...]], marks: list[str]) -> Node
         for mark, part in zip(marks[:-1], parts[1:-1], strict=True):
             # a bar is a letter here
             groups = [*groups, part] if mark == ":" else [*groups[:-1], (*groups[-1], mark, *part)]
-        when = within(float(number), MOST_STEP, "a change at step", "; below 1 it is a share of the steps")
-        return Change(groups[0] if len(groups) == 2 else (), groups[-1], when)
+        when = within(float(number), MOST_STEP, "a change at step", "; with a point it is a share of the steps")
+        return Change(groups[0] if len(groups) == 2 else (), groups[-1], when, "." in number)
     if opening == "[" and marks and set(marks) == {"|"}:
         return Turns(tuple(parts))
     # anything else is what it looks like
@@ -145,18 +157,16 @@ def _node(opening: str, parts: list[tuple[Node, ...]], marks: list[str]) -> Node
     return Bracket(opening, tuple(whole), ")" if opening == "(" else "]")
 
 
-def _said(nodes: Sequence[Node], step: int, steps: int) -> list[str]:
+def _said(nodes: Sequence[Node], step: int, steps: int, passed: int | None) -> list[str]:
     """The text of a step, counted from 1."""
     said: list[str] = []
     for node in nodes:
         if isinstance(node, str):
             said.append(node)
         elif isinstance(node, Change):
-            # the original truncates, and a number that is below 1 is a share
-            when = int(node.when * steps) if 0 <= node.when < 1 else int(node.when)
-            said += _said(node.before if step <= min(when, steps) else node.after, step, steps)
+            said += _said(node.before if step <= node.last(steps, passed) else node.after, step, steps, passed)
         elif isinstance(node, Turns):
-            said += _said(node.options[(step - 1) % len(node.options)], step, steps)
+            said += _said(node.options[(step - 1) % len(node.options)], step, steps, passed)
         else:
-            said += [node.opening, *_said(node.content, step, steps), node.tail]
+            said += [node.opening, *_said(node.content, step, steps, passed), node.tail]
     return said

@@ -1,7 +1,8 @@
-"""Prompts with choices: ``{a|b|c}``, ``{2$$a|b|c}``, ``{0.3::a|b}`` and ``__name__``, one of a file's lines.
+"""Prompts with choices: ``{a|b|c}``, ``{2$$a|b|c}``, ``{1-$$a|b}``, ``{0.3::a|b}`` and ``__name__``, one of the lines of a file or,
+with ``*`` in the name, of several.
 
 The rules are those of dynamic-prompts (adieyal/sd-dynamic-prompts, "Syntax"). At random: the seed decides, and the same seed
-decides the same. Combinatorial: every combination in turn.
+decides the same. Combinatorial: every combination in turn, of a prompt and its negative prompt together.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -20,26 +22,36 @@ from chashka.prompts import nesting
 
 MOST = 100_000
 """Combinations that are counted at most."""
+MOST_TAKEN = 1000
+"""Of one choice: no prompt has room for more."""
 LONGEST_NUMBER = 20
 """Digits of a count or a weight: a weight of very many is infinite, and chance cannot weigh that."""
 NAME = re.compile(r"__([\w/*-]+?)__")
-COUNT = re.compile(r"(\d+)(?:-(\d+))?\$\$(?:([^|$]*)\$\$)?")
+COUNT = re.compile(
+    r"\s*(?:(?P<low>\d+)\s*(?:(?P<to>-)\s*(?P<high>\d+)?)?|-\s*(?P<most>\d+))\s*\$\$(?:(?P<joint>[^|${}]*)\$\$)?"
+)
+"""How many are taken: ``2$$``, ``1-2$$``, ``2-$$``, ``-2$$``; and what joins them, if anything is said."""
 WEIGHT = re.compile(r"\s*(\d*\.?\d+)::")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``low`` to ``high`` of ``options`` with their weights, joined by ``joint``."""
+    """``low`` to ``high`` (None: all) of ``options`` with their weights, joined by ``joint``."""
 
     options: tuple[tuple[float, tuple[Node, ...]], ...]
     low: int = 1
-    high: int = 1
+    high: int | None = 1
     joint: str = ", "
+
+    def bounds(self, there: int) -> tuple[int, int]:
+        """How many are taken of so many, the fewest and the most."""
+        fewest, most = sorted((self.low, there if self.high is None else self.high))
+        return min(fewest, there, MOST_TAKEN), min(most, there, MOST_TAKEN)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One of the lines of a wildcard file."""
+    """One of the lines of a wildcard file, or of all whose names fit one with ``*``."""
 
     name: str
 
@@ -57,13 +69,17 @@ def resolved(prompt: str, seed: int, files: Files | None = None) -> str:
     return "".join(_drawn(_parse(prompt), random.Random(seed), files or {}, 0))
 
 
-def combinations(prompt: str, files: Files | None = None, most: int = MOST) -> Iterator[str]:
-    """Every possible prompt, the last choice changing fastest. Raises InputError for more than ``most``, and as ``resolved``."""
-    for number, parts in enumerate(_all(_parse(prompt), files or {}, 0, most + 1)):
+def combinations(texts: Sequence[str], files: Files | None = None, most: int = MOST) -> Iterator[tuple[str, ...]]:
+    """Every possible form of some texts together, the last text's last choice changing fastest.
+
+    Raises InputError for more than ``most``, and as ``resolved``.
+    """
+    forms = (list(islice(_all(_parse(text), files or {}, 0, most + 1), most + 1)) for text in texts)
+    for number, parts in enumerate(itertools.product(*forms)):
         if number >= most:
             raise InputError(
-                f"prompt: more than {most} combinations; allowed: at most {most}; take out some of its choices, "
-                "or let them be chosen at random"
+                f"prompt: more than {most} combinations; allowed: at most {most}; take out some of the choices, those of a "
+                "negative prompt among them, or let them be made at random"
             )
         yield parts
 
@@ -139,11 +155,13 @@ def _choice(text: str, place: int, depth: int) -> tuple[Choice, int]:
         place += 1
         if text[place - 1] == "}":
             break
-    if count is None:
-        return Choice(tuple(options)), place
-    low = int(_short(count.group(1)))
-    high = low if count.group(2) is None else int(_short(count.group(2)))
-    return Choice(tuple(options), min(low, high), max(low, high), count.group(3) or ", "), place
+    return (Choice(tuple(options)) if count is None else _counted(tuple(options), count)), place
+
+
+def _counted(options: tuple[tuple[float, tuple[Node, ...]], ...], count: re.Match[str]) -> Choice:
+    low, to, most = int(_short(count["low"] or "1")), count["to"], count["high"] or count["most"]
+    high = int(_short(most)) if most else (None if to else low)
+    return Choice(options, low, high, count["joint"] or ", ")
 
 
 def _short(number: str) -> str:
@@ -161,13 +179,20 @@ def _drawn(nodes: Sequence[Node], chance: random.Random, files: Files, depth: in
         elif isinstance(node, File):
             yield from _drawn(_parse(chance.choice(_lines(node.name, files))), chance, files, depth + 1)
         else:
-            left = list(node.options)
-            taken = []
-            for _ in range(min(chance.randint(node.low, node.high), len(left))):
-                weights = [weight for weight, _ in left]
-                i = chance.choices(range(len(left)), weights)[0] if sum(weights) > 0 else chance.randrange(len(left))
-                taken.append("".join(_drawn(left.pop(i)[1], chance, files, depth + 1)))
-            yield node.joint.join(taken)
+            yield node.joint.join(_taken(node, chance, files, depth))
+
+
+def _taken(node: Choice, chance: random.Random, files: Files, depth: int) -> Iterator[str]:
+    lines = _of_one_file(node, files)
+    if lines is not None:
+        for line in chance.sample(lines, chance.randint(*node.bounds(len(lines)))):
+            yield "".join(_drawn(_parse(line), chance, files, depth + 2))
+        return
+    left = list(node.options)
+    for _ in range(chance.randint(*node.bounds(len(left)))):
+        weights = [weight for weight, _ in left]
+        i = chance.choices(range(len(left)), weights)[0] if sum(weights) > 0 else chance.randrange(len(left))
+        yield "".join(_drawn(left.pop(i)[1], chance, files, depth + 1))
 
 
 def _all(nodes: Sequence[Node], files: Files, depth: int, enough: int) -> Iterator[str]:
@@ -183,17 +208,33 @@ def _of(node: Node, files: Files, depth: int, enough: int) -> Iterator[str]:
         for line in _lines(node.name, files):
             yield from _all(_parse(line), files, depth + 1, enough)
     else:
-        options = [list(islice(_all(option, files, depth + 1, enough), enough)) for _, option in node.options]
-        for size in range(min(node.low, len(options)), min(node.high, len(options)) + 1):
+        lines = _of_one_file(node, files)
+        there = [option for _, option in node.options] if lines is None else [_parse(line) for line in lines]
+        deeper = depth + (1 if lines is None else 2)
+        options = [list(islice(_all(option, files, deeper, enough), enough)) for option in there]
+        fewest, most = node.bounds(len(options))
+        for size in range(fewest, most + 1):
             for taken in itertools.combinations(options, size):
                 yield from map(node.joint.join, itertools.product(*taken))
 
 
+def _of_one_file(node: Choice, files: Files) -> Sequence[str] | None:
+    """The lines that ``{2$$__name__}`` takes several of, so that none comes twice; None for every other choice."""
+    only = node.options[0][1]
+    if node.high == 1 or len(node.options) > 1 or len(only) != 1 or not isinstance(only[0], File):
+        return None
+    return _lines(only[0].name, files)
+
+
 def _lines(name: str, files: Files) -> Sequence[str]:
-    if not files.get(name):
+    """Those of all files that fit, each once; a name that fits none is looked for in every folder. ``*`` fits ``/`` too."""
+    found = list(files.get(name, ()))
+    for pattern in (name, f"**/{name}"):
+        found = found or [line for known, lines in files.items() if fnmatchcase(known, pattern) for line in lines]
+    if not found:
         known = ", ".join(sorted(files)[:8]) or "none"
         raise InputError(f"prompt: there is no wildcard file {name!r}; there are: {known}")
-    return files[name]
+    return list(dict.fromkeys(found))
 
 
 def _check(depth: int) -> None:

@@ -11,7 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dialect_server import ROOT, Painter, Run, Served, colour, from_base64, pixels_of, png, serving, to_base64, warnings
+from dialect_server import (
+    ROOT,
+    Painter,
+    Run,
+    Served,
+    colour,
+    drawn,
+    from_base64,
+    pixels_of,
+    png,
+    serving,
+    to_base64,
+    warnings,
+)
 from PIL import Image
 
 from chashka.app.jobs import Problem
@@ -266,3 +279,14 @@ def test_a_batch_that_the_queue_has_no_room_for_is_not_begun(tmp_path: Path) -> 
         answer = served.client.post(f"{ROOT}/txt2img", json={"prompt": "x", "n_iter": 4})
         assert answer.status_code == 422 and "allowed: at most 3 that wait" in answer.json()["detail"]
         assert len(served.jobs()) == 1
+
+
+def test_nothing_may_be_said_where_the_model_draws_without_words(served: Served) -> None:
+    model = {"override_settings": {"sd_model_checkpoint": "stable_diffusion-teacup"}}
+    for said in ({"prompt": ""}, {}, {"prompt": "", "negative_prompt": "tea"}):
+        _, info = drawn(served, seed=3, **said, **model)
+        assert info["prompt"] == "" and info["negative_prompt"] == said.get("negative_prompt", "")
+        (text,) = info["infotexts"]
+        (again,), _ = drawn(served, infotext=text, **model)
+        assert tuple(again[-1, -1]) == colour(3, 0)
+    assert "prompt: '' is not possible" in served.post(f"{ROOT}/txt2img", 422, seed=3)["detail"]

@@ -22,9 +22,9 @@ from chashka.app.settings import Settings
 
 if TYPE_CHECKING:
     from chashka.engines.batching import StepBatcher
-    from chashka.families import Bundle
+    from chashka.families import Bundle, Weight
 
-Key: TypeAlias = tuple[str, tuple[tuple[Path, float], ...], tuple[Path, ...], str | None]
+Key: TypeAlias = "tuple[str, tuple[tuple[Path, Weight], ...], tuple[Path, ...], str | None]"
 Open: TypeAlias = "Callable[..., Bundle]"
 
 
@@ -59,7 +59,7 @@ class Models:
     def use(
         self,
         model: str,
-        loras: Sequence[tuple[Path, float]] = (),
+        loras: Sequence[tuple[Path, Weight]] = (),
         embeddings: Sequence[Path] = (),
         precision: str | None = None,
     ) -> Iterator[Bundle]:

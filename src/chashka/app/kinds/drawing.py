@@ -26,7 +26,7 @@ SIDES = ("left", "right", "top", "bottom")
 OWN = (*ADAPTED, "choices")
 EXTENDED = (*ADAPTED, *SIDES)
 STORED = ("model", "prompts", *OWN, *SIDES)
-"""What job's fields have beyond a request's. prompts: what the choices of the prompt came to."""
+"""What job's fields have beyond a request's. prompts: what the choices came to, each a prompt and its negative prompt."""
 LORAS = 8
 SIDE = 2048
 USUAL_STEPS = 50
@@ -128,6 +128,7 @@ def _checked(
     size: of the picture that is begun with. known: numbers of pictures that the kind itself gives to be mixed.
     """
     from chashka.generate.modes import chosen, mixable, wanted
+    from chashka.prompts import tags
     from chashka.prompts.wildcards import files_in
 
     model, options, preset = model_of(said, settings)
@@ -152,15 +153,17 @@ def _checked(
     pictures = sum(one.n for one in requests)
     at_most("n", pictures, settings.max_n)
     _check_parts(request, numbered, known)
-    prompts = [one.prompt for one in requests]
-    for prompt in prompts:
-        at_most("prompt", len(prompt), settings.max_prompt, " characters")
+    for one in requests:
+        _check_texts(one, settings)
+        if preset.adapters:
+            tags.check(one.prompt)
     own = _adapters(said, preset, settings)
     if choices is not None:
-        own |= {"choices": choices, "prompts": prompts}
+        own |= {"choices": choices, "prompts": [[one.prompt, one.negative_prompt] for one in requests]}
     cost = _cost(request, preset, size, pictures, settings)
     stored = {"model": model} | request.model_dump(mode="json", exclude_none=True) | own
-    return NewFields(stored, tuple(dict.fromkeys([*wanted(request), *prompts])), pictures, cost)
+    texts = dict.fromkeys(text for one in (request, *requests) for text in wanted(one))
+    return NewFields(stored, tuple(texts), pictures, cost)
 
 
 def _check_texts(request: Request, settings: Settings) -> None:

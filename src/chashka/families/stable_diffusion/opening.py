@@ -24,6 +24,7 @@ from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.sampling import conventions, denoise
 from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Tower, clip_tower
 from chashka.families.stable_diffusion.tokenizer import Tokenizer
+from chashka.prompts.tags import Weight
 
 if TYPE_CHECKING:
     from chashka.families.family import EngineChoice
@@ -102,8 +103,11 @@ def _bundle(preset: Preset, choice: EngineChoice, opened: Opened) -> Bundle:
         found = changed(found, file, weight)
     found, words = with_words(found, choice.embeddings, own.pairs.encode)
     variants = {
-        "unet": _variant(choice.loras, choice.cache_dir),
-        "text": _variant([*choice.loras, *((e, 1.0) for e in choice.embeddings)], choice.cache_dir),
+        "unet": _variant([(file, weight.unet) for file, weight in choice.loras], choice.cache_dir),
+        "text": _variant(
+            [*((file, weight.text) for file, weight in choice.loras), *((file, 1.0) for file in choice.embeddings)],
+            choice.cache_dir,
+        ),
     }
     unet, encoder, decoder, tower = _graphs(engine, found, opened.sources, variants)
     cfg = found.autoencoder
@@ -136,14 +140,14 @@ def _tower(graph: Graph, own: Tokenizer, version: str) -> Tower:
     return clip_tower(graph, usual if own.pad is None else own.pad, (own.pairs.start, own.pairs.end))
 
 
-def changed(found: Parts, file: Path, weight: float) -> Parts:
+def changed(found: Parts, file: Path, weight: Weight) -> Parts:
     """The parts with a LoRA added to U-Net and text tower. Raises WeightsError for one of another model."""
     names = {
         "unet": diffusers_names.unet_modules(found.unet),
         "text": diffusers_names.clip_text_modules(found.text.layers),
     }
     parts = {part: found.weights[part] for part in names}
-    return replace(found, weights=found.weights | lora.merged(lora.read(file), weight, parts, names, file))
+    return replace(found, weights=found.weights | lora.merged(lora.read(file), weight._asdict(), parts, names, file))
 
 
 def with_words(
@@ -166,9 +170,9 @@ def with_words(
     return replace(found, text=replace(text, vocab=end, added=text.added + end - text.vocab), weights=weights), words
 
 
-def _variant(loras: Sequence[tuple[Path, float]], cache_dir: Path | None) -> str:
+def _variant(changes: Sequence[tuple[Path, float]], cache_dir: Path | None) -> str:
     """Which changes, in which order, of files with the content that they have now."""
-    return repr([(content_of(file, cache_dir), weight) for file, weight in loras]) if loras else ""
+    return repr([(content_of(file, cache_dir), weight) for file, weight in changes]) if changes else ""
 
 
 def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variants: Mapping[str, str]) -> list[Any]:

@@ -9,7 +9,7 @@ from pydantic import field_validator, model_validator
 from chashka.diffusion import TABLE_SPACINGS, sampler_name
 from chashka.errors import InputError
 from chashka.prompts import composition, emphasis, schedules
-from chashka.request import Number, Request, bounded
+from chashka.request import LONGEST_PROMPT, Number, Request, bounded
 
 FEW = 15
 """Below so many steps the original's DPM-Solver makes its last one of first order."""
@@ -21,6 +21,9 @@ class Options(Request):
     prediction: what the network was trained to say, where its file cannot tell. compat: whose sampling (docs/stable-diffusion.md).
     """
 
+    prompt: str = bounded(
+        ..., f"text of at most {LONGEST_PROMPT} characters", "what to draw; without words, whatever comes"
+    )
     eta: Number | None = bounded(
         None, "a number from 0 to 1", "noise added back in each step: 0 none, 1 DDPM", ge=0, le=1
     )
@@ -75,6 +78,9 @@ class Options(Request):
                 schedules.check(prompt)
                 emphasis.pieces(prompt)
         return self
+
+    def wordless(self) -> bool:
+        return True
 
     def plain(self) -> bool:
         """Whether prompts are taken as they are typed: the original code knows no grammar."""

@@ -31,6 +31,9 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     The original puts what is kept into x instead (``Conventions.noised``), and with a network of nine channels nowhere.
     """
     steps = len(plan.sigmas) - 1
+    skipped = (
+        0 if plan.passed is None else plan.first
+    )  # a second pass counts the steps that it runs, as the web UI's does
     seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
     denoiser = bundle.denoiser
     if request.prediction is not None:
@@ -41,7 +44,7 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     first, stop = math.ceil(request.guidance_start * steps), math.ceil(ends * steps)
     scale = 1.0 if request.guidance_scale is None or first >= stop else request.guidance_scale
     interval = (plan.sigmas[stop], plan.sigmas[first]) if first < stop else None
-    said = prompts(request, steps)
+    said = prompts(request, steps - skipped, plan.passed)
     open_ahead(bundle, plan, 1 if scale == 1 else len(said[0][0]) + 1)
     told = [
         (
@@ -53,15 +56,15 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     guided = [composed(denoiser, conds, uncond, scale, interval, request.guidance_rescale) for conds, uncond in told]
 
     def scheduled(x: Array, sigma: float) -> Array:
-        return guided[step_of(sigma, plan.sigmas)](x, sigma)
+        return guided[max(step_of(sigma, plan.sigmas) - skipped, 0)](x, sigma)
 
     if plan.mask is None or conventions(request).noised:
         return scheduled
     return inpaint(scheduled, plan.known, plan.mask)
 
 
-def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], str]]:
-    """What is said in each step: the prompts that AND joins, and the negative prompt.
+def prompts(request: Options, steps: int, passed: int | None = None) -> list[tuple[list[composition.Part], str]]:
+    """What is said in each step: the prompts that AND joins, and the negative prompt. passed: see ``schedules.by_step``.
 
     A change at step n is heard from the call n + 1 on, as in the web UI, which counts its calls from 0 and its steps from 1.
     """
@@ -69,8 +72,8 @@ def prompts(request: Options, steps: int) -> list[tuple[list[composition.Part], 
     if request.plain():
         return [([composition.Part(prompt)], negative_prompt)] * steps
     joined = composition.parts(prompt)
-    changing = [(schedules.by_step(part.text, steps), part.weight) for part in joined]
-    negative = schedules.by_step(negative_prompt, steps)
+    changing = [(schedules.by_step(part.text, steps, passed), part.weight) for part in joined]
+    negative = schedules.by_step(negative_prompt, steps, passed)
     heard = [max(i - 1, 0) for i in range(steps)]
     return [([composition.Part(texts[i], weight) for texts, weight in changing], negative[i]) for i in heard]
 

@@ -63,7 +63,10 @@ class Reader:
         return found
 
     def chunks(self, prompt: str, grammar: bool = True) -> list[Chunk]:
-        """A prompt as chunks: one at least; a comma among the last words of a full one is where it is cut."""
+        """A prompt as chunks: one at least; a comma among the last words of a full one is where it is cut.
+
+        ``BREAK`` begins one even where nothing stands before it; at the end it begins none.
+        """
         found = [Chunk()]
         comma = -1
         for piece in emphasis.pieces(prompt) if grammar else [emphasis.Piece(prompt)]:
@@ -84,7 +87,7 @@ class Reader:
                     found.append(Chunk())
                     comma = -1
                 found[-1].add(token, [piece.weight] * len(token))
-        return found
+        return found if found[-1].ids else found[:-1] or found
 
 
 CLIP = Reader(clip_words.encode, clip_words.LENGTH - 2, comma=267)
@@ -139,9 +142,12 @@ class ChunkedText:
         """Every word is read, in chunks; weights count for nothing. What a request makes of its schedules: :meth:`meters`."""
         return self._chunks(tags.taken_out(text)[0], True)
 
-    def meters(self, request: Options, steps: int) -> tuple[Meter, Meter]:
-        """The prompt and the negative prompt: of each the longest text that is read in any of the steps, one of AND's at a time."""
-        said = prompts(request, steps)
+    def meters(self, request: Options, steps: int, over: int = 0) -> tuple[Meter, Meter]:
+        """The prompt and the negative prompt: of each the longest text that is read in any of the steps, one of AND's at a time.
+
+        over: steps of a second pass, whose texts count too.
+        """
+        said = prompts(request, steps) + prompts(request, over, steps)
         prompt = {part.text for parts, _ in said for part in parts}
         return self._longest(prompt, request), self._longest({negative for _, negative in said}, request)
 
