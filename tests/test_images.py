@@ -252,7 +252,9 @@ def test_resize_knows_no_edge_where_a_picture_continues(channels: int, side: int
         whole = images.resize(pixels, side, side, wrap)
         assert np.abs(turned.astype(int) - np.roll(whole, side // 2, axis=axis)).max() <= 1
         ended = images.resize(np.roll(pixels, 32, axis=axis), side, side, other)
-        assert (np.abs(ended.astype(int) - np.roll(images.resize(pixels, side, side, other), side // 2, axis=axis)) > 8).any()
+        assert (
+            np.abs(ended.astype(int) - np.roll(images.resize(pixels, side, side, other), side // 2, axis=axis)) > 8
+        ).any()
 
 
 def test_flatten_and_on_colour() -> None:

@@ -297,9 +297,9 @@ def test_both_engines(checkpoints: Path, tmp_path: Path, size: tuple[int, int]) 
     for engine in ("torch", "openvino"):
         bundle = opened(checkpoints, "compvis.safetensors", EngineChoice(engine, precision="f32", cache_dir=tmp_path))
         request = bundle.request(prompt="a cup", seed=1, steps=3, width=size[0], height=size[1])
-        shapes: list[tuple[int, ...]] = []
-        pictures.append(generate.draw(bundle, request, on_step=lambda p: shapes.append(p.step.x.shape[2:]))[0].pixels.astype(int))
-        assert set(shapes) == {(size[1] // 8, size[0] // 8)}
+        bundle, seen = watched(bundle)
+        pictures.append(generate.draw(bundle, request)[0].pixels.astype(int))
+        assert {x.shape[2:] for x in seen} == {(size[1] // 8, size[0] // 8)}
     assert np.mean(np.abs(pictures[0] - pictures[1]) <= 2) > 0.99
 
 

@@ -48,7 +48,9 @@ def test_places_say_who_is_where(pictures: Pictures, tmp_path: Path) -> None:  #
     assert 1 in on[:2] and 0 not in on[0] and 0 in on[2:] and 1 not in on[3]
     assert (bar[1:3, 1:3] == 2).all() and (bar[0] == NOTHING).all()
     colour = found.colour.reshape(5, 4, 4)
-    assert (colour[0][left == 0] == 3).all() and (colour[0][left == 1] == NOTHING).all(), "of the first alone it is said"
+    assert (colour[0][left == 0] == 3).all() and (colour[0][left == 1] == NOTHING).all(), (
+        "of the first alone it is said"
+    )
     assert (colour[4] == NOTHING).all()
 
 

@@ -120,7 +120,7 @@ def _beyond(frame: Frame) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def brought(pixels: NDArray[np.uint8], frame: Frame, given: bool) -> NDArray[np.uint8]:
-    """What was drawn, at the size that comes out. given: it has to lie over a given picture, so that nothing may be cut off to fit."""
+    """What was drawn, at the size that comes out. given: it lies over a given picture, so that nothing may be cut off."""
     kept = np.ascontiguousarray(pixels[: frame.kept[1], : frame.kept[0]])
     return images.resize(kept, *frame.final, frame.wrap) if given or frame.wrap else cover(kept, *frame.final)
 

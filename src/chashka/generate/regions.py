@@ -49,7 +49,9 @@ def part_of(mask: Mask, padding: int, preset: Preset, size: tuple[int, int] | No
         found = np.flatnonzero(mask.max(axis=axis))
         spans.append((max(found[0] - padding, 0), min(found[-1] + 1 + padding, most)) if found.size else (0, most))
     (left, right), (top, bottom) = ((int(a), int(b)) for a, b in spans)
-    most = min(LONGEST_SIDE**2 / preset.area, preset.area / SHORTEST_SIDE**2)  # of a strip, so that both sides are possible
+    most = min(
+        LONGEST_SIDE**2 / preset.area, preset.area / SHORTEST_SIDE**2
+    )  # of a strip, so that both sides are possible
     shape = min(max((right - left) / (bottom - top), 1 / most), most)
     drawn = size or sides(preset.area, shape, preset.multiple)
     aspect = drawn[0] / drawn[1]

@@ -94,7 +94,8 @@ class UNetConfig:
     by default: ``qk_norm`` normalises queries and keys of every head to a learned length; ``norm_groups`` of GroupNorm;
     ``dropout`` in the residual blocks; ``places`` waves along each axis join the input, so that the network knows where it is;
     ``told``: the first told² of the ``tokens`` say what stands in that many places on a side (``kandinsky_text.PlaceReader``), and
-    are added to what is seen there; ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by row. What the whole network
+    are added to what is seen there; ``dropped``: names of residual and attention blocks that the input ``keep`` takes away, row by
+    row. What the whole network
     says beyond the one without them is where it is heading: a guide as in arXiv 2411.18664 and 2406.02507.
 
     ``in_channels`` of 2·C + 1, where C are the data's channels, makes it an inpainting network: x, the mask and the masked
@@ -172,8 +173,8 @@ class TextHeadConfig:
     """Kandinsky 2.0's text head: two encoders' tokens and one pooled vector become ``tokens`` and ``added``.
 
     ``tokens1``, ``pooled1``, ``tokens2`` are the widths that come in; ``context`` and ``added`` those that go out;
-    ``heads`` of the attention pooling over the second encoder's tokens. Teacup extra, off in the original: ``places`` on a side of a
-    square, for each of which one token more says what the text puts there (``kandinsky_text.PlaceReader``).
+    ``heads`` of the attention pooling over the second encoder's tokens. Teacup extra, off in the original: ``places`` on a side of
+    a square, for each of which one token more says what the text puts there (``kandinsky_text.PlaceReader``).
     """
 
     tokens1: int = 1024

@@ -52,8 +52,8 @@ class PlaceReader(nn.Module):
     """tokens (B, L, context) → (B, side², context): for each place of the picture, row by row, what the text puts there.
 
     Who is where stands in a sentence's order, its relation and its nouns together. Read out here once, where a layout can be the
-    lesson (``training.places``), a U-Net is told it at once (``UNetConfig.told``), and may look at it too: ``where`` tells the places
-    apart.
+    lesson (``training.places``), a U-Net is told it at once (``UNetConfig.told``), and may look at it too: ``where`` tells the
+    places apart.
     """
 
     def __init__(self, cfg: TextHeadConfig) -> None:

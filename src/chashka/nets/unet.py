@@ -119,10 +119,10 @@ class UNet(nn.Module):
     """x (B, in_channels, h, w), t (B,) in [0, 1000], tokens (B, L, context)?, added? → (B, out, h, w).
 
     keep (B,)?: 1, or 0 where a row is to be drawn without the blocks that the configuration names in ``dropped``.
-    h and w are multiples of 2^(levels - 1), where sizes change by convolutions any numbers. ``tokens`` are the text's (no padding mask, as in the originals); ``added``
-    (B, 4·width) joins the time embedding (Kandinsky), or (B, pooled) does through ``label_emb``. Raises InputError for tokens
-    that the configuration has no place for, and for missing ones where the transformer kind of attention has nothing else to
-    look at.
+    h and w are multiples of 2^(levels - 1), where sizes change by convolutions any numbers. ``tokens`` are the text's (no padding
+    mask, as in the originals); ``added`` (B, 4·width) joins the time embedding (Kandinsky), or (B, pooled) does through
+    ``label_emb``. Raises InputError for tokens that the configuration has no place for, and for missing ones where the
+    transformer kind of attention has nothing else to look at.
     """
 
     def __init__(self, cfg: UNetConfig) -> None:

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from chashka.training.loop import generator
 from chashka.training.layout import BESIDE
+from chashka.training.loop import generator
 from chashka.training.recipes import UNetRecipe
 from chashka.training.scenes import Composer, SceneTable
 

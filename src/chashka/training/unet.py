@@ -259,7 +259,9 @@ class UNetTask:
         if self.places is None:
             return (u * count).long()
         every, related = (rows[: int((rows < count).sum())] for rows in (self.places.kept, self.places.related))
-        pairs = torch.rand(len(u), generator=generator, device=u.device) < (self.recipe.related if len(related) else 0.0)
+        pairs = torch.rand(len(u), generator=generator, device=u.device) < (
+            self.recipe.related if len(related) else 0.0
+        )
         picked = related[(u * len(related)).long()] if len(related) else torch.zeros_like(u, dtype=torch.int64)
         return torch.where(pairs, picked, every[(u * len(every)).long()])
 
