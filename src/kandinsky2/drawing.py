@@ -57,7 +57,7 @@ class Drawer:
     @property
     def published(self) -> bool:
         """Whether the published weights draw, or the small model inside the package."""
-        return self.bundle.preset.free
+        return self.bundle.preset.free > 0
 
     def _draw(
         self, fields: dict[str, Any], inputs: Inputs | None, size: tuple[int, int], progress: bool, seed: int | None

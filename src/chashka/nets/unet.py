@@ -99,7 +99,7 @@ class Up(nn.Module):
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """like: what went down at this size."""
         larger = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        if torch.jit.is_tracing() or larger.shape[2:] != like.shape[2:]:  # a graph has to know both
+        if torch._C._get_tracing_state() is not None or larger.shape[2:] != like.shape[2:]:  # a graph has to know both
             larger = larger[:, :, : like.shape[2], : like.shape[3]]
         out: torch.Tensor = self.conv(larger)
         return out

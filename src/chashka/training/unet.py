@@ -142,7 +142,8 @@ class UNetTask:
         tokens, _ = self.head(**{name: value[known] for name, value in text.items()})
         of = scene[known]
         count = self.places.thing.shape[1]
-        return self.lesson(tokens[:, :count], self.places.thing[of], self.places.colour[of]).mean()
+        loss: torch.Tensor = self.lesson(tokens[:, :count], self.places.thing[of], self.places.colour[of]).mean()
+        return loss
 
     def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Latents (B, C, h, w), the rows of their captions, where their embeddings are (-1: a scene that has none), and which
