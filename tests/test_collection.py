@@ -170,6 +170,32 @@ def test_what_is_no_model_is_told(collection: Collection, tmp_path: Path) -> Non
     assert not collection.folder.exists()
 
 
+HALVES = {"m.lora_A.weight": np.zeros((2, 4), np.float32), "m.lora_B.weight": np.zeros((4, 2), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (LORA | {"lora_unet_a.dora_scale": np.ones(4)}, r"lora_unet_a\.dora_scale belong to no LoRA .*not DoRA, LoHa, LoKr"),
+        ({"lora_unet_a.alpha": np.ones(1), "lora_unet_a.hada_w1_a": np.ones((4, 2)), "lora_unet_a.hada_w1_b": np.ones((2, 4))},
+         r"lora_unet_a\.hada_w1_a and 1 more belong to no LoRA .*not DoRA, LoHa, LoKr"),
+        ({"lycoris_a.lokr_w1": np.ones((2, 2)), "lycoris_a.lokr_w2": np.ones((2, 2))}, "belong to no LoRA .*not DoRA, LoHa, LoKr"),
+        ({"unet.a.oft_R.weight": np.ones((2, 2))}, r"oft_R\.weight belong to no LoRA"),
+        ({name: value for name, value in LORA.items() if "up" in name}, "lora_up.weight has no second half"),
+        ({f"base_model.model.{name}": value for name, value in HALVES.items()},
+         r"base_model\.model\.m\.lora_A\.weight is a name of PEFT, which keeps alpha in an adapter_config\.json .*kohya"),
+    ],
+)  # fmt: skip
+def test_an_adapter_that_cannot_be_used_says_why(
+    collection: Collection, tensors: dict[str, np.ndarray], message: str, tmp_path: Path
+) -> None:
+    """Not that it is a LoRA and no checkpoint: it was never taken for one."""
+    write(tmp_path / "a.safetensors", {name: value.astype(np.float32) for name, value in tensors.items()}, {})
+    with pytest.raises(WeightsError, match=message):
+        collection.add(tmp_path / "a.safetensors")
+    assert not collection.folder.exists()
+
+
 @pytest.mark.torch
 def test_torch_files_are_what_is_in_them(collection: Collection, tmp_path: Path) -> None:
     """By their contents, whatever their names end in; and what is added can be used under its name."""

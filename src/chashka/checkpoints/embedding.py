@@ -11,7 +11,7 @@ import numpy as np
 
 from chashka.checkpoints.safetensors_file import NumpyArray
 from chashka.checkpoints.torch_file import read_whole
-from chashka.errors import InputError, WeightsError
+from chashka.errors import InputError, OtherKindError, WeightsError
 
 MOST = 75
 """Vectors of one word: as many as CLIP reads at once, for a word is never cut in two."""
@@ -39,17 +39,20 @@ def read(path: Path, width: int) -> tuple[list[str], NumpyArray]:
 
 
 def vectors(path: Path) -> tuple[str, NumpyArray]:
-    """(what the file calls the word, float32 (n, width)). Raises WeightsError for a file that holds no embedding."""
+    """(what the file calls the word, float32 (n, width)).
+
+    Raises OtherKindError for a file that holds no embedding, WeightsError for numbers that are not finite.
+    """
     found = read_whole(path)
     if isinstance(found, dict) and isinstance(found.get("string_to_param"), dict):
         found = found["string_to_param"]
     named = {n: v for n, v in found.items() if isinstance(v, np.ndarray)} if isinstance(found, dict) else {}
     if len(named) != 1:
         some = ", ".join(map(str, list(named)[:3])) or "no vectors"
-        raise WeightsError(f"{path} is no embedding: it holds {some}, not vectors for one word")
+        raise OtherKindError(f"{path} is no embedding: it holds {some}, not vectors for one word")
     ((name, value),) = named.items()
     if value.ndim not in (1, 2) or not value.size:
-        raise WeightsError(f"{path} is no embedding: {name} has the shape {list(value.shape)}")
+        raise OtherKindError(f"{path} is no embedding: {name} has the shape {list(value.shape)}")
     rows = np.atleast_2d(value).astype(np.float32)
     if not np.isfinite(rows).all():
         raise WeightsError(f"{path}: its vectors hold numbers that are not finite")

@@ -20,7 +20,7 @@ import numpy as np
 
 from chashka.checkpoints.safetensors_file import NumpyArray, read_metadata
 from chashka.checkpoints.torch_file import read_checkpoint
-from chashka.errors import WeightsError
+from chashka.errors import OtherKindError, WeightsError
 
 DOWN = re.compile(r"\.(lora_down|lora_A|lora\.down|lora_linear_layer\.down|(?<=_lora\.)down)(\.default)?\.weight$")
 UPS = {
@@ -34,6 +34,9 @@ HALF = re.compile(rf"\.({'|'.join(map(re.escape, UPS.values()))})(\.default)?\.w
 PREFIXES = ("lora_unet_", "lora_te_", "unet.", "text_encoder.")
 PROCESSOR = re.compile(r"(?:\.processor)?\.(to_[qkv]|to_out)_lora$")
 """What diffusers called a layer when a module of its own kept the matrices."""
+ADAPTER = re.compile(r"^(lora|lycoris|oft)_\w+\.|\.(lora|hada|lokr|oft|dora)_|[._]lora\.")
+"""Names of weights that change a model, in the ways that are read and in all others."""
+PEFT = "base_model.model."
 METADATA = "lora_adapter_metadata"
 """Where diffusers keeps PEFT's configuration, as JSON, each key behind ``unet.`` or ``text_encoder.``."""
 KNOWN = "lora_down and lora_up, lora_A and lora_B, lora.down and lora.up, and alpha"
@@ -65,7 +68,11 @@ class Change:
 
 
 def read(path: Path) -> list[Change]:
-    """The changes in a file. Raises WeightsError for one that holds none, half of one, or anything beside them."""
+    """The changes in a file.
+
+    Raises OtherKindError for one that holds no weights of an adapter, WeightsError for half of one, for another kind of adapter,
+    and for anything beside the changes.
+    """
     tensors = read_checkpoint(path)
     said = _configuration(path)
     found, seen = [], set()
@@ -73,6 +80,11 @@ def read(path: Path) -> list[Change]:
         match = DOWN.search(name)
         if match is None:
             continue
+        if name.startswith(PEFT):
+            raise WeightsError(
+                f"{path}: {name} is a name of PEFT, which keeps alpha in an adapter_config.json and not in the file; supported are "
+                "kohya's names and diffusers'. PEFT's examples have a script for it, convert_peft_sd_lora_to_kohya_ss.py"
+            )
         module = name[: match.start()]
         second = f"{module}.{UPS[match.group(1)]}{match.group(2) or ''}.weight"
         up = tensors.get(second)
@@ -91,9 +103,9 @@ def read(path: Path) -> list[Change]:
         rank = down.shape[0]
         scale = _said(said, module, rank) if alpha is None else _number(alpha, f"{path}: {module}.alpha") / rank
         found.append(Change(module, down, up, scale))
-    if not found:
+    if not any(ADAPTER.search(name) for name in tensors):
         some = ", ".join(list(tensors)[:3])
-        raise WeightsError(f"{path} is no LoRA: no lora_down or lora_A in it, but {some}")
+        raise OtherKindError(f"{path} is no LoRA: no lora_down or lora_A in it, but {some}")
     _nothing_else([name for name in tensors if name not in seen], path)
     return found
 
@@ -103,6 +115,7 @@ def _nothing_else(names: list[str], path: Path) -> None:
     half = next((name for name in names if HALF.search(name)), None)
     if half is not None:
         raise WeightsError(f"{path}: {half} has no second half")
+    names = [name for name in names if not name.endswith(".alpha")] or names
     if names:
         more = f" and {len(names) - 1} more" if names[1:] else ""
         raise WeightsError(

@@ -19,7 +19,7 @@ import numpy as np
 
 from chashka.checkpoints.pickled import SCRIPT, Inert, TensorPlace, load
 from chashka.checkpoints.safetensors_file import NumpyArray, read_tensors
-from chashka.errors import WeightsError
+from chashka.errors import OtherKindError, WeightsError
 
 MOST_PICKLED = 64 << 20
 """Bytes of the pickle of an archive; Stable Diffusion's has half a megabyte."""
@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
     """The tensors of a checkpoint by name, whatever kind of file it is: the whole of it, or what stands under ``state_dict``.
 
     Of a training checkpoint only the weights come. bfloat16 comes as float32. Raises WeightsError for a file that is missing,
-    damaged, compressed, or names anything that has no place among weights.
+    damaged, compressed, or names anything that has no place among weights; OtherKindError for one that has no weights by name.
     """
     found = read_whole(path)
     state = found.get("state_dict", found) if isinstance(found, dict) else found
@@ -61,7 +61,7 @@ def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
     weights = {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
     if not weights:
         some = ", ".join(map(str, list(state)[:5])) or "nothing"
-        raise WeightsError(f"{path}: no weights by name in it; it holds {some}")
+        raise OtherKindError(f"{path}: no weights by name in it; it holds {some}")
     return weights
 
 
