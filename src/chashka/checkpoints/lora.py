@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from chashka.checkpoints import content
 from chashka.checkpoints.safetensors_file import NumpyArray, read_metadata
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import OtherKindError, WeightsError
@@ -134,7 +135,7 @@ def _number(alpha: NumpyArray, what: str) -> float:
 
 def _configuration(path: Path) -> dict[str, Any]:
     """PEFT's configuration in the metadata; empty where there is none. Raises WeightsError for one that cannot be read."""
-    if path.suffix != ".safetensors":
+    if not content.is_safetensors(path):
         return {}
     text = read_metadata(path).get(METADATA)
     if text is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chashka.checkpoints import diffusers_names, embedding, layout, lora
+from chashka.checkpoints import content, diffusers_names, embedding, layout, lora
 from chashka.checkpoints.torch_file import SUFFIXES, read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
@@ -46,14 +46,14 @@ def recognise(path: Path) -> Preset | None:
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return None
     look = partial(_looked, path)
-    if path.suffix.lower() == ".safetensors":
+    if not content.is_torch(path):
         look()  # of safetensors the header is enough; a torch file is opened when somebody wants to be sure
     return _preset(path.stem, path.parent, path.name, partial(open_file, file=path.name), look)
 
 
 def _looked(path: Path) -> Sequence[str]:
     """Raises WeightsError for what is no checkpoint of this family; notes for people."""
-    tensors = layout(path)[0] if path.suffix.lower() == ".safetensors" else read_checkpoint(path)
+    tensors = layout(path)[0] if content.is_safetensors(path) else read_checkpoint(path)
     check_kind(tensors, path)
     return (UNSAID,) if second(tensors) and said_prediction(tensors, path) is None else ()
 
