@@ -1,8 +1,10 @@
 """LoRA: small matrices that are added to a checkpoint's weights once, so that a step costs nothing more.
 
-W ← W + weight·(alpha/rank)·up·down (arXiv 2106.09685, section 4.1). Names of two kinds are read: kohya's (``lora_unet_…``,
-``lora_te_…``) and diffusers' of all its years (``unet.…``, ``text_encoder.…``, with ``lora_A``/``lora_B``, ``lora.down``,
-``lora_linear_layer.down`` or ``processor.to_q_lora.down``). alpha is a tensor of the file, or of its metadata, as PEFT writes it.
+W ← W + weight·(alpha/rank)·up·down (arXiv 2106.09685, section 4.1). Names of three kinds are read: kohya's (``lora_unet_…``,
+``lora_te_…``), diffusers' of all its years (``unet.…``, ``text_encoder.…``, with ``lora_A``/``lora_B``, ``lora.down``,
+``lora_linear_layer.down`` or ``processor.to_q_lora.down``) and ComfyUI's (``diffusion_model.…``, ``text_encoders.…``); the U-Net's
+modules by their names in diffusers or in the original, as comfy/lora.py of ComfyUI and AUTOMATIC1111's web UI take them. alpha is
+a tensor of the file, or of its metadata, as PEFT writes it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,20 @@ UPS = {
     "down": "up",
 }
 HALF = re.compile(rf"\.({'|'.join(map(re.escape, UPS.values()))})(\.default)?\.weight$")
-PREFIXES = ("lora_unet_", "lora_te_", "unet.", "text_encoder.")
+PREFIXES = {
+    "lora_unet_": "unet",
+    "lycoris_": "unet",
+    "unet.": "unet",
+    "diffusion_model.": "unet",
+    "lora_te_": "text",
+    "lora_te1_": "text",
+    "text_encoder.": "text",
+    "text_encoders.clip_l.transformer.": "text",
+    "text_encoders.clip_h.transformer.": "text",
+}
+"""Whose a module is, by what its name begins with. Without any of these it is the U-Net's: so diffusers wrote them at first."""
+SECOND = re.compile(r"lora_te[23]_|text_encoder_[23]\.|text_encoders\.(clip_g|t5xxl)\.")
+"""Of models with more text encoders than one."""
 PROCESSOR = re.compile(r"(?:\.processor)?\.(to_[qkv]|to_out)_lora$")
 """What diffusers called a layer when a module of its own kept the matrices."""
 ADAPTER = re.compile(r"^(lora|lycoris|oft)_\w+\.|\.(lora|hada|lokr|oft|dora)_|[._]lora\.")
@@ -85,6 +100,10 @@ def read(path: Path) -> list[Change]:
             raise WeightsError(
                 f"{path}: {name} is a name of PEFT, which keeps alpha in an adapter_config.json and not in the file; supported are "
                 "kohya's names and diffusers'. PEFT's examples have a script for it, convert_peft_sd_lora_to_kohya_ss.py"
+            )
+        if SECOND.match(name):
+            raise WeightsError(
+                f"{path}: {name} is of a second text encoder, as Stable Diffusion XL has it; supported are LoRAs for 1.x and 2.x"
             )
         module = name[: match.start()]
         second = f"{module}.{UPS[match.group(1)]}{match.group(2) or ''}.weight"
@@ -202,11 +221,9 @@ def merged(
 
 
 def _place(module: str, places: Mapping[str, Mapping[str, Place]]) -> tuple[str, Place | None]:
-    part = "text" if module.startswith(("lora_te_", "text_encoder.")) else "unet"
-    bare = module
-    for prefix in PREFIXES:
-        bare = bare.removeprefix(prefix)
-    bare = PROCESSOR.sub(partial(_layer, part), bare)
+    prefix = next((known for known in PREFIXES if module.startswith(known)), "")
+    part = PREFIXES.get(prefix, "unet")
+    bare = PROCESSOR.sub(partial(_layer, part), module.removeprefix(prefix))
     return part, places[part].get(_key(bare))
 
 
@@ -224,10 +241,12 @@ def _key(module: str) -> str:
 
 
 def _places(part: str, tensors: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tuple[str, Place]]:
-    """Every module that can be changed, by diffusers' name with underscores."""
+    """Every module that can be changed, by diffusers' name with underscores, and the U-Net's by the original's, which are ours."""
     for name in tensors:
         ours = name.removesuffix(".weight")
         if ours != name:
+            if part == "unet":
+                yield _key(ours), Place(name)
             prefix = next((p for p in _prefixes(ours) if p in names), None)
             if prefix is not None:
                 yield _key(names[prefix] + ours[len(prefix) :]), Place(name)
