@@ -184,6 +184,7 @@ HALVES = {"m.lora_A.weight": np.zeros((2, 4), np.float32), "m.lora_B.weight": np
          r"lora_unet_a\.hada_w1_a and 1 more belong to no LoRA .*not DoRA, LoHa, LoKr"),
         ({"lycoris_a.lokr_w1": np.ones((2, 2)), "lycoris_a.lokr_w2": np.ones((2, 2))}, "belong to no LoRA .*not DoRA, LoHa, LoKr"),
         ({"unet.a.oft_R.weight": np.ones((2, 2))}, r"oft_R\.weight belong to no LoRA"),
+        ({"clip_l": np.zeros((2, 768)), "clip_g": np.zeros((2, 1280))}, "two text encoders .*, as Stable Diffusion XL has them"),
         ({name: value for name, value in LORA.items() if "up" in name}, "lora_up.weight has no second half"),
         ({f"base_model.model.{name}": value for name, value in HALVES.items()},
          r"base_model\.model\.m\.lora_A\.weight is a name of PEFT, which keeps alpha in an adapter_config\.json .*kohya"),
