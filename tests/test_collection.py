@@ -13,6 +13,7 @@ from chashka import adapters, families
 from chashka.checkpoints import write
 from chashka.collection import CONTENTS, Collection, kind_of
 from chashka.errors import FileError, InputError, WeightsError
+from chashka.evaluation.card import weight_facts
 
 DIFFUSERS = "diffusion_pytorch_model.safetensors"
 UNET = {"model.diffusion_model.input_blocks.0.0.weight": np.zeros((4, 4), np.float32)}
@@ -150,13 +151,15 @@ def test_what_is_no_model_is_told(collection: Collection, tmp_path: Path) -> Non
     write(tmp_path / "a.safetensors", {"weights": np.zeros((2, 3, 4), np.float32), "b": np.zeros(1, np.float32)}, {})
     (tmp_path / "b.ckpt").write_bytes(b"nothing of that kind")
     (tmp_path / "c.ckpt").write_bytes(b"")
+    (tmp_path / "f.ckpt").write_bytes(bytes(range(200)))
     (tmp_path / "d.pt").write_bytes(pickle.dumps({"state_dict": Calls(tmp_path / "made")}, protocol=2))
     (tmp_path / "e.bin").write_bytes(pickle.dumps({"a": 1}, protocol=2))
     (tmp_path / "empty").mkdir()
     messages = {
         "a.safetensors": "no Stable Diffusion checkpoint",
-        "b.ckpt": "neither a zip, nor safetensors, nor a file of torch",
-        "c.ckpt": "cannot map the checkpoint",
+        "b.ckpt": "b.ckpt begins with the text 'nothing of that kind'",
+        "f.ckpt": "neither a zip, nor safetensors, nor a file of torch",
+        "c.ckpt": "c.ckpt is empty",
         "d.pt": "d.pt: refused|d.pt: not a usable",
         "e.bin": "e.bin: not a usable checkpoint",
         "empty": "is no folder of a model",
@@ -167,6 +170,33 @@ def test_what_is_no_model_is_told(collection: Collection, tmp_path: Path) -> Non
     assert not (tmp_path / "made").exists(), "nothing in a file runs"
     with pytest.raises(FileError, match="there is no such file or folder"):
         kind_of(tmp_path / "missing")
+    assert not collection.folder.exists()
+
+
+HALVES = {"m.lora_A.weight": np.zeros((2, 4), np.float32), "m.lora_B.weight": np.zeros((4, 2), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (LORA | {"lora_unet_a.dora_scale": np.ones(4)}, r"lora_unet_a\.dora_scale belong to no LoRA .*not DoRA, LoHa, LoKr"),
+        ({"lora_unet_a.alpha": np.ones(1), "lora_unet_a.hada_w1_a": np.ones((4, 2)), "lora_unet_a.hada_w1_b": np.ones((2, 4))},
+         r"lora_unet_a\.hada_w1_a and 1 more belong to no LoRA .*not DoRA, LoHa, LoKr"),
+        ({"lycoris_a.lokr_w1": np.ones((2, 2)), "lycoris_a.lokr_w2": np.ones((2, 2))}, "belong to no LoRA .*not DoRA, LoHa, LoKr"),
+        ({"unet.a.oft_R.weight": np.ones((2, 2))}, r"oft_R\.weight belong to no LoRA"),
+        ({"clip_l": np.zeros((2, 768)), "clip_g": np.zeros((2, 1280))}, "two text encoders .*, as Stable Diffusion XL has them"),
+        ({name: value for name, value in LORA.items() if "up" in name}, "lora_up.weight has no second half"),
+        ({f"base_model.model.{name}": value for name, value in HALVES.items()},
+         r"base_model\.model\.m\.lora_A\.weight is a name of PEFT, which keeps alpha in an adapter_config\.json .*kohya"),
+    ],
+)  # fmt: skip
+def test_an_adapter_that_cannot_be_used_says_why(
+    collection: Collection, tensors: dict[str, np.ndarray], message: str, tmp_path: Path
+) -> None:
+    """Not that it is a LoRA and no checkpoint: it was never taken for one."""
+    write(tmp_path / "a.safetensors", {name: value.astype(np.float32) for name, value in tensors.items()}, {})
+    with pytest.raises(WeightsError, match=message):
+        collection.add(tmp_path / "a.safetensors")
     assert not collection.folder.exists()
 
 
@@ -182,9 +212,13 @@ def test_torch_files_are_what_is_in_them(collection: Collection, tmp_path: Path)
         "ink.pt": {name: torch.from_numpy(value) for name, value in LORA.items()},
         "whole.pt": {"state_dict": {name: torch.from_numpy(value) for name, value in UNET.items()}, "step": 3},
         "whole.ckpt": {name: torch.from_numpy(value + 1) for name, value in UNET.items()},
+        "old.safetensors": {name: torch.from_numpy(value + 2) for name, value in UNET.items()},
+        "ink.safetensors": {name: torch.from_numpy(value + 1) for name, value in LORA.items()},
     }
     for name, content in files.items():
-        torch.save(content, tmp_path / name)
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=not name.startswith("old"))
+    write(tmp_path / "safe.ckpt", {name: value + 3 for name, value in UNET.items()}, {})
+    files["safe.ckpt"] = {}
     kinds = {name: collection.add(tmp_path / name, name.replace(".", "-")).kind for name in files}
     assert kinds == {
         "a1111.pt": "embedding",
@@ -192,8 +226,13 @@ def test_torch_files_are_what_is_in_them(collection: Collection, tmp_path: Path)
         "ink.pt": "lora",
         "whole.pt": "model",
         "whole.ckpt": "model",
+        "old.safetensors": "model",
+        "ink.safetensors": "lora",
+        "safe.ckpt": "model",
     }
-    assert families.kept_names(collection.folder) == ["whole-ckpt", "whole-pt"]
+    models = ["old-safetensors", "safe-ckpt", "whole-ckpt", "whole-pt"]
+    assert families.kept_names(collection.folder) == models
+    assert [weight_facts(families.find(name, collection.folder)[1])[0]["bytes"] > 0 for name in models[:1]] == [True]
     assert adapters.embeddings([], ["a a1111-pt"], collection.folder) == [collection.get("a1111-pt").place]
     assert adapters.loras([("ink-pt", 1.0)], "", collection.folder, True) == [
         (collection.get("ink-pt").place, (1.0, 1.0))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from chashka.checkpoints import embedding, lora
 from chashka.checkpoints.safetensors_file import sha256
-from chashka.errors import FileError, InputError, WeightsError
+from chashka.errors import FileError, InputError, OtherKindError, WeightsError
 from chashka.families import ADAPTERS
 
 CONTENTS = ".files"
@@ -165,17 +165,14 @@ def kind_of(source: Path) -> str:
         families.at(source)[1].look()
         return "model"
     except WeightsError:
-        if source.is_dir() or not _is_adapter(source, lora.read, embedding.vectors):
+        if source.is_dir():
             raise
-        return "lora" if _is_adapter(source, lora.read) else "embedding"
-
-
-def _is_adapter(source: Path, *readers: object) -> bool:
-    for read in readers:
-        with suppress(WeightsError):
-            read(source)  # type: ignore[operator]
-            return True
-    return False
+        for kind, read in (("lora", lora.read), ("embedding", embedding.vectors)):
+            # what is wrong with an adapter says more than that it is no checkpoint, so only "something else" is passed over
+            with suppress(OtherKindError):
+                read(source)
+                return kind
+        raise
 
 
 def _manifest(kept: Kept) -> Path:

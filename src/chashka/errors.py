@@ -4,6 +4,7 @@
     ├─ InputError               a request is wrong: what was given, what is allowed          exit 2
     ├─ MissingExtraError        an optional dependency is not installed: which one           exit 3
     ├─ WeightsError             a weight file is missing, damaged or of another layout       exit 4
+    │  └─ OtherKindError        it is sound, and something else than what it was given for
     ├─ FileError                a file or folder cannot be read or written                   exit 5
     ├─ EngineError              an inference engine failed or cannot run here                exit 6
     │  ├─ NotFiniteError        what it computed is infinite or not a number
@@ -43,6 +44,10 @@ class WeightsError(ChashkaError):
     """A weight file is missing, damaged (sha256) or does not have the expected keys and shapes."""
 
     exit_code = 4
+
+
+class OtherKindError(WeightsError):
+    """What is in a file is not what it was read as; it may be sound, and another kind of thing."""
 
 
 class FileError(ChashkaError, OSError):

@@ -35,7 +35,13 @@ CALLS = [
     "cloudpickle.cloudpickle _make_function", "joblib load", "multiprocessing.util spawnv_passfds", "pty spawn",
     "distutils.spawn spawn", "tensorflow.io write_file", "pandas eval", "ast literal_eval", "sys modules", "logging.config listen",
     "collections Counter", "pytorch_lightning.callbacks EarlyStopping", "torch nn.Module", "torch.FloatStorage from_file",
+    "torch.nn.modules.container Sequential", "torch.nn.modules.container ParameterDict.update", "torch.nn ParameterDict",
+    "torch.nn.modules.container ModuleDict", "__builtin__ set.add", "__builtin__ getattr", "builtins set",
 ]  # fmt: skip
+
+
+CONTAINER = b"ctorch.nn.modules.container\nParameterDict\n"
+PARAMETERS = b"X\x0b\x00\x00\x00_parameters"
 
 
 def by_global(module: str, name: str, argument: bytes) -> bytes:
@@ -159,6 +165,15 @@ def test_the_message_names_what_was_refused(tmp_path: Path, canary: Path) -> Non
         b"K\x01",
         b"",
         b"\x80\x05\x97.",  # a buffer from outside
+        CONTAINER + b"K\x01\x85\x81.",  # parameters made of a number, in both ways
+        CONTAINER + b"K\x01\x85R.",
+        CONTAINER + b")\x81K\x01K\x02s.",  # an item set in them
+        CONTAINER + b")\x81K\x01b.",  # a state that is a number, that has no parameters, or others than tensors
+        CONTAINER + b")\x81}b.",
+        CONTAINER + b")\x81}" + PARAMETERS + b"Nsb.",
+        CONTAINER + b")\x81}" + PARAMETERS + b"}X\x01\x00\x00\x00*K\x01ssb.",
+        CONTAINER + b")\x81}" + PARAMETERS + b"}X\x01\x00\x00\x00*" + CONTAINER + b")\x81ssb.",
+        CONTAINER + b")\x81N}" + PARAMETERS + b"}s\x86b.",  # a state of two halves
     ],
 )
 def test_what_is_malformed_is_refused(pickled: bytes) -> None:
@@ -178,7 +193,7 @@ def test_containers_numbers_and_texts_come_back() -> None:
     }
     for protocol in (4, 5):
         assert load(io.BytesIO(pickle.dumps(value, protocol)), "x") == value
-    # older protocols write sets and bytes by names of builtins, which no checkpoint needs
+    # older protocols write sets and bytes by names: those of bytes no checkpoint needs, sets are dead
     plain = {key: part for key, part in value.items() if key not in ("b", "c", "d")}
     for protocol in range(4):
         assert load(io.BytesIO(pickle.dumps(plain, protocol)), "x") == plain
@@ -190,6 +205,11 @@ def test_old_training_checkpoints_have_dead_objects() -> None:
     assert found == Name("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")
     dead = load(io.BytesIO(b"cnumpy.core.multiarray\nscalar\n(K\x01tR}b."), "x")
     assert isinstance(dead, Inert) and dead.state == {}
+
+
+def test_a_set_of_the_second_protocol_is_a_dead_object() -> None:
+    found = load(io.BytesIO(pickle.dumps({"a": {1}, "b": 2}, 2)), "x")
+    assert isinstance(found["a"], Inert) and found["b"] == 2
 
 
 def test_shared_lists_do_not_explode(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return folder, tiny_folder(folder)[2]
 
 
+def parameters(tensor: torch.Tensor) -> torch.nn.ParameterDict:
+    """As torch had it when the first embeddings were made: its parameters in an ordered dict, and no list of keys."""
+    made = torch.nn.ParameterDict({"*": torch.nn.Parameter(tensor)})
+    made.__dict__["_parameters"] = OrderedDict(made._parameters)
+    del made.__dict__["_keys"]
+    return made
+
+
 def saved(folder: Path, kind: str, vectors: np.ndarray = VECTORS) -> Path:
     """The vectors as one program or another stores them, for the word ``red-cat``."""
     tensor = torch.from_numpy(vectors)
@@ -41,13 +50,14 @@ def saved(folder: Path, kind: str, vectors: np.ndarray = VECTORS) -> Path:
     objects = {
         "a1111.pt": {"string_to_token": {"*": 265}, "string_to_param": {"*": tensor}, "name": "other", "step": 500},
         "diffusers.bin": {"<red-cat>": tensor},
+        "first.pt": {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": parameters(tensor)},
     }
     path = folder / f"red-cat.{kind.rsplit('.', 1)[1]}"
     torch.save(objects[kind], path)
     return path
 
 
-@pytest.mark.parametrize("kind", ["a1111.pt", "a1111.safetensors", "diffusers.bin"])
+@pytest.mark.parametrize("kind", ["a1111.pt", "a1111.safetensors", "diffusers.bin", "first.pt"])
 def test_a_word_is_its_vectors(tiny: tuple[Path, Any], kind: str, tmp_path: Path) -> None:
     file = saved(tmp_path, kind)
     folder, theirs = tiny
@@ -118,6 +128,10 @@ def test_a_picture_with_a_new_word(tiny: tuple[Path, Any], tmp_path: Path) -> No
         ({"a": VECTORS, "b": VECTORS}, "is no embedding: it holds a, b"),
         ({"emb_params": np.zeros((2, 3, WIDTH), np.float32)}, r"has the shape \[2, 3, 24\]"),
         ({"emb_params": VECTORS * np.nan}, "not finite"),
+        (
+            {"clip_l": VECTORS, "clip_g": np.zeros((2, 1280), np.float32)},
+            r"it has vectors for two text encoders \(clip_g, clip_l\), as Stable Diffusion XL has them; supported are",
+        ),
     ],
 )
 def test_what_is_no_embedding_is_told(tiny: tuple[Path, Any], tensors: Any, message: str, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from lora_files import ALPHA, NAMES, RANK, Halves, diffusers, halves, kohya
 from stable_folder import tiny_folder
 
 from chashka import adapters, families, generate
@@ -31,12 +31,6 @@ from chashka.images import read
 from chashka.prompts import clip_words
 
 pytestmark = pytest.mark.torch
-RANK, ALPHA = 3, 6.0
-CHANGED = {
-    "unet": r"to_[qkv]|to_out\.0|proj_in|proj_out|ff\.net\.(0\.proj|2)|conv1|time_emb_proj|conv_shortcut|conv_in|linear_1",
-    "text": r"q_proj|k_proj|v_proj|out_proj|fc1|fc2",
-}
-Halves = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -44,51 +38,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     folder = tmp_path_factory.mktemp("lora") / "tiny-sd"
     unet, _, text = tiny_folder(folder)
     return folder, unet, text
-
-
-def halves(modules: dict[str, Any], seed: int) -> dict[tuple[str, str], Halves]:
-    """Random (down, up) for every module that LoRAs change, by (part, diffusers' name)."""
-    rng, made = np.random.default_rng(seed), {}
-    for part, module in modules.items():
-        for name, layer in module.named_modules():
-            if re.search(rf"\b({CHANGED[part]})$", name):
-                out, *rest = layer.weight.shape
-                down = rng.normal(0, 0.3, (RANK, *rest)).astype(np.float32)
-                # transformers 5 has left out this part of the names that LoRAs have
-                name = name if part == "unet" or name.startswith("text_model.") else f"text_model.{name}"
-                made[part, name] = down, rng.normal(0, 0.3, (out, RANK) + (1,) * (len(rest) - 1)).astype(np.float32)
-    return made
-
-
-def kohya(made: dict[tuple[str, str], Halves]) -> dict[str, np.ndarray]:
-    tensors = {}
-    for (part, name), (down, up) in made.items():
-        module = {"unet": "lora_unet_", "text": "lora_te_"}[part] + name.replace(".", "_")
-        tensors |= {
-            f"{module}.lora_down.weight": down,
-            f"{module}.lora_up.weight": up,
-            f"{module}.alpha": np.array(ALPHA),
-        }
-    return {name: value.astype(np.float32) for name, value in tensors.items()}
-
-
-def diffusers(made: dict[tuple[str, str], Halves], pair: tuple[str, str]) -> dict[str, np.ndarray]:
-    tensors = {}
-    for (part, name), (down, up) in made.items():
-        module = {"unet": "unet", "text": "text_encoder"}[part] + "." + name
-        tensors |= {f"{module}.{pair[0]}.weight": down, f"{module}.{pair[1]}.weight": up}
-    return tensors
-
-
-def processors(made: dict[tuple[str, str], Halves]) -> dict[str, np.ndarray]:
-    """As diffusers named attention's layers in its first year, and as it names all others."""
-    old = {}
-    for name, value in diffusers(made, ("lora.down", "lora.up")).items():
-        unet = re.sub(r"\.(to_[qkv])\.lora|\.(to_out)\.0\.lora", r".processor.\1\2_lora", name)
-        old[re.sub(r"\.self_attn\.(q|k|v|out)_proj\.lora", r".self_attn.to_\1_lora", unet)] = value
-    assert any(".processor.to_out_lora.down.weight" in name for name in old)
-    assert any(".self_attn.to_q_lora.up.weight" in name for name in old)
-    return old
 
 
 def theirs(tiny: tuple[Path, Any, Any], made: dict[tuple[str, str], Halves], scale: float) -> tuple[Any, Any]:
@@ -125,19 +74,6 @@ def ours(
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
-
-
-NAMES = {
-    "kohya": (kohya, ALPHA / RANK),
-    "lora_A": (lambda made: diffusers(made, ("lora_A", "lora_B")), 1.0),
-    "lora.down": (lambda made: diffusers(made, ("lora.down", "lora.up")), 1.0),
-    "processors": (lambda made: processors(made), 1.0),
-    "layers": (lambda made: diffusers(made, ("lora_linear_layer.down", "lora_linear_layer.up")), 1.0),
-    "short": (
-        lambda made: {n.replace("text_model.", ""): v for n, v in diffusers(made, ("lora_A", "lora_B")).items()},
-        1.0,
-    ),
-}
 
 
 @pytest.mark.parametrize("names", NAMES)
@@ -204,6 +140,8 @@ def spoiled(made: dict[str, np.ndarray], how: str) -> dict[str, np.ndarray]:
         module = first.removesuffix(".lora_down.weight")
         also = {"dora": "dora_scale", "loha": "hada_w1_a", "third": "lora_mid.weight"}[how]
         return made | {f"{module}.{also}": np.ones((RANK, RANK), np.float32)}
+    if how == "of XL":
+        return made | {name.replace("lora_unet", "lora_te2"): value for name, value in list(made.items())[:3]}
     if how == "orphan":
         return {name: value for name, value in made.items() if name != first}
     if how == "nan":
@@ -223,6 +161,10 @@ def spoiled(made: dict[str, np.ndarray], how: str) -> dict[str, np.ndarray]:
     [
         ("half", "has no second half"),
         ("unknown", r"the checkpoint has no lora_unet_extra_\S+: it is a LoRA for another model"),
+        (
+            "of XL",
+            r"lora_te2_\S+ is of a second text encoder, as Stable Diffusion XL has it; supported are LoRAs for 1\.x",
+        ),
         ("shape", "it is a LoRA for another model"),
         ("apart", "do not belong together"),
         ("nothing", "is no LoRA"),

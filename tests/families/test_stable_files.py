@@ -17,6 +17,7 @@ from chashka import families, generate
 from chashka.checkpoints import write
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
+from chashka.families.stable_diffusion import opening
 from chashka.families.stable_diffusion.layout import parts
 from chashka.nets.autoencoder import DecoderKL, EncoderKL
 from chashka.nets.clip import TextTower
@@ -74,6 +75,56 @@ def test_what_keys_cannot_tell_is_a_note(checkpoints: Path, tmp_path: Path) -> N
     assert settled.denoiser.prediction == "eps" and settled.preset.look() == ()
     for other in (settled, opened(checkpoints, "stability.ckpt"), opened(checkpoints, "compvis.safetensors")):
         assert not generate.draw(other, other.request(**asked))[0].notes
+
+
+def test_averages_draw_where_a_configuration_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with both: the original's ``use_ema`` chooses. A kept graph of the one is never taken for the other."""
+    state, prefix = single_file("compvis"), "model.diffusion_model."
+    averages = {name: value * 0.75 for name, value in state.items() if name.startswith(prefix)}
+    flat = {f"model_ema.{name.removeprefix('model.').replace('.', '')}": value for name, value in averages.items()}
+    for name, tensors in (("both", state | flat), ("average", state | averages), ("one", state)):
+        write(tmp_path / f"{name}.safetensors", tensors, {})
+    x, t = np.random.default_rng(1).normal(size=(1, 4, 8, 8)).astype(np.float32), np.array([10.0], np.float32)
+    graphs, variants = opening._graphs, []
+
+    def noted(engine: Any, found: Any, sources: Any, changes: Any) -> Any:
+        variants.append(changes["unet"])
+        return graphs(engine, found, sources, changes)
+
+    def says(name: str) -> Any:
+        bundle = opened(tmp_path, f"{name}.safetensors")
+        return bundle.denoiser.network(x, t, bundle.text.encode(["a cup"]))
+
+    monkeypatch.setattr(opening, "_graphs", noted)
+    one, average = says("one"), says("average")
+    assert relative(one, average) > 0.1
+    np.testing.assert_array_equal(says("both"), one)
+    assert len(set(variants)) == 1
+    (note,) = families.find(str(tmp_path / "both.safetensors"))[1].look()
+    assert note.startswith("the file holds its U-Net twice, as it was learnt and averaged (EMA)")
+    assert "use_ema: true" in note
+    for text, expected in (
+        ("use_ema: False  # inference", one),
+        ("    use_ema: True", average),
+        ("use_ema: true", average),
+    ):
+        for name in ("both", "one"):
+            (tmp_path / f"{name}.yaml").write_text(f"model:\n  {text}\n", encoding="utf-8")
+        np.testing.assert_array_equal(says("both"), expected)
+        assert (variants[-1] != variants[0]) == (expected is average)
+    np.testing.assert_array_equal(says("one"), one)  # it has no others
+    assert variants[-1] == variants[0]
+    assert families.find(str(tmp_path / "both.safetensors"))[1].look() == ()
+
+
+def test_a_line_about_averages_says_nothing_of_the_prediction(checkpoints: Path, tmp_path: Path) -> None:
+    """Only a whole configuration means the noise where it does not say v."""
+    shutil.copy(checkpoints / "stability.ckpt", tmp_path / "x.ckpt")
+    (tmp_path / "x.yaml").write_text("use_ema: false\n", encoding="utf-8")
+    assert opened(tmp_path, "x.ckpt").preset.look()[0].startswith("keys cannot tell")
+    (tmp_path / "x.yaml").write_text("use_ema: false\nparameterization: v\n", encoding="utf-8")
+    settled = opened(tmp_path, "x.ckpt")
+    assert settled.denoiser.prediction == "v" and settled.preset.look() == ()
 
 
 def test_a_text_encoder_without_its_last_layer(tmp_path: Path) -> None:

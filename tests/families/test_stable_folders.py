@@ -141,6 +141,53 @@ def test_weights_without_a_place_are_named(file: str, change: Any, message: str,
     assert str(place) in str(problem.value) and "\n" not in str(problem.value)
 
 
+def renamed(place: Path, name: str, *others: str) -> None:
+    """A component's file under one or several other names. What is in it is as it was."""
+    content = (place / name).read_bytes()
+    (place / name).unlink()
+    for other in others:
+        (place / name).with_name(other).write_bytes(content)
+
+
+def test_the_only_variant_is_taken_whatever_it_is_called(place: Path) -> None:
+    renamed(place, UNET, "diffusion_pytorch_model.non_ema.safetensors")
+    renamed(place, VAE, "diffusion_pytorch_model.bf16.safetensors", "diffusion_pytorch_model.fp16.bin")
+    renamed(place, TEXT, "pytorch_model.fp16.bin", "flax_model.msgpack")
+    sources = folders.read(place).sources
+    assert [file.name for file in sources.values()] == [
+        "diffusion_pytorch_model.non_ema.safetensors",
+        "diffusion_pytorch_model.bf16.safetensors",
+        "pytorch_model.fp16.bin",
+    ]
+
+
+@pytest.mark.parametrize("plain", ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"])
+def test_of_several_variants_the_plain_one_is_taken(plain: str, place: Path) -> None:
+    variants = [f"diffusion_pytorch_model.{name}.safetensors" for name in ("fp16", "non_ema")]
+    renamed(place, UNET, plain, *variants)
+    assert folders.read(place).sources["unet"].name == plain
+    (place / "unet" / plain).unlink()
+    message = (
+        r"unet: several files of weights, diffusion_pytorch_model\.fp16\.safetensors, diffusion_pytorch_model\.non_ema\."
+        r"safetensors, and none of them is the plain one; leave one of them there"
+    )
+    for _ in range(2):
+        with pytest.raises(WeightsError, match=message):
+            families.find(str(place))
+        # torch's file of one of them is no way out of it
+        (place / "unet" / "diffusion_pytorch_model.fp16.bin").write_bytes((place / "unet" / variants[0]).read_bytes())
+        message = message.replace(", and none", r", diffusion_pytorch_model\.fp16\.bin, and none")
+
+
+@pytest.mark.parametrize("variant", ["", ".fp16"])
+def test_weights_in_several_files_are_told(variant: str, place: Path) -> None:
+    parts = [f"diffusion_pytorch_model{variant}-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    renamed(place, UNET, *parts, f"diffusion_pytorch_model.safetensors.index{variant}.json")
+    message = r"unet: its weights are in several files, .*00001-of-00002\.safetensors, .*; supported .*max_shard_size"
+    with pytest.raises(WeightsError, match=message):
+        families.find(str(place))
+
+
 def test_harmless_weights_stay_allowed(place: Path) -> None:
     weights(place, TEXT, lambda t: t.update({"text_model.embeddings.position_ids": np.arange(77)[None]}))
     opened(place)

@@ -1,9 +1,10 @@
 """LoRA: small matrices that are added to a checkpoint's weights once, so that a step costs nothing more.
 
-W ← W + weight·(alpha/rank)·up·down (arXiv 2106.09685, section 4.1); U-Net and text tower each have a weight. Names of two kinds are
-read: kohya's (``lora_unet_…``, ``lora_te_…``) and diffusers' of all its years (``unet.…``, ``text_encoder.…``, with
-``lora_A``/``lora_B``, ``lora.down``, ``lora_linear_layer.down`` or ``processor.to_q_lora.down``). alpha is a tensor of the file, or
-of its metadata, as PEFT writes it.
+W ← W + weight·(alpha/rank)·up·down (arXiv 2106.09685, section 4.1); U-Net and text tower each have a weight. Names of three kinds
+are read: kohya's (``lora_unet_…``, ``lora_te_…``), diffusers' of all its years (``unet.…``, ``text_encoder.…``, with
+``lora_A``/``lora_B``, ``lora.down``, ``lora_linear_layer.down`` or ``processor.to_q_lora.down``) and ComfyUI's
+(``diffusion_model.…``, ``text_encoders.…``); the U-Net's modules by their names in diffusers or in the original, as comfy/lora.py
+of ComfyUI and AUTOMATIC1111's web UI take them. alpha is a tensor of the file, or of its metadata, as PEFT writes it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from chashka.checkpoints import content
 from chashka.checkpoints.safetensors_file import NumpyArray, read_metadata
 from chashka.checkpoints.torch_file import read_checkpoint
-from chashka.errors import WeightsError
+from chashka.errors import OtherKindError, WeightsError
 
 DOWN = re.compile(r"\.(lora_down|lora_A|lora\.down|lora_linear_layer\.down|(?<=_lora\.)down)(\.default)?\.weight$")
 UPS = {
@@ -32,9 +34,25 @@ UPS = {
     "down": "up",
 }
 HALF = re.compile(rf"\.({'|'.join(map(re.escape, UPS.values()))})(\.default)?\.weight$")
-PREFIXES = ("lora_unet_", "lora_te_", "unet.", "text_encoder.")
+PREFIXES = {
+    "lora_unet_": "unet",
+    "lycoris_": "unet",
+    "unet.": "unet",
+    "diffusion_model.": "unet",
+    "lora_te_": "text",
+    "lora_te1_": "text",
+    "text_encoder.": "text",
+    "text_encoders.clip_l.transformer.": "text",
+    "text_encoders.clip_h.transformer.": "text",
+}
+"""Whose a module is, by what its name begins with. Without any of these it is the U-Net's: so diffusers wrote them at first."""
+SECOND = re.compile(r"lora_te[23]_|text_encoder_[23]\.|text_encoders\.(clip_g|t5xxl)\.")
+"""Of models with more text encoders than one."""
 PROCESSOR = re.compile(r"(?:\.processor)?\.(to_[qkv]|to_out)_lora$")
 """What diffusers called a layer when a module of its own kept the matrices."""
+ADAPTER = re.compile(r"^(lora|lycoris|oft)_\w+\.|\.(lora|hada|lokr|oft|dora)_|[._]lora\.")
+"""Names of weights that change a model, in the ways that are read and in all others."""
+PEFT = "base_model.model."
 METADATA = "lora_adapter_metadata"
 """Where diffusers keeps PEFT's configuration, as JSON, each key behind ``unet.`` or ``text_encoder.``."""
 KNOWN = "lora_down and lora_up, lora_A and lora_B, lora.down and lora.up, and alpha"
@@ -66,7 +84,11 @@ class Change:
 
 
 def read(path: Path) -> list[Change]:
-    """The changes in a file. Raises WeightsError for one that holds none, half of one, or anything beside them."""
+    """The changes in a file.
+
+    Raises OtherKindError for one that holds no weights of an adapter, WeightsError for half of one, for another kind of adapter,
+    and for anything beside the changes.
+    """
     tensors = read_checkpoint(path)
     said = _configuration(path)
     found, seen = [], set()
@@ -74,6 +96,15 @@ def read(path: Path) -> list[Change]:
         match = DOWN.search(name)
         if match is None:
             continue
+        if name.startswith(PEFT):
+            raise WeightsError(
+                f"{path}: {name} is a name of PEFT, which keeps alpha in an adapter_config.json and not in the file; supported are "
+                "kohya's names and diffusers'. PEFT's examples have a script for it, convert_peft_sd_lora_to_kohya_ss.py"
+            )
+        if SECOND.match(name):
+            raise WeightsError(
+                f"{path}: {name} is of a second text encoder, as Stable Diffusion XL has it; supported are LoRAs for 1.x and 2.x"
+            )
         module = name[: match.start()]
         second = f"{module}.{UPS[match.group(1)]}{match.group(2) or ''}.weight"
         up = tensors.get(second)
@@ -92,9 +123,9 @@ def read(path: Path) -> list[Change]:
         rank = down.shape[0]
         scale = _said(said, module, rank) if alpha is None else _number(alpha, f"{path}: {module}.alpha") / rank
         found.append(Change(module, down, up, scale))
-    if not found:
+    if not any(ADAPTER.search(name) for name in tensors):
         some = ", ".join(list(tensors)[:3])
-        raise WeightsError(f"{path} is no LoRA: no lora_down or lora_A in it, but {some}")
+        raise OtherKindError(f"{path} is no LoRA: no lora_down or lora_A in it, but {some}")
     _nothing_else([name for name in tensors if name not in seen], path)
     return found
 
@@ -104,6 +135,7 @@ def _nothing_else(names: list[str], path: Path) -> None:
     half = next((name for name in names if HALF.search(name)), None)
     if half is not None:
         raise WeightsError(f"{path}: {half} has no second half")
+    names = [name for name in names if not name.endswith(".alpha")] or names
     if names:
         more = f" and {len(names) - 1} more" if names[1:] else ""
         raise WeightsError(
@@ -122,7 +154,7 @@ def _number(alpha: NumpyArray, what: str) -> float:
 
 def _configuration(path: Path) -> dict[str, Any]:
     """PEFT's configuration in the metadata; empty where there is none. Raises WeightsError for one that cannot be read."""
-    if path.suffix != ".safetensors":
+    if not content.is_safetensors(path):
         return {}
     text = read_metadata(path).get(METADATA)
     if text is None:
@@ -189,11 +221,9 @@ def merged(
 
 
 def _place(module: str, places: Mapping[str, Mapping[str, Place]]) -> tuple[str, Place | None]:
-    part = "text" if module.startswith(("lora_te_", "text_encoder.")) else "unet"
-    bare = module
-    for prefix in PREFIXES:
-        bare = bare.removeprefix(prefix)
-    bare = PROCESSOR.sub(partial(_layer, part), bare)
+    prefix = next((known for known in PREFIXES if module.startswith(known)), "")
+    part = PREFIXES.get(prefix, "unet")
+    bare = PROCESSOR.sub(partial(_layer, part), module.removeprefix(prefix))
     return part, places[part].get(_key(bare))
 
 
@@ -211,10 +241,12 @@ def _key(module: str) -> str:
 
 
 def _places(part: str, tensors: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tuple[str, Place]]:
-    """Every module that can be changed, by diffusers' name with underscores."""
+    """Every module that can be changed, by diffusers' name with underscores, and the U-Net's by the original's, which are ours."""
     for name in tensors:
         ours = name.removesuffix(".weight")
         if ours != name:
+            if part == "unet":
+                yield _key(ours), Place(name)
             prefix = next((p for p in _prefixes(ours) if p in names), None)
             if prefix is not None:
                 yield _key(names[prefix] + ours[len(prefix) :]), Place(name)

@@ -60,6 +60,10 @@ class TensorPlace:
     stride: tuple[int, ...]
 
 
+class Parameters(dict[str, TensorPlace]):
+    """torch's ``ParameterDict``, of which the first embeddings of textual inversion are made: its parameters by name."""
+
+
 INERT = frozenset(
     Name(*text.rsplit(".", 1))
     for text in (
@@ -69,9 +73,10 @@ INERT = frozenset(
         "numpy.dtype",
         "numpy.dtypes.Float64DType",
         "_codecs.encode",
+        "__builtin__.set",
     )
 )
-"""What old Stable Diffusion checkpoints hold beside their tensors."""
+"""What old Stable Diffusion checkpoints, and the modules in old embeddings, hold beside their tensors."""
 SCRIPT = "__torch__."
 """Classes of TorchScript archives (OpenAI's CLIP is one): dead objects whose state is kept."""
 
@@ -151,7 +156,7 @@ class _Machine:
         target = self.top()
         if isinstance(target, Inert):
             return
-        if not isinstance(target, dict):
+        if type(target) is not dict:
             raise ValueError("items are set in something else than a dict")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             target[key] = value
@@ -165,10 +170,18 @@ class _Machine:
         target.extend(values)
 
     def build(self) -> None:
-        """State for the object below it: kept by a dead one, left out where torch puts its own (``_metadata`` of a dict)."""
+        """State for the object below it: kept by a dead one, left out where torch puts its own (``_metadata`` of a dict).
+
+        Of a module's state only the parameters come, and only tensors may be such.
+        """
         state, target = self.pop(), self.top()
         if isinstance(target, Inert):
             target.state = state
+        elif isinstance(target, Parameters):
+            held = state.get("_parameters") if isinstance(state, dict) else None
+            if not isinstance(held, dict) or not all(isinstance(value, TensorPlace) for value in held.values()):
+                raise ValueError("a module whose parameters are no tensors")
+            target.update(held)
         elif not isinstance(target, dict | TensorPlace):
             raise ValueError("something that has no state is given one")
 
@@ -236,6 +249,7 @@ BUILDERS: dict[Name, Callable[..., Any]] = {
     Name("torch._utils", "_rebuild_tensor"): _tensor,
     Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
     Name("torch._utils", "_rebuild_parameter"): _parameter,
+    Name("torch.nn.modules.container", "ParameterDict"): lambda: Parameters(),
     Name("torch", "Size"): lambda values=(): tuple(map(_count, values)),
     Name("torch", "device"): lambda kind, *index: str(kind),
 }

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from chashka.checkpoints import content
 from chashka.checkpoints.int8 import widened
 from chashka.errors import FileError, WeightsError
 
@@ -238,4 +239,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _damaged(path: Path, reason: str) -> NoReturn:
+    content.check(path, torch=False)
     raise WeightsError(f"the weight file {path} is damaged or is not a safetensors file ({reason}); fetch it again")

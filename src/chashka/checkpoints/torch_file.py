@@ -17,9 +17,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from chashka.checkpoints import content
 from chashka.checkpoints.pickled import SCRIPT, Inert, TensorPlace, load
 from chashka.checkpoints.safetensors_file import NumpyArray, read_tensors
-from chashka.errors import WeightsError
+from chashka.errors import OtherKindError, WeightsError
 
 MOST_PICKLED = 64 << 20
 """Bytes of the pickle of an archive; Stable Diffusion's has half a megabyte."""
@@ -52,7 +53,7 @@ def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
     """The tensors of a checkpoint by name, whatever kind of file it is: the whole of it, or what stands under ``state_dict``.
 
     Of a training checkpoint only the weights come. bfloat16 comes as float32. Raises WeightsError for a file that is missing,
-    damaged, compressed, or names anything that has no place among weights.
+    damaged, compressed, or names anything that has no place among weights; OtherKindError for one that has no weights by name.
     """
     found = read_whole(path)
     state = found.get("state_dict", found) if isinstance(found, dict) else found
@@ -61,7 +62,7 @@ def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
     weights = {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
     if not weights:
         some = ", ".join(map(str, list(state)[:5])) or "nothing"
-        raise WeightsError(f"{path}: no weights by name in it; it holds {some}")
+        raise OtherKindError(f"{path}: no weights by name in it; it holds {some}")
     return weights
 
 
@@ -73,14 +74,8 @@ def not_finite(path: Path) -> list[str]:
 
 def read_whole(path: Path) -> Any:
     """The whole object in a checkpoint, whatever kind of file it is. Raises WeightsError."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except FileNotFoundError as error:
-        raise WeightsError(f"the checkpoint {path} does not exist") from error
-    except OSError as error:
-        raise WeightsError(f"cannot read the checkpoint {path}: {error.strerror}") from error
-    return read_tensors(path) if head[8:9] == b"{" else read_torch(path)
+    content.check(path)
+    return read_tensors(path) if content.is_safetensors(path) else read_torch(path)
 
 
 def read_torch(path: Path) -> Any:
@@ -93,7 +88,7 @@ def read_torch(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise WeightsError(f"cannot map the checkpoint {path}: {error}") from error
     try:
-        read = _archive if bytes(data[:4]) == b"PK\x03\x04" else _row
+        read = _archive if bytes(data[:4]) == content.ZIP else _row
         found, blocks = read(path, data)
         if isinstance(found, Inert):
             found = dict(_flat(found, ""))
@@ -131,7 +126,7 @@ def _archive(path: Path, data: NumpyArray) -> tuple[Any, Blocks]:
             _damaged(path, f"the block {key[:20]!r} is compressed, or has another size than its tensors say")
         begin = info.header_offset
         head = bytes(data[begin : begin + LOCAL_HEADER])
-        if len(head) < LOCAL_HEADER or head[:4] != b"PK\x03\x04":
+        if len(head) < LOCAL_HEADER or head[:4] != content.ZIP:
             _damaged(path, "an entry of its table points at nothing")
         begin += LOCAL_HEADER + sum(struct.unpack("<HH", head[26:30]))
         return _cut(path, data, begin, size)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chashka.checkpoints import read_metadata, sha256
+from chashka.checkpoints.content import is_safetensors
 from chashka.evaluation.card_figures import figures
 from chashka.evaluation.registry import Entry, Registry
 from chashka.families import Preset
@@ -35,7 +36,7 @@ def weight_files(preset: Preset) -> list[WeightFile]:
     paths = [preset.place / name for name in preset.weights]
     found = []
     for path in (path for path in paths if path.is_file()):
-        metadata = read_metadata(path)
+        metadata = read_metadata(path) if is_safetensors(path) else {}
         told = (metadata.get("precision", "fp16"), metadata.get("licence", UNKNOWN), metadata.get("steps", "0"))
         found.append(WeightFile(path.name, path.stat().st_size, sha256(path), *told))
     return found
@@ -82,7 +83,7 @@ def _drawing(preset: Preset) -> list[str]:
     here = sorted((path for path in files if path.is_file()), key=lambda path: path.stem)
     changed = any(path.stem == FAST for path in here)
     for path in here:
-        metadata = read_metadata(path)
+        metadata = read_metadata(path) if is_safetensors(path) else {}
         for key in ("prediction", "data_std", "schedule", "defaults", "fast", "latent_scale"):
             if key in metadata and not (key == "fast" and changed and path.stem != FAST):
                 lines.append(f"- {path.stem}: {key} {metadata[key]}")

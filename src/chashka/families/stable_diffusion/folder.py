@@ -6,6 +6,7 @@ offsets, cuts) is a matter of requests.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from chashka.checkpoints import diffusers_names
 from chashka.checkpoints.configurations import checked, read_json
-from chashka.checkpoints.renaming import without_rest
+from chashka.checkpoints.renaming import some, without_rest
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
 from chashka.families.stable_diffusion import tokenizer
@@ -25,7 +26,10 @@ SCHEDULER = "scheduler_config.json"
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
              "StableDiffusionInpaintPipelineLegacy")  # fmt: skip
 """Pipelines of diffusers whose networks are those of the published checkpoints."""
-KINDS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
+KINDS = (".safetensors", ".bin")
+"""What files of weights end in. Before it may stand the name of a variant, such as fp16, bf16 or non_ema."""
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+"""In the names of files that hold a part of the weights each."""
 DIFFUSERS = ("diffusion_pytorch_model",)
 COMPONENTS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": ("model", "pytorch_model")}
 """Networks, and what their files of weights may be called."""
@@ -88,7 +92,10 @@ SCHEDULER_SAYS: dict[str, tuple[Any, ...]] = {
 
 
 def check(folder: Path) -> None:
-    """Raises WeightsError for another pipeline, and for a folder that lacks something: what was found, what is missing."""
+    """Raises WeightsError for another pipeline, and for a folder that lacks something: what was found, what is missing.
+
+    So for one that has several files of weights of a component, of which none is the plain one.
+    """
     kind = str(read_json(folder / INDEX).get("_class_name") or "pipeline without a name")
     if kind not in PIPELINES:
         raise WeightsError(
@@ -252,5 +259,30 @@ def _check_scheduler(file: Path, said: Mapping[str, Any]) -> None:
 
 
 def _weights(folder: Path, stems: tuple[str, ...]) -> Path | None:
-    files = (folder / f"{stem}{kind}" for stem in stems for kind in KINDS)
-    return next((file for file in files if file.is_file()), None)
+    """A component's file: the plain one, or the only variant. None: there is none.
+
+    Raises WeightsError for several variants without a plain one, and for weights in several files.
+    """
+    variants: list[Path] = []
+    for kind in KINDS:
+        plain = next((file for stem in stems if (file := folder / f"{stem}{kind}").is_file()), None)
+        if plain is not None:
+            return plain
+        found = [
+            file for stem in stems for file in sorted(folder.glob(f"{stem}.*{kind}")) if not SHARD.search(file.name)
+        ]
+        if len(found) == 1 and not variants:
+            return found[0]
+        variants += found
+    if variants:
+        raise WeightsError(
+            f"{folder}: several files of weights, {', '.join(file.name for file in variants)}, and none of them is the plain one; "
+            "leave one of them there"
+        )
+    parts = [file.name for stem in stems for file in sorted(folder.glob(f"{stem}*")) if SHARD.search(file.name)]
+    if parts:
+        raise WeightsError(
+            f"{folder}: its weights are in several files, {some(parts)}; supported are weights in one file. In diffusers, open the "
+            "folder and write it with save_pretrained(…, max_shard_size='20GB')"
+        )
+    return None

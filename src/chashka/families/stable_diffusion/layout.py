@@ -17,6 +17,7 @@ from chashka.errors import WeightsError
 from chashka.families.stable_diffusion.tokenizer import Tokenizer
 from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
 
+MODEL, AVERAGE = "model.", "model_ema."
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP, OPENCLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 LEFT_OUT = re.compile(
@@ -71,13 +72,17 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a file or folder is. sources: each part's file. prediction: eps or v; None: nothing says it. tokenizer: its words."""
+    """What a file or folder is. sources: each part's file. prediction: eps or v; None: nothing says it. tokenizer: its words.
+
+    averaged: whether the U-Net's weights are the averages, of a file that holds both.
+    """
 
     parts: Parts
     sources: Mapping[str, Path]
     prediction: str | None
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     scale: float = SCALE
+    averaged: bool = False
 
 
 def parts(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) -> Parts:
@@ -106,6 +111,15 @@ def parts(tensors: Mapping[str, Any], source: Path, heads: int = HEADS) -> Parts
     tower = diffusers_names.clip_text_completed(text)
     skip = 0 if _layers(text) == OPENCLIP_LAYERS - 1 else 1
     return assembled(unet, vae, tower, source, Untold(heads=said, skip_last=skip))
+
+
+def averages(tensors: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the U-Net's averages by those of its weights; empty where the file does not hold all of them.
+
+    The original calls them as the weights, without any dot (``ldm/modules/ema.py``, which took them for all of ``model``).
+    """
+    names = {name: AVERAGE + name.removeprefix(MODEL).replace(".", "") for name in tensors if name.startswith(UNET)}
+    return names if all(name in tensors for name in names.values()) else {}
 
 
 def text_of_transformers(tensors: Mapping[str, Any], source: Path, what: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chashka.checkpoints import diffusers_names, embedding, layout, lora
+from chashka.checkpoints import content, diffusers_names, embedding, layout, lora
 from chashka.checkpoints.torch_file import SUFFIXES, read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
@@ -19,7 +19,16 @@ from chashka.engines.sums import content_of
 from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec
 from chashka.families.stable_diffusion import folder, teacup
-from chashka.families.stable_diffusion.layout import HEADS, V_PREDICTION, Opened, Parts, check_kind, parts, second
+from chashka.families.stable_diffusion.layout import (
+    HEADS,
+    V_PREDICTION,
+    Opened,
+    Parts,
+    averages,
+    check_kind,
+    parts,
+    second,
+)
 from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.sampling import conventions, denoise
 from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Tower, clip_tower
@@ -40,6 +49,10 @@ UNSAID = (
     "keys cannot tell whether a network of 2.x predicts the noise or v; it is taken for the noise. If pictures are wrong, set "
     "prediction=v (--set prediction=v), or put its .yaml beside the file; prediction=eps says that it is the noise"
 )
+BOTH = (
+    "the file holds its U-Net twice, as it was learnt and averaged (EMA); drawn with is the first. A .yaml beside the file with "
+    "the line use_ema: true chooses the averages, use_ema: false leaves it so"
+)
 
 
 def recognise(path: Path) -> Preset | None:
@@ -49,16 +62,18 @@ def recognise(path: Path) -> Preset | None:
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return None
     look = partial(_looked, path)
-    if path.suffix.lower() == ".safetensors":
+    if not content.is_torch(path):
         look()  # of safetensors the header is enough; a torch file is opened when somebody wants to be sure
     return _preset(path.stem, path.parent, path.name, partial(open_file, file=path.name), look)
 
 
 def _looked(path: Path) -> Sequence[str]:
     """Raises WeightsError for what is no checkpoint of this family; notes for people."""
-    tensors = layout(path)[0] if path.suffix.lower() == ".safetensors" else read_checkpoint(path)
+    tensors = layout(path)[0] if content.is_safetensors(path) else read_checkpoint(path)
     check_kind(tensors, path)
-    return (UNSAID,) if second(tensors) and said_prediction(tensors, path) is None else ()
+    unsaid = second(tensors) and said_prediction(tensors, path) is None
+    both = averages(tensors) and said_averaged(path) is None
+    return tuple(note for note, told in ((UNSAID, unsaid), (BOTH, both)) if told)
 
 
 def _recognised_folder(path: Path) -> Preset | None:
@@ -83,10 +98,11 @@ def open_file(preset: Preset, choice: EngineChoice, file: str, heads: int = HEAD
     """A single file. heads: of 1.x. Raises WeightsError, MissingExtraError, EngineError."""
     source = preset.place / file
     tensors = read_checkpoint(source)
-    found = parts(tensors, source, heads)
-    return _bundle(
-        preset, choice, Opened(found, dict.fromkeys(found.weights, source), said_prediction(tensors, source))
-    )
+    prediction = said_prediction(tensors, source)
+    instead = averages(tensors) if said_averaged(source) else {}
+    found = parts(tensors | {name: tensors[average] for name, average in instead.items()}, source, heads)
+    sources = dict.fromkeys(found.weights, source)
+    return _bundle(preset, choice, Opened(found, sources, prediction, averaged=bool(instead)))
 
 
 def open_folder(preset: Preset, choice: EngineChoice) -> Bundle:
@@ -103,7 +119,8 @@ def _bundle(preset: Preset, choice: EngineChoice, opened: Opened) -> Bundle:
         found = changed(found, file, weight)
     found, words = with_words(found, choice.embeddings, own.pairs.encode)
     variants = {
-        "unet": _variant([(file, weight.unet) for file, weight in choice.loras], choice.cache_dir),
+        "unet": ("averages " if opened.averaged else "")
+        + _variant([(file, weight.unet) for file, weight in choice.loras], choice.cache_dir),
         "text": _variant(
             [*((file, weight.text) for file, weight in choice.loras), *((file, 1.0) for file in choice.embeddings)],
             choice.cache_dir,
@@ -203,8 +220,25 @@ def said_prediction(tensors: Mapping[str, Any], source: Path) -> str | None:
     """eps or v, as a key of the file or a configuration beside it (Stability's ``.yaml``) says; None where nothing does."""
     if V_PREDICTION in tensors:
         return "v"
+    beside = _beside(source)
+    if beside is None:
+        return None
+    said = re.search(r"^\s*parameterization:\s*[\"']?(eps|v)[\"']?\s*(#|$)", beside, re.MULTILINE)
+    if said is not None:
+        return said[1]
+    return (
+        "eps" if re.search(r"^\s*params:", beside, re.MULTILINE) else None
+    )  # a whole configuration, whose usual is eps
+
+
+def said_averaged(source: Path) -> bool | None:
+    """Whether a configuration beside a file says that its averages draw; None where it does not say."""
+    said = re.search(r"^\s*use_ema:\s*(true|false)\b", _beside(source) or "", re.MULTILINE | re.IGNORECASE)
+    return None if said is None else said[1].lower() == "true"
+
+
+def _beside(source: Path) -> str | None:
     try:
-        beside = source.with_suffix(".yaml").read_text("utf-8")
+        return source.with_suffix(".yaml").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    return "v" if re.search(r"^\s*parameterization:\s*[\"']?v[\"']?\s*$", beside, re.MULTILINE) else "eps"
