@@ -11,7 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dialect_server import ROOT, Painter, Run, Served, colour, from_base64, pixels_of, png, serving, to_base64, warnings
+from dialect_server import (
+    ROOT,
+    Painter,
+    Run,
+    Served,
+    colour,
+    drawn,
+    from_base64,
+    models_folder,
+    pixels_of,
+    png,
+    serving,
+    to_base64,
+    warnings,
+)
 from PIL import Image
 
 from chashka.app.jobs import Problem
@@ -190,6 +204,41 @@ def test_loras_and_embeddings_are_those_of_the_folder(tmp_path: Path) -> None:
     with serving(tmp_path / "data", models=tmp_path / "models") as served:
         assert [one["name"] for one in served.get(f"{ROOT}/loras")] == ["ink"]
         assert list(served.get(f"{ROOT}/embeddings")["loaded"]) == ["blue"]
+
+
+def test_autoencoders_are_those_of_the_folder(tmp_path: Path) -> None:
+    models = models_folder(tmp_path / "models")
+    (models / "vaes" / "soft").mkdir(parents=True)
+    (models / "vaes" / "kl-f8.vae.pt").write_bytes(b"")
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (models / "vaes" / "soft" / name).write_bytes(b"")
+    with serving(tmp_path / "data", models=models) as served:
+        assert [one["model_name"] for one in served.get(f"{ROOT}/sd-vae")] == ["kl-f8.vae.pt", "soft"]
+
+        def used(**said: object) -> tuple[str | None, str]:
+            model = said.pop("model", "sd")
+            _, info = drawn(served, prompt="x", override_settings={"sd_model_checkpoint": model, **said})
+            field = served.jobs()[-1].fields.get("vae")
+            assert info["sd_vae_name"] == field
+            return field, warnings(info)
+
+        for said, field in (("kl-f8.vae.pt", "kl-f8.vae"), ("kl-f8.vae", "kl-f8.vae"), ("soft", "soft")):
+            assert used(sd_vae=said) == (field, "painted by a test")
+        for said in ("Automatic", "None", "", None):
+            assert used(sd_vae=said) == (None, "painted by a test")
+        for more in (
+            {"sd_vae": "nowhere"},
+            {"sd_vae": "../sd.safetensors"},
+            {"sd_vae": "soft", "model": "kandinsky-teacup"},
+        ):
+            field, told = used(**more)
+            assert field is None and "the model's own autoencoder was used" in told
+        assert served.get(f"{ROOT}/options")["sd_vae"] == "Automatic"
+        served.post(f"{ROOT}/options", sd_vae="soft")
+        assert served.get(f"{ROOT}/options")["sd_vae"] == "soft"
+        assert used()[0] == "soft" and used(sd_vae="None")[0] is None
+        error = served.post(f"{ROOT}/options", 422, sd_vae="nowhere")
+        assert "allowed: Automatic, None, kl-f8.vae.pt, soft" in error["errors"]
 
 
 def test_basic_asks_for_a_name_and_takes_a_key_as_the_password(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from chashka.app.service import NotFoundError
 from chashka.errors import InputError
 
 if TYPE_CHECKING:
+    from chashka.app.settings import Settings
     from chashka.request import Request as Options
 
 FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
@@ -98,11 +99,25 @@ async def _asked(tasks: Tasks, call: Call, body: Drawing) -> Asked:
         "sd_model_checkpoint"
     )
     model = await call.run(models.named, str(chosen), settings) if chosen else settings.model
-    options: type[Options] = families.options(model, settings.models)
+    declaration, preset = families.find(model, settings.models)
+    options: type[Options] = declaration.options
     fields = request_fields(full, options, warnings)
+    vae = (body.override_settings or {}).get("sd_vae", tasks.settings(call.who).get("sd_vae", models.OWN))
+    if models.asks(str(vae)):
+        fields |= await call.run(_autoencoder, str(vae), preset.adapters, settings, warnings)
     if full.styles:
         fields = texts.styled(fields, full.styles, texts.styles(settings.data), warnings)
     return Asked(full, model, fields, warnings)
+
+
+def _autoencoder(said: str, takes: bool, settings: Settings, warnings: list[str]) -> dict[str, str]:
+    """The job's field. takes: whether the model takes another autoencoder."""
+    name = models.autoencoder(said, settings)
+    if takes and name is not None:
+        return {"vae": name}
+    why = "is not on this server" if takes else "is for checkpoints of Stable Diffusion"
+    warnings.append(f"sd_vae: {said[:60]!r} {why}; the model's own autoencoder was used")
+    return {}
 
 
 async def _given(call: Call, body: ImageToImage, asked: Asked) -> None:

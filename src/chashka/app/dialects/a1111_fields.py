@@ -14,7 +14,7 @@ from chashka.request import Request
 
 SEEDS = 2**32
 """What a seed of -1 is chosen from."""
-SETTINGS = ("sd_model_checkpoint", "samples_format", "CLIP_stop_at_last_layers")
+SETTINGS = ("sd_model_checkpoint", "samples_format", "sd_vae", "CLIP_stop_at_last_layers")
 """Those of override_settings that mean something here."""
 
 

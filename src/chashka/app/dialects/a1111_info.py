@@ -78,7 +78,7 @@ def _info(
         "face_restoration_model": None,
         "sd_model_name": asked.model,
         "sd_model_hash": row.get("hash"),
-        "sd_vae_name": None,
+        "sd_vae_name": asked.fields.get("vae"),
         "sd_vae_hash": None,
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,

@@ -18,7 +18,7 @@ from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
 from chashka.engines.sums import content_of
 from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec
-from chashka.families.stable_diffusion import folder, teacup
+from chashka.families.stable_diffusion import autoencoder, folder, teacup
 from chashka.families.stable_diffusion.layout import HEADS, V_PREDICTION, Opened, Parts, check_kind, parts, second
 from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.sampling import conventions, denoise
@@ -94,6 +94,8 @@ def open_folder(preset: Preset, choice: EngineChoice) -> Bundle:
 def _bundle(preset: Preset, choice: EngineChoice, opened: Opened) -> Bundle:
     from chashka.families.stable_diffusion import FAMILY
 
+    if choice.vae is not None:
+        opened = autoencoder.exchanged(opened, choice.vae)
     found, own = opened.parts, opened.tokenizer
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
     for file, weight in choice.loras:
