@@ -56,6 +56,11 @@ class Change:
     up: NumpyArray
     scale: float
 
+    @property
+    def part(self) -> str:
+        """What it changes: 'unet' or 'text'."""
+        return "text" if self.module.startswith(("lora_te_", "text_encoder.")) else "unet"
+
     def product(self) -> NumpyArray:
         """(out, in) or (out, in, kh, kw)."""
         up = self.up.reshape(self.up.shape[0], -1).astype(np.float32)
@@ -167,7 +172,7 @@ def merged(
     changed = {part: dict(tensors) for part, tensors in weights.items()}
     unknown = []
     for change in changes:
-        part, place = _place(change.module, places)
+        part, place = change.part, _place(change, places)
         if place is None:
             unknown.append(change.module)
             continue
@@ -187,13 +192,12 @@ def merged(
     return changed
 
 
-def _place(module: str, places: Mapping[str, Mapping[str, Place]]) -> tuple[str, Place | None]:
-    part = "text" if module.startswith(("lora_te_", "text_encoder.")) else "unet"
-    bare = module
+def _place(change: Change, places: Mapping[str, Mapping[str, Place]]) -> Place | None:
+    bare = change.module
     for prefix in PREFIXES:
         bare = bare.removeprefix(prefix)
-    bare = PROCESSOR.sub(partial(_layer, part), bare)
-    return part, places[part].get(_key(bare))
+    bare = PROCESSOR.sub(partial(_layer, change.part), bare)
+    return places[change.part].get(_key(bare))
 
 
 def _layer(part: str, old: re.Match[str]) -> str:

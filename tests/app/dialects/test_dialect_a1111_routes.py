@@ -241,6 +241,37 @@ def test_autoencoders_are_those_of_the_folder(tmp_path: Path) -> None:
         assert "allowed: Automatic, None, kl-f8.vae.pt, soft" in error["errors"]
 
 
+def test_clip_skip_is_ours(tmp_path: Path) -> None:
+    models = models_folder(tmp_path / "models")
+    with serving(tmp_path / "data", models=models) as served:
+
+        def used(model: str = "sd", **said: object) -> tuple[int | None, dict[str, object]]:
+            settings = {"sd_model_checkpoint": model, **said.pop("settings", {})}  # type: ignore[dict-item]
+            _, info = drawn(served, **{"prompt": "x", **said}, override_settings=settings)
+            return served.jobs()[-1].fields.get("clip_skip"), info
+
+        for value in (2, "2"):
+            field, info = used(settings={"CLIP_stop_at_last_layers": value})
+            assert field == info["clip_skip"] == 2 and warnings(info) == "painted by a test"
+        assert ", Clip skip: 2," in info["infotexts"][0]
+        assert used(infotext=info["infotexts"][0], prompt=None)[0] == 2
+        assert used(infotext=info["infotexts"][0], settings={"CLIP_stop_at_last_layers": 3})[0] == 3
+        for value in (1, None):
+            field, info = used(settings={"CLIP_stop_at_last_layers": value})
+            assert field is None and info["clip_skip"] == 1 and "Clip skip" not in info["infotexts"][0]
+        field, info = used("kandinsky-teacup", settings={"CLIP_stop_at_last_layers": 2})
+        assert field is None and "CLIP_stop_at_last_layers: this model's text encoders have no layers" in warnings(info)
+        assert served.get(f"{ROOT}/options")["CLIP_stop_at_last_layers"] == 1
+        served.post(f"{ROOT}/options", CLIP_stop_at_last_layers=2)
+        assert served.get(f"{ROOT}/options")["CLIP_stop_at_last_layers"] == 2
+        assert used()[0] == 2 and used(settings={"CLIP_stop_at_last_layers": 1})[0] is None
+        served.post(f"{ROOT}/options", 422, CLIP_stop_at_last_layers=13)
+        for wrong in (0, 13, "two", 1.5, True):
+            said = {"sd_model_checkpoint": "sd", "CLIP_stop_at_last_layers": wrong}
+            error = served.post(f"{ROOT}/txt2img", 422, prompt="x", override_settings=said)
+            assert "CLIP_stop_at_last_layers" in error["errors"] and "from 1 to 12" in error["errors"]
+
+
 def test_basic_asks_for_a_name_and_takes_a_key_as_the_password(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         _, secret = served.service.store.keys.add("tablet", ("generate", "read"))

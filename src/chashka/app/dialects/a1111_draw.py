@@ -17,7 +17,16 @@ from starlette.responses import JSONResponse, Response
 from chashka.app.dialects import a1111_info as info
 from chashka.app.dialects import a1111_models as models
 from chashka.app.dialects import a1111_texts as texts
-from chashka.app.dialects.a1111_fields import SEEDS, Drawing, ImageToImage, TextToImage, masked_fields, request_fields
+from chashka.app.dialects.a1111_fields import (
+    CLIP_SKIP,
+    SEEDS,
+    Drawing,
+    ImageToImage,
+    TextToImage,
+    clip_skip,
+    masked_fields,
+    request_fields,
+)
 from chashka.app.dialects.a1111_tasks import Task, Tasks
 from chashka.app.dialects.calls import Call
 from chashka.app.dialects.fields import FieldError, parsed
@@ -102,7 +111,9 @@ async def _asked(tasks: Tasks, call: Call, body: Drawing) -> Asked:
     declaration, preset = families.find(model, settings.models)
     options: type[Options] = declaration.options
     fields = request_fields(full, options, warnings)
-    vae = (body.override_settings or {}).get("sd_vae", tasks.settings(call.who).get("sd_vae", models.OWN))
+    set_ = tasks.settings(call.who) | (full.override_settings or {})
+    fields |= clip_skip(set_.get(CLIP_SKIP, 1), options, warnings)
+    vae = set_.get("sd_vae", models.OWN)
     if models.asks(str(vae)):
         fields |= await call.run(_autoencoder, str(vae), preset.adapters, settings, warnings)
     if full.styles:

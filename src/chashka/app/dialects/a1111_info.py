@@ -88,7 +88,7 @@ def _info(
         "infotexts": [_infotext(data) for data in files],
         "styles": asked.body.styles or [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(None if first is None else first.created)),
-        "clip_skip": 1,
+        "clip_skip": used.get("clip_skip", 1),
         "is_using_inpainting_conditioning": False,
         "version": f"chashka {chashka.__version__}",
         "ids": [picture.id for _, picture in finished],

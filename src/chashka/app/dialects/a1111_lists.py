@@ -11,7 +11,7 @@ from chashka.app.dialects import a1111_models as models
 from chashka.app.dialects import a1111_tasks as tasks
 from chashka.app.dialects import a1111_texts as texts
 from chashka.app.dialects.a1111_draw import FORMATS
-from chashka.app.dialects.a1111_fields import SETTINGS
+from chashka.app.dialects.a1111_fields import CLIP_SKIP, LAYERS, SETTINGS
 from chashka.app.dialects.a1111_tasks import Task, Tasks
 from chashka.app.dialects.calls import Call
 from chashka.app.dialects.fields import Body, FieldError, Flag, parsed, whole
@@ -48,6 +48,7 @@ class Options(Body):
         None, description="the model of requests that name none: title, name or hash"
     )
     samples_format: str | None = Field(None, description="png, jpg or webp")
+    CLIP_stop_at_last_layers: whole(1, LAYERS) | None = None  # type: ignore[valid-type]
     sd_vae: str | None = Field(None, description="the autoencoder: a name of GET /sd-vae, Automatic or None")
 
 
@@ -94,13 +95,13 @@ async def options(known: Tasks, call: Call) -> Response:
             "samples_save": True,
             "grid_save": False,
             "return_grid": False,
-            "CLIP_stop_at_last_layers": 1,
+            CLIP_SKIP: set_.get(CLIP_SKIP, 1),
         }
     )
 
 
 async def change_options(known: Tasks, call: Call) -> Response:
-    """Change the caller's model, autoencoder or format, until the server stops; other settings have no effect."""
+    """Change the caller's model, autoencoder, clip skip or format, until the server stops; other settings have no effect."""
     body = parsed(Options, (await call.said()).fields)
     values: dict[str, Any] = {}
     if body.sd_model_checkpoint is not None:
@@ -118,6 +119,8 @@ async def change_options(known: Tasks, call: Call) -> Response:
             allowed = ", ".join([*models.NONE, *names])
             raise FieldError("sd_vae", f"sd_vae: {body.sd_vae[:60]!r} is not on this server; allowed: {allowed}")
         values["sd_vae"] = body.sd_vae
+    if body.CLIP_stop_at_last_layers is not None:
+        values[CLIP_SKIP] = body.CLIP_stop_at_last_layers
     assert set(values) <= set(SETTINGS)
     known.change(call.who, values)
     return JSONResponse(None)
