@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -110,6 +111,59 @@ def test_adapters_go_where_they_are_looked_for(collection: Collection, tmp_path:
     assert not list((collection.folder / "loras").iterdir())
 
 
+VAE = {
+    "encoder.down.0.block.0.norm1.weight": np.zeros(4, np.float32),
+    "decoder.conv_in.weight": np.zeros((8, 4, 3, 3), np.float32),
+}
+
+
+def vae_folder(path: Path, **said: object) -> Path:
+    """A folder of diffusers, as far as a look goes."""
+    path.mkdir(parents=True)
+    names = {"encoder.conv_in.weight": (8, 3, 3, 3), "decoder.conv_in.weight": (8, 4, 3, 3)}
+    write(path / DIFFUSERS, {name: np.zeros(shape, np.float32) for name, shape in names.items()}, {})
+    config = {"_class_name": "AutoencoderKL", "block_out_channels": [8]} | said
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def test_autoencoders_go_where_they_are_looked_for(collection: Collection, tmp_path: Path) -> None:
+    write(tmp_path / "kl-f8.vae.safetensors", VAE, {})
+    file = collection.add(tmp_path / "kl-f8.vae.safetensors")
+    assert (file.kind, file.name) == ("vae", "kl-f8.vae")
+    assert file.place == collection.folder / "vaes" / "kl-f8.vae.safetensors"
+    folder = collection.add(vae_folder(tmp_path / "sd-vae.v1"), copy=True)
+    assert (folder.kind, folder.place) == ("vae", collection.folder / "vaes" / "sd-vae.v1")
+    assert set(folder.files) == {"sd-vae.v1/config.json", f"sd-vae.v1/{DIFFUSERS}"}
+    assert families.kept_names(collection.folder) == []
+    assert set(adapters.vaes(collection.folder).files) == {"kl-f8.vae", "sd-vae.v1"}
+    for kept in (file, folder):
+        assert adapters.vae(kept.name, collection.folder) == kept.place
+        assert adapters.vae(kept.name, collection.folder, paths=False) == kept.place
+        assert adapters.vae(str(kept.place), None) == kept.place
+        with pytest.raises(InputError, match=r"vae: .* does not exist; allowed: kl-f8\.vae, sd-vae\.v1$"):
+            adapters.vae(str(kept.place), collection.folder, paths=False)
+    with pytest.raises(
+        InputError, match=r"vae: 'x' is neither a file nor a name .*; allowed: .*, or a file or \./FOLDER"
+    ):
+        adapters.vae("x", collection.folder)
+    assert adapters.vae(None, collection.folder) is None
+    size = folder.size
+    assert collection.remove("sd-vae.v1") == size and collection.remove("kl-f8.vae") == 0
+    assert not list((collection.folder / "vaes").iterdir())
+
+
+def test_an_autoencoder_that_no_checkpoint_has_is_refused(collection: Collection, tmp_path: Path) -> None:
+    write(tmp_path / "flux.safetensors", VAE | {"decoder.conv_in.weight": np.zeros((8, 16, 3, 3), np.float32)}, {})
+    with pytest.raises(WeightsError, match="its latents have 16 channels"):
+        collection.add(tmp_path / "flux.safetensors")
+    with pytest.raises(WeightsError, match="_class_name is AutoencoderTiny; supported"):
+        collection.add(vae_folder(tmp_path / "tiny", _class_name="AutoencoderTiny"))
+    with pytest.raises(WeightsError, match="is no folder of a model"):
+        collection.add(vae_folder(tmp_path / "unet", _class_name="UNet2DConditionModel"))
+    assert not collection.folder.exists()
+
+
 def test_links_that_cannot_be_are_copies(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +184,7 @@ def test_a_name_is_taken_once(collection: Collection, tmp_path: Path) -> None:
     ):
         collection.add(other)
     assert collection.add(other, "a2").name == "a2"
-    for name in ("", "../a", ".a", "loras", "a/b"):
+    for name in ("", "../a", ".a", "loras", "vaes", "a/b"):
         with (
             pytest.raises(InputError, match=r"is not possible; allowed: letters") if name else pytest.raises(InputError)
         ):
@@ -207,6 +261,7 @@ def test_torch_files_are_what_is_in_them(collection: Collection, tmp_path: Path)
 
     vectors = torch.ones(2, 8)
     files = {
+        "kl-f8.vae.pt": {"state_dict": {n: torch.from_numpy(v) for n, v in VAE.items()}, "epoch": 3},
         "a1111.pt": {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": "x", "step": 5},
         "diffusers.bin": {"<red-cat>": vectors},
         "ink.pt": {name: torch.from_numpy(value) for name, value in LORA.items()},
@@ -221,6 +276,7 @@ def test_torch_files_are_what_is_in_them(collection: Collection, tmp_path: Path)
     files["safe.ckpt"] = {}
     kinds = {name: collection.add(tmp_path / name, name.replace(".", "-")).kind for name in files}
     assert kinds == {
+        "kl-f8.vae.pt": "vae",
         "a1111.pt": "embedding",
         "diffusers.bin": "embedding",
         "ink.pt": "lora",

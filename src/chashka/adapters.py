@@ -1,4 +1,4 @@
-"""Which LoRAs and embeddings a drawing wants: those of its options, then those that its prompts name."""
+"""Which LoRAs and embeddings a drawing wants: those of its options, then those that its prompts name. And which autoencoder."""
 
 from __future__ import annotations
 
@@ -22,26 +22,35 @@ Adapters: TypeAlias = tuple[tuple[tuple[Path, Weight], ...], tuple[Path, ...]]
 class Shelf:
     """The files of one kind by their names: stems, and paths below ``models/kind`` without suffix. models: None: none is kept.
 
-    paths: options may mean a file by its path too, and messages may tell paths; off where strangers ask.
+    paths: options may mean a file by its path too, and messages may tell paths; off where strangers ask. folders: a folder of
+    diffusers, which has a configuration beside its weights, is one too.
     """
 
     kind: str
     models: Path | None
     paths: bool = True
+    folders: bool = False
 
     @cached_property
     def files(self) -> dict[str, Path]:
         if self.models is None:
             return {}
         folder = self.models / self.kind
-        found = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES)
-        names = {file.stem: file for file in reversed(found)}
-        return names | {file.relative_to(folder).with_suffix("").as_posix(): file for file in found}
+        found = sorted({self._whole(file, folder) for file in folder.rglob("*") if file.suffix in SUFFIXES})
+        names = {_name(file): file for file in reversed(found)}
+        return names | {file.relative_to(folder).with_name(_name(file)).as_posix(): file for file in found}
+
+    def _whole(self, file: Path, folder: Path) -> Path:
+        """The file, or the folder below ``folder`` whose weights it is."""
+        home = file.parent
+        return home if self.folders and home != folder and (home / "config.json").is_file() else file
 
     def one(self, option: str, name: str) -> Path:
         """The file that an option means. Raises InputError."""
         path = Path(name)
         if self.paths and path.suffix in SUFFIXES and path.is_file():
+            return path
+        if self.paths and self.folders and ("/" in name or "\\" in name) and path.is_dir():
             return path
         files = self.files
         if name not in files:
@@ -59,7 +68,23 @@ class Shelf:
         shown = f"{', '.join(names[:20])}{' …' if len(names) > 20 else ''}"
         if not self.paths:
             return f"allowed: {shown}" if names else "there are none"
-        return f"allowed: {shown}, or a file" if names else f"allowed: a file ({', '.join(SUFFIXES)})"
+        folder = " or ./FOLDER" if self.folders else ""
+        return f"allowed: {shown}, or a file{folder}" if names else f"allowed: a file ({', '.join(SUFFIXES)}){folder}"
+
+
+def _name(file: Path) -> str:
+    """What a file or folder is called."""
+    return file.name if file.is_dir() else file.stem
+
+
+def vaes(models: Path | None, *, paths: bool = True) -> Shelf:
+    """The autoencoders in the sub-folder ``vaes``."""
+    return Shelf("vaes", models, paths, folders=True)
+
+
+def vae(given: str | None, models: Path | None, *, paths: bool = True) -> Path | None:
+    """The file or folder of the autoencoder that an option means; None: the model's own. Raises InputError."""
+    return None if given is None else vaes(models, paths=paths).one("vae", given)
 
 
 def loras(

@@ -2,7 +2,8 @@
 
     FOLDER/.files/SHA256          every file's content, once
     FOLDER/NAME/…                 a model: its files by their own names, and ``chashka.json``, which says which content they are
-    FOLDER/loras/, embeddings/    adapters, which a model is given (``adapters.py``)
+    FOLDER/loras/, embeddings/    adapters, which a model is given (``adapters.py``),
+    FOLDER/vaes/                  and autoencoders likewise
 
 A model's files and its contents are hard links to one another, and to the files they were added from where these lie in the same
 file system: nothing is copied that need not be.
@@ -33,7 +34,7 @@ NAME = re.compile(r"[\w][\w.+-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """name: what ``--model`` takes. kind: model, lora or embedding. files: sha256 by path within ``folder``."""
+    """name: what ``--model`` takes. kind: model, lora, embedding or vae. files: sha256 by path within ``folder``."""
 
     name: str
     kind: str
@@ -45,7 +46,9 @@ class Kept:
     def place(self) -> Path:
         """What it is opened by: its one file, or the folder of them."""
         files = [file for file in self.files if not file.endswith(BESIDE)]
-        return self.folder / files[0] if len(files) == 1 else self.folder
+        if len(files) == 1:
+            return self.folder / files[0]
+        return self.folder if self.kind == "model" else self.folder / self.name
 
     @property
     def size(self) -> int:
@@ -75,10 +78,10 @@ class Collection:
         return known[name]
 
     def add(self, source: Path, name: str | None = None, *, said: str | None = None, copy: bool = False) -> Kept:
-        """Keep a checkpoint's file or folder, a LoRA or an embedding. said: where it comes from, if not from ``source``.
+        """Keep a checkpoint's file or folder, a LoRA, an embedding or an autoencoder.
 
-        Adding the same again is no mistake. Raises InputError (a name that is taken or impossible), WeightsError (nothing that
-        chashka can use), FileError.
+        said: where it comes from, if not from ``source``. Adding the same again is no mistake. Raises InputError (a name that is
+        taken or impossible), WeightsError (nothing that chashka can use), FileError.
         """
         kind = kind_of(source)
         name = name or re.sub(r"[^\w.+-]", "-", source.stem if source.is_file() else source.resolve().name).lstrip(
@@ -87,8 +90,9 @@ class Collection:
         if not NAME.fullmatch(name) or name in ADAPTERS:
             raise InputError(f"name: {name[:60]!r} is not possible; allowed: letters, digits, '.', '+', '-' and '_'")
         files = {source.name: source} if source.is_file() else _files_of(source)
-        if source.is_file() and kind != "model":
-            files = {f"{name}{source.suffix}": source}
+        if kind != "model":
+            single = source.is_file()
+            files = {f"{name}{source.suffix}" if single else f"{name}/{path}": file for path, file in files.items()}
         elif source.is_file() and source.with_suffix(BESIDE).is_file():
             files[source.with_suffix(BESIDE).name] = source.with_suffix(BESIDE)
         sums = {path: sha256(file) for path, file in files.items()}
@@ -114,6 +118,8 @@ class Collection:
             if kept.kind == "model":
                 shutil.rmtree(kept.folder)
             else:
+                if kept.place.is_dir():
+                    shutil.rmtree(kept.place)
                 for file in kept.files:
                     (kept.folder / file).unlink(missing_ok=True)
                 (kept.folder / f"{name}.{MANIFEST}").unlink()
@@ -156,7 +162,7 @@ class Collection:
 
 
 def kind_of(source: Path) -> str:
-    """model, lora or embedding, by a look into it. Raises WeightsError for what is none of them, or damaged."""
+    """model, lora, embedding or vae, by a look into it. Raises WeightsError for what is none of them, or damaged."""
     from chashka import families
 
     if not source.exists():
@@ -165,6 +171,8 @@ def kind_of(source: Path) -> str:
         families.at(source)[1].look()
         return "model"
     except WeightsError:
+        if families.is_autoencoder(source):
+            return "vae"
         if source.is_dir():
             raise
         for kind, read in (("lora", lora.read), ("embedding", embedding.vectors)):

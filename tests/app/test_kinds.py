@@ -167,6 +167,8 @@ def test_choices_of_a_negative_prompt_are_made_too() -> None:
         ("extend", PROMPT | {"left": 2000}, SIZE, "left: the result would have 2256x256 pixels"),
         ("draw", PROMPT | {"loras": [{"name": "a", "weight": 1}]}, {}, "loras: this model takes none"),
         ("draw", PROMPT | {"loras": "a"}, {}, "loras: 'a' is not possible; allowed: a list"),
+        ("draw", PROMPT | {"vae": "a"}, {}, "vae: this model takes none"),
+        ("draw", PROMPT | {"vae": ["a"]}, {}, "vae: ['a'] is not possible; allowed: a name"),
         ("upscale", {"by": 3}, SIZE, "by: 3 is not possible; allowed: 2 or 4"),
         ("upscale", {"by": 2, "prompt": "a"}, SIZE, "prompt: there is no such field"),
         ("upscale", {"by": 4}, {"init": (600, 600)}, "by: 5760000 is not possible; allowed: at most 4200000 pixels"),

@@ -19,8 +19,8 @@ def tokenizer(folder: Path, words: clip_words.BytePairs) -> None:
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def tiny_folder(folder: Path, attention_head_dim: Any = 8) -> tuple[Any, Any, Any]:
-    """U-Net, autoencoder and text tower, as they were written into ``folder``."""
+def tiny_folder(folder: Path, attention_head_dim: Any = 8, layers: int = 2) -> tuple[Any, Any, Any]:
+    """U-Net, autoencoder and text tower, as they were written into ``folder``. layers: of the text tower."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig as Theirs
     from transformers import CLIPTextModel
@@ -37,7 +37,7 @@ def tiny_folder(folder: Path, attention_head_dim: Any = 8) -> tuple[Any, Any, An
             block_out_channels=(32, 32, 64, 64), layers_per_block=1, latent_channels=4,
         )  # fmt: skip
         text = CLIPTextModel(
-            Theirs(vocab_size=49408, hidden_size=24, intermediate_size=96, num_hidden_layers=2, num_attention_heads=1,
+            Theirs(vocab_size=49408, hidden_size=24, intermediate_size=96, num_hidden_layers=layers, num_attention_heads=1,
                    max_position_embeddings=77, hidden_act="quick_gelu")
         )  # fmt: skip
     for module, part in ((unet, "unet"), (vae, "vae"), (text, "text_encoder")):

@@ -74,7 +74,9 @@ def test_with_a_published_model(
 
 @pytest.mark.torch
 def test_with_a_stable_diffusion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    unet, _, _ = tiny_folder(tmp_path / "tiny-sd")
+    unet, vae, _ = tiny_folder(tmp_path / "tiny-sd")
+    vae.decoder.conv_out.bias.data += 0.1
+    vae.save_pretrained(tmp_path / "soft-vae")
     name = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     width = unet.get_submodule(name).weight.shape[0]
     lora = {"lora_A": np.full((2, width), 0.1, np.float32), "lora_B": np.full((width, 2), 0.1, np.float32)}
@@ -100,5 +102,7 @@ def test_with_a_stable_diffusion(tmp_path: Path, capsys: pytest.CaptureFixture[s
     }
     assert {name: images.read(tmp_path / f"{name}.png").shape[:2] for name in sizes} == sizes
     assert len(list((tmp_path / "cups").glob("*.png"))) == len(list((tmp_path / "variations").glob("*.png"))) == 2
+    soft = [images.read(tmp_path / name) for name in ("soft.png", "soft-again.png")]
+    assert np.array_equal(*soft) and (soft[0] != images.read(tmp_path / "ink.png")).any()
     kept = images.read(tmp_path / "boat.png")
     assert (images.read(tmp_path / "gull.png")[mask == 0] == kept[mask == 0]).all()

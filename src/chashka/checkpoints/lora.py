@@ -75,6 +75,11 @@ class Change:
     up: NumpyArray
     scale: float
 
+    @property
+    def part(self) -> str:
+        """What it changes: 'unet' or 'text'."""
+        return PREFIXES.get(_prefix(self.module), "unet")
+
     def product(self) -> NumpyArray:
         """(out, in) or (out, in, kh, kw)."""
         up = self.up.reshape(self.up.shape[0], -1).astype(np.float32)
@@ -200,7 +205,7 @@ def merged(
     changed = {part: dict(tensors) for part, tensors in weights.items()}
     unknown = []
     for change in changes:
-        part, place = _place(change.module, places)
+        part, place = change.part, _place(change, places)
         if place is None:
             unknown.append(change.module)
             continue
@@ -220,11 +225,13 @@ def merged(
     return changed
 
 
-def _place(module: str, places: Mapping[str, Mapping[str, Place]]) -> tuple[str, Place | None]:
-    prefix = next((known for known in PREFIXES if module.startswith(known)), "")
-    part = PREFIXES.get(prefix, "unet")
-    bare = PROCESSOR.sub(partial(_layer, part), module.removeprefix(prefix))
-    return part, places[part].get(_key(bare))
+def _place(change: Change, places: Mapping[str, Mapping[str, Place]]) -> Place | None:
+    bare = PROCESSOR.sub(partial(_layer, change.part), change.module.removeprefix(_prefix(change.module)))
+    return places[change.part].get(_key(bare))
+
+
+def _prefix(module: str) -> str:
+    return next((known for known in PREFIXES if module.startswith(known)), "")
 
 
 def _layer(part: str, old: re.Match[str]) -> str:

@@ -87,6 +87,11 @@ ADAPTERS = [
         help="Textual inversion: a file, or a name in the folder embeddings of --models; repeatable. Its name is a word of the "
         "prompt; words of the prompt that name a file there are found by themselves.",
     ),
+    click.option(
+        "--vae",
+        metavar="NAME",
+        help="Another autoencoder than the checkpoint's own: a file, ./FOLDER, or a name in the folder vaes of --models.",
+    ),
     click.option("--strict", is_flag=True, help="A LoRA named in a prompt that loads nothing is an error, not a note."),
 ]
 OUT = [
@@ -148,7 +153,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     given: the shared options' values, and fields of the request. about: what files are named after if not the prompt.
     """
     from chashka import families
-    from chashka.adapters import Wanted, alike
+    from chashka.adapters import Wanted, alike, vae
     from chashka.generate.modes import chosen, mixable, wanted
     from chashka.prompts import policy
     from chashka.prompts.wildcards import files_in
@@ -163,6 +168,7 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     size = size_of(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
     adapted = Wanted(fields.pop("loras"), fields.pop("embeddings"), models, fields.pop("strict"))
+    autoencoder = vae(fields.pop("vae"), models)
     if "mix" in fields:
         mixable(families.options(name, models), name)
     request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})
@@ -172,9 +178,8 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     read = inputs()
     takes = families.find(name, models)[1].adapters
     groups = alike([adapted.of(one.prompt, one.negative_prompt, takes, name) for one in requests])
-    opening = partial(
-        families.load, name, engine=engine, device=device, precision=precision, cache_dir=cache_dir(), models=models
-    )
+    running = {"engine": engine, "device": device, "precision": precision, "cache_dir": cache_dir()}
+    opening = partial(families.load, name, models=models, vae=autoencoder, **running)
     bundle, pictures, seconds = _drawn(opening, groups, requests, read)
     loading = time.perf_counter() - started - seconds
     files = _write(pictures, folder, file_name, svg, grid, about if privacy == "full" else "picture", privacy)

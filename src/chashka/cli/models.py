@@ -101,7 +101,7 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
 @click.option("--file", help="Of a repository with several checkpoints, this one.")
 @click.option("--variant", help="Of a repository in diffusers' layout, these weights, such as fp16.")
 def add(source: str, name: str | None, models: Path | None, copy: bool, file: str | None, variant: str | None) -> None:
-    """Keep SOURCE: a checkpoint's file or folder, a LoRA, an embedding, or hf:OWNER/NAME@REVISION, which is downloaded.
+    """Keep SOURCE: a checkpoint's file or folder, a LoRA, an embedding, an autoencoder, or hf:OWNER/NAME@REVISION, a download.
 
     Nothing is copied that can be linked, and equal files are kept once.
     """
@@ -120,6 +120,7 @@ def add(source: str, name: str | None, models: Path | None, copy: bool, file: st
         cache_dir(), {kept.folder / path: digest for path, digest in kept.files.items()}
     )  # so that nobody computes it again
     uses = {"model": f"--model {kept.name}", "lora": f"--lora {kept.name} 1", "embedding": f"{kept.name} in the prompt"}
+    uses["vae"] = f"--vae {kept.name}"
     click.echo(f"{kept.name}: {kept.kind}, {kept.size / 1e6:.1f} MB in {kept.folder}; use it with {uses[kept.kind]}")
     for path, digest in kept.files.items():
         click.echo(f"  {digest}  {path}")

@@ -19,7 +19,7 @@ def content_of(file: Path, cache_dir: Path | None) -> str:
     Without a cache folder nothing is kept for the next process, and what cannot be found again needs no sum: then its path, size
     and time are what is returned. Raises WeightsError for a file that cannot be read.
     """
-    path, state = _state(file)
+    path, state = state_of(file)
     if cache_dir is None:
         return repr((path, *state))
     known = recall(cache_dir / FILE).get(path)
@@ -34,12 +34,13 @@ def learn(cache_dir: Path, sums: Mapping[Path, str]) -> None:
     """Remember sums that somebody has computed already. Files that are gone are forgotten. Raises WeightsError."""
     known = {path: value for path, value in recall(cache_dir / FILE).items() if Path(path).is_file()}
     for file, digest in sums.items():
-        path, state = _state(file)
+        path, state = state_of(file)
         known[path] = [*state, digest]
     remember(cache_dir / FILE, known)
 
 
-def _state(file: Path) -> tuple[str, list[int]]:
+def state_of(file: Path) -> tuple[str, list[int]]:
+    """Its path, and size and time: a file of which they are equal has the content that it had. Raises WeightsError."""
     try:
         state = file.stat()
     except OSError as error:

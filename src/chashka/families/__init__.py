@@ -25,7 +25,7 @@ FAMILIES: dict[str, str] = {
 DEFAULT = "kandinsky-teacup"
 CHECKPOINTS = (".safetensors", ".ckpt")
 """Names that end so are files."""
-ADAPTERS = ("loras", "embeddings")
+ADAPTERS = ("loras", "embeddings", "vaes")
 """Folders among the models that hold none."""
 MOST_OF_A_LORA = 10
 """The largest weight of a LoRA, either way."""
@@ -45,6 +45,7 @@ __all__ = [
     "at",
     "family",
     "find",
+    "is_autoencoder",
     "load",
     "located",
     "models",
@@ -205,6 +206,11 @@ def _them(names: list[str]) -> str:
     return "it" if len(names) == 1 else "them"
 
 
+def is_autoencoder(path: Path) -> bool:
+    """Whether a file or folder is an autoencoder alone, for :func:`load`. Raises WeightsError for one that no model can have."""
+    return any(family(name).autoencoder(path) for name in FAMILIES)
+
+
 def options(model: str = DEFAULT, folder: Path | None = None) -> type[Request]:
     """The request class of a model, for checking a request before anything is loaded."""
     return find(model, folder)[0].options
@@ -221,13 +227,15 @@ def load(
     models: Path | None = None,
     loras: Sequence[tuple[Path, float | Weight]] = (),
     embeddings: Sequence[Path] = (),
+    vae: Path | None = None,
 ) -> Bundle:
     """Open a model: a name, or a folder of exported components or of a published checkpoint (``./my-model``).
 
     engine: auto, openvino or torch. cache_dir: where the engine keeps what it compiled, if anywhere. models: where published
     models are kept, each in a folder of its name; nothing is downloaded. loras: (file, how much of it) of changes that are added to
     the weights, in this order; a :class:`Weight` says it of U-Net and text encoder apart. embeddings: files of textual inversion;
-    their names are words of prompts then.
+    their names are words of prompts then. vae: an autoencoder in place of the model's own: its file, a folder of diffusers, or a
+    whole checkpoint that has one.
 
     Raises InputError (no such model or engine), WeightsError (files missing or damaged), MissingExtraError, EngineError;
     UncalibratedError for precision w8a8 where nobody measured it.
@@ -238,9 +246,9 @@ def load(
         raise WeightsError(
             f"model {model!r} is not complete: {', '.join(missing)} not found in {preset.folder}; install chashka again"
         )
-    if (loras or embeddings) and not preset.adapters:
-        what = "loras" if loras else "embeddings"
-        raise InputError(f"{what}: {model!r} takes none; checkpoints of Stable Diffusion do")
+    for what, given in (("loras", loras), ("embeddings", embeddings), ("vae", vae)):
+        if given and not preset.adapters:
+            raise InputError(f"{what}: {model!r} takes none; checkpoints of Stable Diffusion do")
     if loras and precision == "w8a8":
         raise InputError("loras: precision w8a8 is measured for a checkpoint as it is; leave one of the two out")
     changes = tuple((file, Weight.of(weight)) for file, weight in loras)
@@ -250,7 +258,7 @@ def load(
                 f"loras: {file.stem}: a weight of {shown(value)} is not possible; allowed: a number from {-MOST_OF_A_LORA} to "
                 f"{MOST_OF_A_LORA}"
             )
-    choice = EngineChoice(engine, device, precision, threads, cache_dir, changes, tuple(embeddings))
+    choice = EngineChoice(engine, device, precision, threads, cache_dir, changes, tuple(embeddings), vae)
     try:
         bundle = _opened(preset, choice)
     except UncalibratedError as error:
@@ -261,4 +269,4 @@ def load(
 
 
 def _opened(preset: Preset, choice: EngineChoice) -> Bundle:
-    return replace(preset.open(preset, choice), loras=tuple(file.stem for file, _ in choice.loras))
+    return replace(preset.open(preset, choice), loras=tuple(file.stem for file, _ in choice.loras), vae=choice.vae)

@@ -100,7 +100,8 @@ class EngineChoice:
     """How a model shall be run. engine: auto, openvino, torch. device: auto, or the engine's own name. precision: see engines.
 
     cache_dir: where an engine may keep what it compiled and measured, for the next process; None: nowhere. loras: (file, how much
-    of it) of small changes that are added to the weights. embeddings: files of new words for the text encoder.
+    of it) of small changes that are added to the weights. embeddings: files of new words for the text encoder. vae: file or
+    folder of another autoencoder, in place of the model's own.
     """
 
     engine: str = "auto"
@@ -110,6 +111,7 @@ class EngineChoice:
     cache_dir: Path | None = None
     loras: tuple[tuple[Path, Weight], ...] = ()
     embeddings: tuple[Path, ...] = ()
+    vae: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,9 @@ class Preset:
     pixels of the pictures it was trained on. free: it draws any size, in steps of so many pixels; 0: other sizes are drawn near
     ``area`` and brought to what was asked. multiple: width and height that it was trained with are multiples of this. summary,
     licence: one line each, for people. optional: files that it may lack; what they are for is then refused in one line. homes:
-    names of folders that it is looked for in, besides its own. look: opens the files so far that it is sure what they are, and
-    gives notes about them for people; raises WeightsError for files that are something else.
+    names of folders that it is looked for in, besides its own. adapters: it takes LoRAs, embeddings and another autoencoder. look:
+    opens the files so far that it is sure what they are, and gives notes about them for people; raises WeightsError for files that
+    are something else.
     """
 
     name: str
@@ -206,13 +209,14 @@ class Family:
     """A declaration: what it is called, which models it has by name, what a request to it may say.
 
     recognise: the model that a file or folder is, by a look at it; None for none of this family's. Raises WeightsError for one
-    that it knows and cannot use.
+    that it knows and cannot use. autoencoder: whether one is an autoencoder alone that its models can be opened with; raises alike.
     """
 
     name: str
     presets: Mapping[str, Preset]
     options: type[Request]
     recognise: Callable[[Path], Preset | None] = lambda _: None
+    autoencoder: Callable[[Path], bool] = lambda _: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +230,7 @@ class Bundle:
     conventions: what is done another implementation's way, for a request. blanks: a masked network is given the latents of the
     picture whose masked part is grey. exact: opens the same model in float32; None where it is in float32. notes: what people
     should know of a request to it, one sentence each. loras: names of those whose changes are in the weights: their files' stems.
+    vae: file or folder of the autoencoder, where it is not the model's own.
     """
 
     family: Family
@@ -248,6 +253,7 @@ class Bundle:
     exact: Callable[[], Bundle] | None = None
     notes: Callable[[Any], Sequence[str]] = lambda _: ()
     loras: tuple[str, ...] = ()
+    vae: Path | None = None
 
     @property
     def model(self) -> str:

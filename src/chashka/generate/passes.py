@@ -73,7 +73,7 @@ def generate(bundle: Bundle, request: Request, inputs: Inputs | None = None) -> 
 
 def explained(error: NotFiniteError, bundle: Bundle) -> ChashkaError:
     """The error of a run in float32, with what is known about its reason: weights that hold such numbers themselves."""
-    for file in weight_files(bundle.preset):
+    for file in [*weight_files(bundle.preset), *([] if bundle.vae is None else weights_below(bundle.vae))]:
         spoiled = not_finite(file)
         if spoiled:
             more = f" and {len(spoiled) - 1} more of its tensors hold" if spoiled[1:] else " holds"
@@ -87,7 +87,13 @@ def weight_files(preset: Preset) -> list[Path]:
         return []
     names = [name for entry in preset.files for name in ((entry,) if isinstance(entry, str) else entry)]
     named = [preset.folder / name for name in (*names, *preset.optional) if Path(name).suffix in SUFFIXES]
-    return sorted(file for file in named or preset.folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+    return sorted(file for file in named if file.is_file()) if named else weights_below(preset.folder)
+
+
+def weights_below(place: Path) -> list[Path]:
+    """A file of weights, or those in a folder."""
+    found = [place] if place.is_file() else sorted(place.rglob("*"))
+    return [file for file in found if file.suffix in SUFFIXES and file.is_file()]
 
 
 def _run(bundle: Bundle, request: Request, given: Inputs) -> Run:

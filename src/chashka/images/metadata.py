@@ -109,6 +109,7 @@ def a1111_parameters(picture: Picture) -> str:
         "Size": f"{width}x{height}",
         "Model": picture.model or None,
         "Denoising strength": None if request.strength is None else f"{request.strength:g}",
+        "Clip skip": getattr(request, "clip_skip", None),
         "Picture": picture.index,
         "Version": f"chashka {chashka.__version__}",
     }

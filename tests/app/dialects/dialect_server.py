@@ -32,6 +32,7 @@ from chashka.app.jobs import Problem
 from chashka.app.kinds.results import made, webp
 from chashka.app.service import Service
 from chashka.app.settings import Settings
+from chashka.checkpoints import write
 from chashka.request import Picture, Source
 
 HOST = "http://127.0.0.1:8188"
@@ -40,13 +41,17 @@ ROOT = "/sdapi/v1"
 
 
 class Painter:
-    """A runner. gate: it waits for this before every step. tasks: what it was given. fails: the problem of every task."""
+    """A runner. gate: it waits for this before every step. tasks: what it was given. fails: the problem of every task.
+
+    models: the server's folder of models.
+    """
 
     slots = 1
 
     def __init__(self, gate: threading.Event | None = None, fails: Problem | None = None) -> None:
         self.gate, self.fails = gate, fails
         self.tasks: list[Task] = []
+        self.models: Path | None = None
 
     def run(self, task: Task, stop: Stop) -> Iterator[Event]:
         self.tasks.append(task)
@@ -71,7 +76,7 @@ class Painter:
 
     def painted(self, task: Task, index: int) -> Picture:
         """A picture in the seed's colour, or the given one with the mask in red."""
-        options = families.options(task.fields["model"])
+        options = families.options(task.fields["model"], self.models)
         known = {name: value for name, value in task.fields.items() if name in options.model_fields}
         request = options(**known).filled({"steps": 4, "guidance_scale": 3.0, "sampler": "dpmpp_2m"})
         sources: tuple[Source, ...] = ()
@@ -99,6 +104,14 @@ class Painter:
 def colour(seed: int, picture: int) -> tuple[int, int, int, int]:
     """What the painter paints for a seed and a picture's number."""
     return seed % 256, seed // 256 % 256, picture * 40 % 256, 255
+
+
+def models_folder(folder: Path) -> Path:
+    """Models of a server: ``sd``, which looks like a Stable Diffusion as far as a look goes."""
+    folder.mkdir()
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+    write(folder / "sd.safetensors", {name: np.zeros((4, 4), np.float32)}, {})
+    return folder
 
 
 def png(pixels: Any = None) -> bytes:
@@ -203,6 +216,7 @@ def serving(
     """The application; with ``listen`` on a port of its own. said: settings."""
     settings = Settings(data=data, **{"submits_per_minute": 0, "uploads_per_minute": 0, **said})
     paints = painter or Painter()
+    paints.models = settings.models
     with server.opened(settings, "", paints) as (service, worker):
         app = server.create(settings, service)
         if work:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chashka.engines.batching import StepBatcher
     from chashka.families import Bundle, Weight
 
-Key: TypeAlias = "tuple[str, tuple[tuple[Path, Weight], ...], tuple[Path, ...], str | None]"
+Key: TypeAlias = "tuple[str, tuple[tuple[Path, Weight], ...], tuple[Path, ...], Path | None, str | None]"
 Open: TypeAlias = "Callable[..., Bundle]"
 
 
@@ -61,13 +61,14 @@ class Models:
         model: str,
         loras: Sequence[tuple[Path, Weight]] = (),
         embeddings: Sequence[Path] = (),
+        vae: Path | None = None,
         precision: str | None = None,
     ) -> Iterator[Bundle]:
         """The model, opened if it is not; it stays open as long as it fits. Raises as ``families.load``.
 
         Where jobs share a network's calls (``slots`` above 1) this is the time in which they wait for one another.
         """
-        key: Key = (model, tuple(loras), tuple(embeddings), precision)
+        key: Key = (model, tuple(loras), tuple(embeddings), vae, precision)
         with self._lock:
             opened = self._opened.get(key) or self._added(key)
             self._opened.move_to_end(key)
@@ -96,10 +97,12 @@ class Models:
 
     def _added(self, key: Key) -> _Opened:
         from chashka import families
+        from chashka.generate.passes import weights_below
 
-        model, loras, embeddings, precision = key
+        model, loras, embeddings, vae, precision = key
         settings = self.settings
         expected = _on_disk(model, settings.models) + sum(file.stat().st_size for file, _ in loras)
+        expected += 0 if vae is None else sum(file.stat().st_size for file in weights_below(vae))
         self._make_room(round(expected * self._growth))
         before = held(os.getpid())
         bundle = (self._open or families.load)(
@@ -111,6 +114,7 @@ class Models:
             models=settings.models,
             loras=loras,
             embeddings=embeddings,
+            vae=vae,
         )
         opened = _Opened(bundle, expected, before)
         if not self._found:

@@ -17,7 +17,16 @@ from starlette.responses import JSONResponse, Response
 from chashka.app.dialects import a1111_info as info
 from chashka.app.dialects import a1111_models as models
 from chashka.app.dialects import a1111_texts as texts
-from chashka.app.dialects.a1111_fields import SEEDS, Drawing, ImageToImage, TextToImage, masked_fields, request_fields
+from chashka.app.dialects.a1111_fields import (
+    CLIP_SKIP,
+    SEEDS,
+    Drawing,
+    ImageToImage,
+    TextToImage,
+    clip_skip,
+    masked_fields,
+    request_fields,
+)
 from chashka.app.dialects.a1111_tasks import Task, Tasks
 from chashka.app.dialects.calls import Call
 from chashka.app.dialects.fields import FieldError, parsed
@@ -27,6 +36,7 @@ from chashka.app.service import NotFoundError
 from chashka.errors import InputError
 
 if TYPE_CHECKING:
+    from chashka.app.settings import Settings
     from chashka.request import Request as Options
 
 FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
@@ -98,11 +108,27 @@ async def _asked(tasks: Tasks, call: Call, body: Drawing) -> Asked:
         "sd_model_checkpoint"
     )
     model = await call.run(models.named, str(chosen), settings) if chosen else settings.model
-    options: type[Options] = families.options(model, settings.models)
+    declaration, preset = families.find(model, settings.models)
+    options: type[Options] = declaration.options
     fields = request_fields(full, options, warnings)
+    set_ = tasks.settings(call.who) | (full.override_settings or {})
+    fields |= clip_skip(set_.get(CLIP_SKIP, 1), options, warnings)
+    vae = set_.get("sd_vae", models.OWN)
+    if models.asks(str(vae)):
+        fields |= await call.run(_autoencoder, str(vae), preset.adapters, settings, warnings)
     if full.styles:
         fields = texts.styled(fields, full.styles, texts.styles(settings.data), warnings)
     return Asked(full, model, fields, warnings)
+
+
+def _autoencoder(said: str, takes: bool, settings: Settings, warnings: list[str]) -> dict[str, str]:
+    """The job's field. takes: whether the model takes another autoencoder."""
+    name = models.autoencoder(said, settings)
+    if takes and name is not None:
+        return {"vae": name}
+    why = "is not on this server" if takes else "is for checkpoints of Stable Diffusion"
+    warnings.append(f"sd_vae: {said[:60]!r} {why}; the model's own autoencoder was used")
+    return {}
 
 
 async def _given(call: Call, body: ImageToImage, asked: Asked) -> None:

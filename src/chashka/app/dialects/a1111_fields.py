@@ -8,14 +8,17 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from chashka.app.dialects import a1111_names as names
-from chashka.app.dialects.fields import Body, Flag, number, whole
+from chashka.app.dialects.fields import Body, FieldError, Flag, number, whole
 from chashka.errors import InputError
-from chashka.request import Request
+from chashka.request import Request, shown
 
 SEEDS = 2**32
 """What a seed of -1 is chosen from."""
-SETTINGS = ("sd_model_checkpoint", "samples_format", "CLIP_stop_at_last_layers")
+CLIP_SKIP = "CLIP_stop_at_last_layers"
+SETTINGS = ("sd_model_checkpoint", "samples_format", "sd_vae", CLIP_SKIP)
 """Those of override_settings that mean something here."""
+LAYERS = 12
+"""The most that a clip skip can be."""
 
 
 class Drawing(Body):
@@ -157,10 +160,27 @@ def request_fields(body: Drawing, options: type[Request], warnings: list[str]) -
         for name in sorted(body.alwayson_scripts or {})
         if _on(body, name)
     ]
-    for name, value in sorted((body.override_settings or {}).items()):
-        if name not in SETTINGS or (name == "CLIP_stop_at_last_layers" and value != 1):
+    for name in sorted(body.override_settings or {}):
+        if name not in SETTINGS:
             warnings.append(f"override_settings: {name[:40]} is not a setting of this server; it had no effect")
     return said
+
+
+def clip_skip(value: Any, options: type[Request], warnings: list[str]) -> dict[str, int]:
+    """Our field. value: A1111's setting, of which 1 is what a model does by itself. Raises FieldError."""
+    try:
+        number = 1 if value is None else int(str(value))
+    except ValueError:
+        number = 0
+    if not 1 <= number <= LAYERS:
+        rule = f"{shown(value)} is not possible; allowed: a whole number from 1 to {LAYERS}"
+        raise FieldError("override_settings", f"override_settings: {CLIP_SKIP} {rule}")
+    if number == 1:
+        return {}
+    if "clip_skip" in options.model_fields:
+        return {"clip_skip": number}
+    warnings.append(f"{CLIP_SKIP}: this model's text encoders have no layers to choose from; it had no effect")
+    return {}
 
 
 def masked_fields(body: ImageToImage, warnings: list[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from chashka.app.dialects import a1111_models as models
 from chashka.app.dialects import a1111_tasks as tasks
 from chashka.app.dialects import a1111_texts as texts
 from chashka.app.dialects.a1111_draw import FORMATS
-from chashka.app.dialects.a1111_fields import SETTINGS
+from chashka.app.dialects.a1111_fields import CLIP_SKIP, LAYERS, SETTINGS
 from chashka.app.dialects.a1111_tasks import Task, Tasks
 from chashka.app.dialects.calls import Call
 from chashka.app.dialects.fields import Body, FieldError, Flag, parsed, whole
@@ -48,6 +48,8 @@ class Options(Body):
         None, description="the model of requests that name none: title, name or hash"
     )
     samples_format: str | None = Field(None, description="png, jpg or webp")
+    CLIP_stop_at_last_layers: whole(1, LAYERS) | None = None  # type: ignore[valid-type]
+    sd_vae: str | None = Field(None, description="the autoencoder: a name of GET /sd-vae, Automatic or None")
 
 
 async def sd_models(call: Call) -> Response:
@@ -73,8 +75,14 @@ async def embeddings(call: Call) -> Response:
     return JSONResponse({"loaded": {name: dict(unknown) for name in rows}, "skipped": {}})
 
 
+async def sd_vae(call: Call) -> Response:
+    """Autoencoders in the folder of models."""
+    rows = await call.run(models.autoencoders, call.service.settings)
+    return JSONResponse([{"model_name": name, "filename": name} for name in rows])
+
+
 async def options(known: Tasks, call: Call) -> Response:
-    """Settings as A1111 names them: two that can be changed, and a few that clients look for."""
+    """Settings as A1111 names them: some that can be changed, and a few that clients look for."""
     set_ = known.settings(call.who)
     name = set_.get("sd_model_checkpoint", call.service.settings.model)
     row = await call.run(models.one, name, call.service.settings) or {"title": name, "sha256": None}
@@ -82,18 +90,18 @@ async def options(known: Tasks, call: Call) -> Response:
         {
             "sd_model_checkpoint": row["title"],
             "sd_checkpoint_hash": row["sha256"],
-            "sd_vae": "None",
+            "sd_vae": set_.get("sd_vae", models.OWN),
             "samples_format": set_.get("samples_format", "png"),
             "samples_save": True,
             "grid_save": False,
             "return_grid": False,
-            "CLIP_stop_at_last_layers": 1,
+            CLIP_SKIP: set_.get(CLIP_SKIP, 1),
         }
     )
 
 
 async def change_options(known: Tasks, call: Call) -> Response:
-    """Change the caller's model or format, until the server stops; other settings are A1111's own and have no effect."""
+    """Change the caller's model, autoencoder, clip skip or format, until the server stops; other settings have no effect."""
     body = parsed(Options, (await call.said()).fields)
     values: dict[str, Any] = {}
     if body.sd_model_checkpoint is not None:
@@ -105,6 +113,14 @@ async def change_options(known: Tasks, call: Call) -> Response:
                 "samples_format", f"samples_format: {body.samples_format[:40]!r} is not possible; allowed: {allowed}"
             )
         values["samples_format"] = body.samples_format.lower()
+    if body.sd_vae is not None:
+        if await call.run(models.autoencoder, body.sd_vae, call.service.settings) is None and models.asks(body.sd_vae):
+            names = await call.run(models.autoencoders, call.service.settings)
+            allowed = ", ".join([*models.NONE, *names])
+            raise FieldError("sd_vae", f"sd_vae: {body.sd_vae[:60]!r} is not on this server; allowed: {allowed}")
+        values["sd_vae"] = body.sd_vae
+    if body.CLIP_stop_at_last_layers is not None:
+        values[CLIP_SKIP] = body.CLIP_stop_at_last_layers
     assert set(values) <= set(SETTINGS)
     known.change(call.who, values)
     return JSONResponse(None)

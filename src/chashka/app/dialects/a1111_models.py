@@ -11,6 +11,9 @@ from chashka.app.dialects.calls import NoModelError
 from chashka.app.settings import Settings
 from chashka.errors import InputError, WeightsError
 
+OWN = "Automatic"
+NONE = (OWN, "None")
+"""A1111's words for the checkpoint's own autoencoder."""
 _HASHED = 1_000_000_000
 """Bytes: larger files are not read for their sum; one that was added with ``chashka models add`` has it written beside it."""
 
@@ -48,6 +51,28 @@ def named(said: str, settings: Settings) -> str:
         ):
             return str(row["model_name"])
     raise NoModelError(f"model {said[:60]!r} is not on this server; GET /sdapi/v1/sd-models lists those that are")
+
+
+def autoencoders(settings: Settings) -> list[str]:
+    """What GET /sd-vae lists: files and folders by their names, as A1111 has them with their suffixes."""
+    from chashka import adapters
+
+    return sorted({place.name for place in adapters.vaes(settings.models).files.values()})
+
+
+def asks(said: str) -> bool:
+    """Whether this means another autoencoder than the checkpoint's own."""
+    return said.strip() not in ("", *NONE)
+
+
+def autoencoder(said: str, settings: Settings) -> str | None:
+    """Our name of the autoencoder that A1111's clients mean by its name or its file's; None if it is not here."""
+    from chashka import adapters
+
+    found = adapters.vaes(settings.models).files
+    if said in found:
+        return said
+    return next((name for name, place in sorted(found.items()) if place.name == said), None)
 
 
 def enlarging(settings: Settings) -> list[str]:

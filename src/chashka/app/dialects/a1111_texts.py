@@ -8,13 +8,14 @@ import io
 from pathlib import Path
 from typing import Any
 
-from chashka.app.dialects.a1111_fields import Drawing, TextToImage
+from chashka.app.dialects.a1111_fields import CLIP_SKIP, Drawing, TextToImage
 from chashka.app.dialects.fields import parsed
 from chashka.images.foreign import LONGEST_RAW, pairs_of, parameters_of
 
 STYLES = "styles.csv"
 """A1111's own file of styles, looked for in the data folder: columns name, prompt, negative_prompt."""
 _MOST_STYLES = 1_000
+_SKIPPED = "Clip skip"
 _FIELDS = {
     "Steps": "steps",
     "Sampler": "sampler_name",
@@ -54,10 +55,14 @@ def completed(body: Drawing, warnings: list[str]) -> Drawing:
     known = {name: value for name, value in values.items() if name in type(body).model_fields}
     if not isinstance(body, TextToImage):
         known.pop("enable_hr", None)
-    left_out = sorted(set(said) - {"Prompt", "Negative prompt", "Size", "Size-1", "Size-2", "Version", *_FIELDS})
+    read = {"Prompt", "Negative prompt", "Size", "Size-1", "Size-2", "Version", _SKIPPED, *_FIELDS}
+    left_out = sorted(set(said) - read)
     if left_out:
         warnings.append(f"infotext: {', '.join(left_out)[:200]} had no effect")
-    return parsed(type(body), known | body.said() | dict(body.model_extra or {}))
+    own = body.said() | dict(body.model_extra or {})
+    if _SKIPPED in said:
+        own["override_settings"] = {CLIP_SKIP: said[_SKIPPED]} | (body.override_settings or {})
+    return parsed(type(body), known | own)
 
 
 def styles(folder: Path) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chashka.app.compute.runner import Event, Progress, Remark, Stop, Task
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from chashka.families.family import Preset
     from chashka.request import Inputs, Picture, Request
 
-ADAPTED = ("loras", "embeddings")
+ADAPTED = ("loras", "embeddings", "vae")
 SIDES = ("left", "right", "top", "bottom")
 OWN = (*ADAPTED, "choices")
 EXTENDED = (*ADAPTED, *SIDES)
@@ -208,9 +209,9 @@ def _cost(request: Request, preset: Preset, size: tuple[int, int] | None, pictur
     return cost
 
 
-def _adapters(said: Mapping[str, Any], preset: Preset, settings: Settings) -> dict[str, list[Any]]:
-    """The LoRAs and embeddings that are asked for, by names that exist."""
-    found: dict[str, list[Any]] = {}
+def _adapters(said: Mapping[str, Any], preset: Preset, settings: Settings) -> dict[str, Any]:
+    """The LoRAs, embeddings and the autoencoder that are asked for, by names that exist."""
+    found: dict[str, Any] = {}
     loras = said.get("loras") or []
     names = said.get("embeddings") or []
     rule = f'allowed: a list of at most {LORAS} {{"name": …, "weight": 0.8}}'
@@ -222,9 +223,14 @@ def _adapters(said: Mapping[str, Any], preset: Preset, settings: Settings) -> di
         found["loras"] = [{"name": one["name"], "weight": float(one["weight"])} for one in loras]
     if names:
         found["embeddings"] = list(names)
+    if said.get("vae") is not None:
+        if not isinstance(said["vae"], str):
+            raise InputError(f"vae: {shown(said['vae'])} is not possible; allowed: a name")
+        found["vae"] = said["vae"]
     if found and not preset.adapters:
         raise InputError(f"{next(iter(found))}: this model takes none; checkpoints of Stable Diffusion do")
     _wanted(found, settings).of("", "", preset.adapters, preset.name)
+    _vae(found, settings)
     return found
 
 
@@ -247,6 +253,13 @@ def _wanted(fields: Mapping[str, Any], settings: Settings) -> Wanted:
     return Wanted(given, fields.get("embeddings", ()), settings.models, paths=False)
 
 
+def _vae(fields: Mapping[str, Any], settings: Settings) -> Path | None:
+    """The autoencoder of a job's fields."""
+    from chashka.adapters import vae
+
+    return vae(fields.get("vae"), settings.models, paths=False)
+
+
 def _requests(task: Task, options: type[Request]) -> list[Request]:
     """The requests that a job's fields stand for."""
     from chashka.generate.modes import with_prompts
@@ -262,7 +275,7 @@ def _drawn(task: Task, models: Models, stop: Stop, given: Inputs) -> Iterator[Ev
 
     model, options, preset = model_of(task.fields, models.settings)
     requests = _requests(task, options)
-    wanted = _wanted(task.fields, models.settings)
+    wanted, vae = _wanted(task.fields, models.settings), _vae(task.fields, models.settings)
     groups = alike([wanted.of(one.prompt, one.negative_prompt, preset.adapters, preset.name) for one in requests])
     numbers = [sum(one.n for one in requests[:place]) for place in range(len(requests))]
     left, before, told = list(range(len(requests))), 0, False
@@ -270,7 +283,7 @@ def _drawn(task: Task, models: Models, stop: Stop, given: Inputs) -> Iterator[Ev
         left = [place for place in left if place not in places]
         if all(task.skip >= set(range(numbers[place], numbers[place] + requests[place].n)) for place in places):
             continue
-        with models.use(model, loras, words) as opened:
+        with models.use(model, loras, words, vae) as opened:
             bundle = opened.careful(decoding=task.cautious > 1) if task.cautious else opened
             if bundle.codec is not opened.codec and not told:
                 told = True

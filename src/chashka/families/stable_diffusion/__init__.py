@@ -9,6 +9,7 @@ from pathlib import Path
 
 import chashka
 from chashka.families.family import Family, Preset
+from chashka.families.stable_diffusion.autoencoder import is_one
 from chashka.families.stable_diffusion.opening import recognise
 from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.teacup import ENLARGING, SHARED, UNET, open_teacup
@@ -25,4 +26,4 @@ TEACUP = Preset(
     open=open_teacup,
     optional=(*(f"../kandinsky/{name}" for name in ENLARGING), f"{FAST}.safetensors"),
 )
-FAMILY = Family("stable_diffusion", {TEACUP.name: TEACUP}, Options, recognise)
+FAMILY = Family("stable_diffusion", {TEACUP.name: TEACUP}, Options, recognise, is_one)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ UNET_SAYS: dict[str, tuple[Any, ...]] = {
     "transformer_layers_per_block": (1,),
 }
 VAE_SAYS: dict[str, tuple[Any, ...]] = {
+    "_class_name": ("AutoencoderKL",),
     "act_fn": ("silu",),
     "down_block_types": ("DownEncoderBlock2D",),
     "latents_mean": (None,),
@@ -144,26 +146,21 @@ def _networks(folder: Path, files: Mapping[str, Path]) -> tuple[Parts, float]:
     """The networks by their configurations and weights, and the scale of latents."""
     places = {name: folder / name / "config.json" for name in COMPONENTS}
     said = {name: read_json(place) for name, place in places.items()}
-    for name, table in (("unet", UNET_SAYS), ("vae", VAE_SAYS), ("text_encoder", TEXT_SAYS)):
+    for name, table in (("unet", UNET_SAYS), ("text_encoder", TEXT_SAYS)):
         _check_said(places[name], said[name], table)
     with checked(places["unet"]):
         shape = _unet_shape(said["unet"])
-    with checked(places["vae"]):
-        levels, scale = len(_numbers(said["vae"], "block_out_channels")), said["vae"].get("scaling_factor", SCALE)
-        if not isinstance(scale, int | float) or not 0 < scale < 1e6:
-            raise ValueError(f"scaling_factor is {str(scale)[:40]}; allowed: a number above 0")
+    vae, scale = autoencoder(folder / "vae", files["vae"])
     with checked(places["text_encoder"]):
         # a file of transformers leaves out what it takes for usual
         own: dict[str, Any] = {"num_attention_heads": 8, "hidden_act": "quick_gelu"} | said["text_encoder"]
         untold = Untold(shape.heads, shape.head_width, _number(own, "num_attention_heads"), own["hidden_act"])
-    unet, vae, text = (read_checkpoint(files[name]) for name in COMPONENTS)
+    unet, text = (read_checkpoint(files[name]) for name in ("unet", "text_encoder"))
     found = assembled(
         without_rest(
             lambda tensors: diffusers_names.unet(shape, tensors), unet, files["unet"], "a U-Net of 1.x or 2.x"
         ),
-        without_rest(
-            lambda tensors: diffusers_names.autoencoder(levels, tensors), vae, files["vae"], "their autoencoder"
-        ),
+        vae,
         text_of_transformers(text, files["text_encoder"], "CLIP's text encoder"),
         folder,
         untold,
@@ -172,6 +169,25 @@ def _networks(folder: Path, files: Mapping[str, Path]) -> tuple[Parts, float]:
         says, have = getattr(shape, name), getattr(found.unet, name)
         if says != have:
             raise WeightsError(f"{places['unet']}: {name} is {says}, its weights have {have}: they are of two models")
+    return found, scale
+
+
+def weights_of_autoencoder(place: Path) -> Path | None:
+    """The file of weights in the folder of an autoencoder."""
+    return _weights(place, DIFFUSERS)
+
+
+def autoencoder(place: Path, file: Path) -> tuple[dict[str, Any], float]:
+    """The weights of an autoencoder's folder by the original names, and the scale of its latents. file: of the weights."""
+    config = place / "config.json"
+    said = read_json(config)
+    _check_said(config, said, VAE_SAYS)
+    with checked(config):
+        levels, scale = len(_numbers(said, "block_out_channels")), said.get("scaling_factor", SCALE)
+        if not isinstance(scale, int | float) or not 0 < scale < 1e6:
+            raise ValueError(f"scaling_factor is {str(scale)[:40]}; allowed: a number above 0")
+    tensors = read_checkpoint(file)
+    found = without_rest(partial(diffusers_names.autoencoder, levels), tensors, file, "their autoencoder")
     return found, float(scale)
 
 

@@ -269,7 +269,7 @@ def check_kind(tensors: Mapping[str, Any], source: Path) -> None:
         "joint_blocks": "a Stable Diffusion 3",
         "double_blocks": "a Flux",
         "input_blocks.0.0": "a U-Net alone; a whole checkpoint is needed",
-        "encoder.down": "an autoencoder alone; a whole checkpoint is needed",
+        "encoder.down": "an autoencoder alone; a whole checkpoint is needed, and this can be its --vae",
     }
     for sign, what in signs.items():
         if any(sign in name for name in tensors):

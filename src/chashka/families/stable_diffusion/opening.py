@@ -15,10 +15,11 @@ from chashka.checkpoints import content, diffusers_names, embedding, layout, lor
 from chashka.checkpoints.torch_file import SUFFIXES, read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
-from chashka.engines.sums import content_of
+from chashka.engines.sums import content_of, state_of
+from chashka.errors import InputError, WeightsError
 from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec
-from chashka.families.stable_diffusion import folder, teacup
+from chashka.families.stable_diffusion import autoencoder, folder, teacup
 from chashka.families.stable_diffusion.layout import (
     HEADS,
     V_PREDICTION,
@@ -31,8 +32,9 @@ from chashka.families.stable_diffusion.layout import (
 )
 from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.sampling import conventions, denoise
-from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Tower, clip_tower
+from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Layers, Tower, clip_tower
 from chashka.families.stable_diffusion.tokenizer import Tokenizer
+from chashka.nets.configs import CLIPTextConfig
 from chashka.prompts.tags import Weight
 
 if TYPE_CHECKING:
@@ -96,23 +98,29 @@ def _preset(
 
 def open_file(preset: Preset, choice: EngineChoice, file: str, heads: int = HEADS) -> Bundle:
     """A single file. heads: of 1.x. Raises WeightsError, MissingExtraError, EngineError."""
-    source = preset.place / file
+    return _bundle(preset, choice, partial(_read_file, preset.place / file, heads))
+
+
+def _read_file(source: Path, heads: int) -> Opened:
     tensors = read_checkpoint(source)
     prediction = said_prediction(tensors, source)
     instead = averages(tensors) if said_averaged(source) else {}
     found = parts(tensors | {name: tensors[average] for name, average in instead.items()}, source, heads)
     sources = dict.fromkeys(found.weights, source)
-    return _bundle(preset, choice, Opened(found, sources, prediction, averaged=bool(instead)))
+    return Opened(found, sources, prediction, averaged=bool(instead))
 
 
 def open_folder(preset: Preset, choice: EngineChoice) -> Bundle:
     """A folder of diffusers. Raises WeightsError, MissingExtraError, EngineError."""
-    return _bundle(preset, choice, folder.read(preset.place))
+    return _bundle(preset, choice, partial(folder.read, preset.place))
 
 
-def _bundle(preset: Preset, choice: EngineChoice, opened: Opened) -> Bundle:
+def _bundle(preset: Preset, choice: EngineChoice, read: Callable[[], Opened]) -> Bundle:
     from chashka.families.stable_diffusion import FAMILY
 
+    opened = read()
+    if choice.vae is not None:
+        opened = autoencoder.exchanged(opened, choice.vae)
     found, own = opened.parts, opened.tokenizer
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
     for file, weight in choice.loras:
@@ -128,13 +136,16 @@ def _bundle(preset: Preset, choice: EngineChoice, opened: Opened) -> Bundle:
     }
     unet, encoder, decoder, tower = _graphs(engine, found, opened.sources, variants)
     cfg = found.autoencoder
+    heard = partial(_tower, own=own, version=found.version)
+    source, again = opened.sources["text"], partial(_text_weights, read, choice)
+    layers = _layers(engine, found.text, again, [source, *_files(choice)], variants["text"], heard, tower)
     reader = replace(CLIP, encode=own.pairs.encode, comma=own.pairs.ids.get(",</w>", -1), words={**own.added, **words})
     return Bundle(
         family=FAMILY,
         preset=preset,
         denoiser=Denoiser(GraphNetwork(unet), Table.scaled_linear(), opened.prediction or "eps"),
         codec=LatentCodec(encoder, decoder, opened.scale, cfg.z_channels, factor=cfg.factor, alpha=False),
-        text=ChunkedText(_tower(tower, own, found.version), reader),
+        text=ChunkedText(heard(tower), reader, layers=layers),
         denoise=denoise,
         defaults=DEFAULTS,
         fast=FAST,
@@ -157,14 +168,68 @@ def _tower(graph: Graph, own: Tokenizer, version: str) -> Tower:
     return clip_tower(graph, usual if own.pad is None else own.pad, (own.pairs.start, own.pairs.end))
 
 
-def changed(found: Parts, file: Path, weight: Weight) -> Parts:
-    """The parts with a LoRA added to U-Net and text tower. Raises WeightsError for one of another model."""
+def _layers(
+    engine: Engine,
+    text: CLIPTextConfig,
+    weights: Callable[[], Mapping[str, Any]],
+    sources: Sequence[Path],
+    variant: str,
+    heard: Callable[[Graph], Tower],
+    usual: Graph,
+) -> Layers:
+    """The text tower at other layers than its ``usual`` one.
+
+    weights: reads them once more, which costs nothing before another layer is asked for; a mapped file that is held for it would.
+    sources: the files that they come from, the checkpoint's first, which have to be what they were.
+    """
+    before = [state_of(file) for file in sources]
+
+    def at(clip_skip: int) -> Tower:
+        if clip_skip > text.layers:
+            raise InputError(
+                f"clip_skip: {clip_skip} is not possible; the text encoder of this model has {text.layers} layers; "
+                f"allowed: 1 to {text.layers}"
+            )
+        if clip_skip == text.skip_last + 1:
+            return heard(usual)
+        for file, state in zip(sources, before, strict=True):
+            if state_of(file) != state:
+                raise WeightsError(f"{file} was changed since the model was opened; open it again")
+        blueprint = _text_of(replace(text, skip_last=clip_skip - 1), variant)
+        return heard(engine.build(blueprint, weights(), sources[0]))
+
+    return at
+
+
+def _text_weights(read: Callable[[], Opened], choice: EngineChoice) -> Mapping[str, Any]:
+    """The text tower's, with all changes."""
+    opened = read()
+    found = opened.parts
+    for file, weight in choice.loras:
+        found = changed(found, file, weight, ("text",))
+    weights: Mapping[str, Any] = with_words(found, choice.embeddings, opened.tokenizer.pairs.encode)[0].weights["text"]
+    return weights
+
+
+def _files(choice: EngineChoice) -> list[Path]:
+    """What changes the weights."""
+    return [*(file for file, _ in choice.loras), *choice.embeddings]
+
+
+def _text_of(cfg: CLIPTextConfig, variant: str) -> Blueprint:
+    ids = {"ids": (2, cfg.context)}
+    return Blueprint("text", "nets.clip:TextTower", cfg, ids, ("tokens", "pooled"), variant)
+
+
+def changed(found: Parts, file: Path, weight: Weight, which: Sequence[str] = ("unet", "text")) -> Parts:
+    """The parts with a LoRA added to U-Net and text tower, or to one of them. Raises WeightsError for one of another model."""
     names = {
         "unet": diffusers_names.unet_modules(found.unet),
         "text": diffusers_names.clip_text_modules(found.text.layers),
     }
-    parts = {part: found.weights[part] for part in names}
-    return replace(found, weights=found.weights | lora.merged(lora.read(file), weight._asdict(), parts, names, file))
+    changes = [change for change in lora.read(file) if change.part in which]
+    parts = {part: found.weights[part] for part in which}
+    return replace(found, weights=found.weights | lora.merged(changes, weight._asdict(), parts, names, file))
 
 
 def with_words(
@@ -202,16 +267,11 @@ def _graphs(engine: Engine, found: Parts, sources: Mapping[str, Path], variants:
     halves = weights["autoencoder"]
     first = {name: value for name, value in halves.items() if name.startswith(("encoder.", "quant_conv."))}
     rest = {name: value for name, value in halves.items() if name not in first}
-    ids = {"ids": (2, text.context)}
     built = (
         ("unet", Blueprint("unet", "nets.unet:UNet", unet, inputs, ("out",), variants["unet"]), weights["unet"]),
         ("autoencoder", Blueprint("encoder", "nets.autoencoder:EncoderKL", cfg, pixels, ("moments",)), first),
         ("autoencoder", Blueprint("decoder", "nets.autoencoder:DecoderKL", cfg, latents, ("pixels",)), rest),
-        (
-            "text",
-            Blueprint("text", "nets.clip:TextTower", text, ids, ("tokens", "pooled"), variants["text"]),
-            weights["text"],
-        ),
+        ("text", _text_of(text, variants["text"]), weights["text"]),
     )
     return [engine.build(blueprint, tensors, sources[part]) for part, blueprint, tensors in built]
 

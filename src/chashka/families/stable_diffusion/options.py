@@ -9,7 +9,7 @@ from pydantic import field_validator, model_validator
 from chashka.diffusion import TABLE_SPACINGS, sampler_name
 from chashka.errors import InputError
 from chashka.prompts import composition, emphasis, schedules
-from chashka.request import LONGEST_PROMPT, Number, Request, bounded
+from chashka.request import LONGEST_PROMPT, Number, Request, Whole, bounded
 
 FEW = 15
 """Below so many steps the original's DPM-Solver makes its last one of first order."""
@@ -43,6 +43,13 @@ class Options(Request):
     )
     syntax: Literal["a1111", "plain"] | None = bounded(
         None, "a1111 or plain", "whether prompts have weights, schedules and AND, or are taken as they are typed"
+    )
+    clip_skip: Whole | None = bounded(
+        None,
+        "a whole number from 1 to 12",
+        "which of the text encoder's layers is heard: 1 the last, 2 the one before it; the model's own if absent",
+        ge=1,
+        le=12,
     )
     compat: Literal["original", "diffusers"] | None = bounded(
         None, "original or diffusers", "sample like the original code, mistakes included, or like diffusers"

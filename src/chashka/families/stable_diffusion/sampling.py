@@ -80,9 +80,12 @@ def prompts(request: Options, steps: int, passed: int | None = None) -> list[tup
 
 def encoded(bundle: Bundle, request: Options, text: str) -> Conditioning:
     """One row of tokens: all of the text, or with ``compat`` what the original reads of it."""
-    chunked = getattr(bundle.text, "chunked", None)
+    at = getattr(bundle.text, "at", None)
+    heard = bundle.text if at is None else at(request.clip_skip)
+    chunked = getattr(heard, "chunked", None)
     if chunked is None or request.compat is not None:
-        return bundle.text.encode([text])
+        plainly: Conditioning = heard.encode([text])
+        return plainly
     said: Conditioning = chunked(text, not request.plain())
     return said
 

@@ -13,6 +13,7 @@ from chashka.checkpoints import read_metadata
 from chashka.diffusion import Array, Denoiser
 from chashka.engines import Graph, GraphNetwork, open_engine
 from chashka.families.family import Bundle, Preset
+from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.sampling import conventions, denoise
 from chashka.families.stable_diffusion.text import ChunkedText, Reader, Tower
 from chashka.families.teacups import (
@@ -79,7 +80,15 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         masked=takes_mask(unet, codec.channels, folder),
         upscaler=open_upscaler(engine, preset),
         conventions=conventions,
+        notes=_notes,
     )
+
+
+def _notes(request: Options) -> Sequence[str]:
+    """Its text encoder is read at its end alone."""
+    if request.clip_skip is None:
+        return ()
+    return ("clip_skip has no effect: the text encoder of this model has no layers to choose from",)
 
 
 def reader(words: Vocabulary, block: int) -> Reader:

@@ -5,6 +5,7 @@ The rules for chunks and weights are AUTOMATIC1111's (``modules/sd_hijack_clip.p
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,6 +94,8 @@ class Reader:
 CLIP = Reader(clip_words.encode, clip_words.LENGTH - 2, comma=267)
 Tower: TypeAlias = Callable[[Sequence[int]], tuple[Array, Array]]
 """Ids of one chunk → its tokens (L, D), the first of them the beginning's, and the text as a whole (P,)."""
+Layers: TypeAlias = Callable[[int], Tower]
+"""clip_skip → the tower that ends at that layer, 1 the last. Raises InputError for one that it does not have."""
 
 
 def clip_tower(graph: Graph, pad: int, marks: tuple[int, int] = (clip_words.START, clip_words.END)) -> Tower:
@@ -111,12 +114,26 @@ def clip_tower(graph: Graph, pad: int, marks: tuple[int, int] = (clip_words.STAR
 class ChunkedText:
     """Texts → ``tokens`` (B, L·chunks, D). What it said of the last texts is kept.
 
-    whole: for a U-Net that also reads a text's one vector, as ``added`` (B, P): of several chunks their mean direction.
+    whole: for a U-Net that also reads a text's one vector, as ``added`` (B, P): of several chunks their mean direction. layers:
+    the tower at other layers; None where it has none to choose from.
     """
 
-    def __init__(self, tower: Tower, reader: Reader = CLIP, *, whole: bool = False) -> None:
-        self._tower, self._reader, self._whole = tower, reader, whole
+    def __init__(
+        self, tower: Tower, reader: Reader = CLIP, *, whole: bool = False, layers: Layers | None = None
+    ) -> None:
+        self._tower, self._reader, self._whole, self._layers = tower, reader, whole, layers
         self._kept: OrderedDict[tuple[bool, str], Conditioning] = OrderedDict()
+        self._others: dict[int, ChunkedText] = {}
+        self._lock = threading.Lock()
+
+    def at(self, clip_skip: int | None) -> ChunkedText:
+        """The same at another layer, made at the first call and kept; None: itself. Raises InputError for one that is not there."""
+        if clip_skip is None or self._layers is None:
+            return self
+        with self._lock:  # jobs that draw side by side
+            if clip_skip not in self._others:
+                self._others[clip_skip] = ChunkedText(self._layers(clip_skip), self._reader, whole=self._whole)
+            return self._others[clip_skip]
 
     def encode(self, texts: Sequence[str], pooled: Mapping[int, Any] | None = None) -> Conditioning:
         """One row per text, as it is typed, cut at one chunk. Nothing can stand in the place of pooled vectors."""
