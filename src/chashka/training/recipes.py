@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from chashka.errors import TrainingError
 from chashka.nets.configs import (
-    JUDGE,
     TEACUP_AUTOENCODER,
     TEACUP_IMAGE_TOWER,
     TEACUP_T5,
@@ -21,13 +20,13 @@ from chashka.nets.configs import (
     TEACUP_UPSCALER,
     AutoencoderConfig,
     ImageTowerConfig,
-    JudgeConfig,
     T5Config,
     TextEncoderConfig,
     TextHeadConfig,
     UNetConfig,
     UpscalerConfig,
 )
+from chashka.nets.judge_config import JUDGE, JudgeConfig
 from chashka.training.run import Optimiser as Optimiser  # the words that recipes are written in come from here
 from chashka.training.run import Run as Run
 
