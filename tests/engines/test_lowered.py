@@ -43,7 +43,7 @@ def test_bits_are_those_of_torch() -> None:
 def stored(folder: Path, bfloat16: bool) -> Path:
     blueprint, weights = tiny_unet()
     (folder / "source").write_bytes(b"")
-    return conversion.converted(blueprint, weights, folder / "source", folder, "content", bfloat16)
+    return conversion.converted(blueprint, weights, folder / "source", folder, "content", bfloat16)[0]
 
 
 def test_the_file_holds_the_same_numbers_in_as_many_bytes(tmp_path: Path) -> None:

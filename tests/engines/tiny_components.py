@@ -78,6 +78,7 @@ def components() -> dict[str, tuple[Any, Inputs, Inputs, list[str]]]:
     from chashka.nets.autoencoder import Decoder, Encoder
     from chashka.nets.kandinsky_text import KandinskyTextHead
     from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
+    from chashka.nets.teacup_configs import TEACUP_AUTOENCODER
     from chashka.nets.upscaler import Upscaler
 
     random = np.random.default_rng(0)
@@ -93,7 +94,7 @@ def components() -> dict[str, tuple[Any, Inputs, Inputs, list[str]]]:
     def heads(rows: int, length: int) -> Inputs:
         return {"tokens1": normal(rows, length, 24), "pooled1": normal(rows, 24), "tokens2": normal(rows, length, 16)}
 
-    auto = dataclasses.replace(c.TEACUP_AUTOENCODER, width=16, decoder_width=16, z_channels=4, norm_groups=4)
+    auto = dataclasses.replace(TEACUP_AUTOENCODER, width=16, decoder_width=16, z_channels=4, norm_groups=4)
     text = c.TextEncoderConfig(vocab=96, embed=16, width=24, layers=1, heads=2, pooled=24)
     t5 = c.T5Config(vocab=96, embed=8, width=16, layers=1, heads=2, ff=24)
     head = c.TextHeadConfig(tokens1=24, pooled1=24, tokens2=16, context=24, added=64, heads=2)

@@ -175,7 +175,7 @@ def test_a_checkpoint_without_one_is_told(checkpoints: Path, tmp_path: Path) -> 
     write(tmp_path / "x.safetensors", {n: v for n, v in single_file("compvis").items() if not n.startswith(PREFIX)}, {})
     with pytest.raises(WeightsError, match=r"x\.safetensors is no autoencoder: no encoder\.\* and decoder\.\* in it"):
         opened(checkpoints, "compvis.safetensors", EngineChoice("torch", vae=tmp_path / "x.safetensors"))
-    with pytest.raises(WeightsError, match=r"the checkpoint .*nowhere\.pt does not exist"):
+    with pytest.raises(WeightsError, match=r"the weight file .*nowhere\.pt does not exist"):
         opened(checkpoints, "compvis.safetensors", EngineChoice("torch", vae=tmp_path / "nowhere.pt"))
 
 

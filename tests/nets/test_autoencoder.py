@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from chashka.nets.autoencoder import Decoder, Downsample, Encoder, Upsample
-from chashka.nets.configs import TEACUP_AUTOENCODER, AutoencoderConfig
+from chashka.nets.configs import AutoencoderConfig
+from chashka.nets.teacup_configs import TEACUP_AUTOENCODER
 
 pytestmark = pytest.mark.torch
 SMALL = replace(TEACUP_AUTOENCODER, width=16, decoder_width=16, norm_groups=8)

@@ -9,7 +9,8 @@ import pytest
 
 from chashka.errors import InputError, WeightsError
 from chashka.nets import configs
-from chashka.nets.configs import (
+from chashka.nets.configs import AutoencoderConfig
+from chashka.nets.teacup_configs import (
     TEACUP_AUTOENCODER,
     TEACUP_IMAGE_TOWER,
     TEACUP_T5,
@@ -17,7 +18,6 @@ from chashka.nets.configs import (
     TEACUP_TEXT_HEAD,
     TEACUP_UNET,
     TEACUP_UPSCALER,
-    AutoencoderConfig,
 )
 
 WRONG: list[tuple[Any, dict[str, Any], str]] = [

@@ -14,17 +14,11 @@ from torch import nn
 
 from chashka.engines.runtime import convert_model, openvino
 from chashka.nets.autoencoder import Decoder, Encoder
-from chashka.nets.configs import (
-    TEACUP_AUTOENCODER,
-    TEACUP_IMAGE_TOWER,
-    TEACUP_UNET,
-    T5Config,
-    TextEncoderConfig,
-    TextHeadConfig,
-)
+from chashka.nets.configs import T5Config, TextEncoderConfig, TextHeadConfig
 from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
+from chashka.nets.teacup_configs import TEACUP_AUTOENCODER, TEACUP_IMAGE_TOWER, TEACUP_UNET
 from chashka.nets.unet import UNet
 
 pytestmark = pytest.mark.torch

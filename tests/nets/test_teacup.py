@@ -13,7 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from whole_autoencoder import AutoencoderKL
 
 from chashka.nets.autoencoder import Decoder, Downsample, Encoder, Upsample
-from chashka.nets.configs import (
+from chashka.nets.configs import AutoencoderConfig, UNetConfig
+from chashka.nets.image_tower import ImageTower
+from chashka.nets.kandinsky_text import KandinskyTextHead
+from chashka.nets.multilingual import ContrastiveTextEncoder, T5Decoder, T5TextEncoder
+from chashka.nets.teacup_configs import (
     TEACUP_AUTOENCODER,
     TEACUP_IMAGE_TOWER,
     TEACUP_T5,
@@ -21,12 +25,7 @@ from chashka.nets.configs import (
     TEACUP_TEXT_HEAD,
     TEACUP_UNET,
     TEACUP_UPSCALER,
-    AutoencoderConfig,
-    UNetConfig,
 )
-from chashka.nets.image_tower import ImageTower
-from chashka.nets.kandinsky_text import KandinskyTextHead
-from chashka.nets.multilingual import ContrastiveTextEncoder, T5Decoder, T5TextEncoder
 from chashka.nets.unet import UNet
 from chashka.nets.upscaler import Upscaler
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from chashka.errors import InputError
-from chashka.nets.configs import TEACUP_UNET, UNetConfig
+from chashka.nets.configs import UNetConfig
+from chashka.nets.teacup_configs import TEACUP_UNET
 from chashka.nets.unet import UNet, sinusoid
 
 pytestmark = pytest.mark.torch

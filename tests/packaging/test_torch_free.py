@@ -35,6 +35,7 @@ BASE_ALL_THE_SAME = (
     "chashka.nets",
     "chashka.nets.clip_presets",
     "chashka.nets.configs",
+    "chashka.nets.teacup_configs",
     "chashka.nets.kandinsky_presets",
     "chashka.training",
     "chashka.training.recipes",

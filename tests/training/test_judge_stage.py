@@ -13,7 +13,7 @@ import torch
 from chashka.data.shards import Labels, Record, pack, write_shard
 from chashka.errors import TrainingError
 from chashka.evaluation.detections import Maps, detections
-from chashka.nets.judge_config import JudgeConfig
+from chashka.nets.configs import JudgeConfig
 from chashka.training import stages
 from chashka.training.components import metadata_of
 from chashka.training.judge import JudgeTask, complete

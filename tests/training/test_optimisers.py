@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from chashka.errors import TrainingError
-from chashka.nets.configs import TEACUP_TEXT
 from chashka.nets.multilingual import ContrastiveTextEncoder
+from chashka.nets.teacup_configs import TEACUP_TEXT
 from chashka.training.optimisers import (
     ADAM_SIZE,
     COEFFICIENTS,

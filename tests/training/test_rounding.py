@@ -13,7 +13,7 @@ from torch import nn
 from chashka.checkpoints.int8 import SCALES, to_int8
 from chashka.engines.export import stored_weights
 from chashka.errors import TrainingError
-from chashka.nets.configs import TEACUP_UNET
+from chashka.nets.teacup_configs import TEACUP_UNET
 from chashka.nets.unet import UNet
 from chashka.training.loop import Slice, Trainer
 from chashka.training.rounding import nearest, rounded, stored_as_int8

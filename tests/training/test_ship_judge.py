@@ -17,8 +17,8 @@ from chashka.data.composed_words import EMOJI
 from chashka.engines import open_engine
 from chashka.errors import TrainingError
 from chashka.evaluation.detector import TrainedDetector
+from chashka.nets.configs import JudgeConfig
 from chashka.nets.judge import JudgeNet
-from chashka.nets.judge_config import JudgeConfig
 from chashka.training.judge import read
 from chashka.training.recipes import JudgeRecipe
 from chashka.training.ship_judge import ship_judge

@@ -342,41 +342,34 @@ def _check_activation(name: str) -> None:
         raise InputError(f"activation is {name!r}; allowed: 'quick_gelu', 'gelu'")
 
 
-TEACUP_AUTOENCODER = AutoencoderConfig(
-    in_channels=4,
-    out_channels=4,
-    width=64,
-    mult=(1, 2, 2),
-    res_blocks=1,
-    z_channels=16,
-    decoder_width=80,
-    decoder_mult=(1, 2, 2),
-    decoder_res_blocks=1,
-    stem=4,
-    shortcuts=True,
-    mid_attention=False,
-    norm_groups=16,
-)
-TEACUP_UNET = UNetConfig(
-    in_channels=16,
-    out_channels=16,
-    width=64,
-    mult=(1, 2, 2),
-    res_blocks=2,
-    attention_levels=(1, 2),
-    head_width=32,
-    context=256,
-    resample="resblock",
-    scale_shift=True,
-    qk_norm=True,
-    dropout=0.0,
-    places=3,
-)
-TEACUP_TEXT_HEAD = TextHeadConfig(tokens1=256, pooled1=256, tokens2=192, context=256, added=256, heads=4)
-TEACUP_TEXT = TextEncoderConfig()
-TEACUP_T5 = T5Config()
-TEACUP_IMAGE_TOWER = ImageTowerConfig()
-TEACUP_UPSCALER = UpscalerConfig()
+@dataclass(frozen=True, slots=True)
+class JudgeConfig:
+    """The detector that judges drawings: RGBA of ``side`` pixels → centres, boxes and masks on a grid of ``side`` / 4 places.
+
+    ``classes`` things, and one class more for what is none of them. ``width`` channels on the grid, twice and four times as
+    many at half and at a quarter of it, with ``blocks`` residual blocks there.
+    """
+
+    classes: int = 99
+    in_channels: int = 4
+    side: int = 128
+    width: int = 64
+    blocks: int = 2
+    norm_groups: int = 8
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "classes", "in_channels", "side", "width", "blocks", "norm_groups")
+        checks.divides(self, "norm_groups", "width")
+        if self.side % 16 or self.width % (2 * self.norm_groups):
+            raise InputError(
+                f"{checks.name(self)}: side is {self.side} and width {self.width}; side must be a multiple of 16 and half of"
+                f" width one of norm_groups ({self.norm_groups})"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Places along each side of what the network says."""
+        return self.side // 4
 
 
 def to_json(config: Any) -> str:

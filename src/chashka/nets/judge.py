@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chashka.nets.configs import JudgeConfig
 from chashka.nets.image_tower import ConvBlock
-from chashka.nets.judge_config import JudgeConfig
 
 PRIOR = 0.02
 """What an untrained map of centres says everywhere."""

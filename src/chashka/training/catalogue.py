@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chashka.errors import TrainingError
-from chashka.nets.configs import TEACUP_TEXT_HEAD, TEACUP_UNET
+from chashka.nets.teacup_configs import TEACUP_TEXT_HEAD, TEACUP_UNET
 from chashka.training.fields import build
 from chashka.training.recipes import (
     CHOOSING,

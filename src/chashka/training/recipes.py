@@ -11,6 +11,17 @@ from dataclasses import dataclass, field
 
 from chashka.errors import TrainingError
 from chashka.nets.configs import (
+    AutoencoderConfig,
+    ImageTowerConfig,
+    JudgeConfig,
+    T5Config,
+    TextEncoderConfig,
+    TextHeadConfig,
+    UNetConfig,
+    UpscalerConfig,
+)
+from chashka.nets.teacup_configs import (
+    JUDGE,
     TEACUP_AUTOENCODER,
     TEACUP_IMAGE_TOWER,
     TEACUP_T5,
@@ -18,15 +29,7 @@ from chashka.nets.configs import (
     TEACUP_TEXT_HEAD,
     TEACUP_UNET,
     TEACUP_UPSCALER,
-    AutoencoderConfig,
-    ImageTowerConfig,
-    T5Config,
-    TextEncoderConfig,
-    TextHeadConfig,
-    UNetConfig,
-    UpscalerConfig,
 )
-from chashka.nets.judge_config import JUDGE, JudgeConfig
 from chashka.training.run import Optimiser as Optimiser  # the words that recipes are written in come from here
 from chashka.training.run import Run as Run
 
