@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chashka.checkpoints import diffusers_names, layout
+from chashka.checkpoints import content, diffusers_names, layout
 from chashka.checkpoints.configurations import read_json
 from chashka.checkpoints.renaming import some, without_rest
 from chashka.checkpoints.torch_file import read_checkpoint
@@ -64,7 +64,7 @@ def _looks_like_one(path: Path) -> bool:
     try:
         if path.is_dir():
             return "Autoencoder" in str(read_json(path / CONFIG).get("_class_name"))
-        names = layout(path)[0] if path.suffix.lower() == ".safetensors" else read_checkpoint(path)
+        names = layout(path)[0] if content.is_safetensors(path) else read_checkpoint(path)
     except WeightsError:  # whoever asked has a better word for it
         return False
     return any(name.removeprefix(VAE).startswith(OWN) for name in names) and not _whole(names)

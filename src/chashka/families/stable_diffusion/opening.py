@@ -286,9 +286,8 @@ def said_prediction(tensors: Mapping[str, Any], source: Path) -> str | None:
     said = re.search(r"^\s*parameterization:\s*[\"']?(eps|v)[\"']?\s*(#|$)", beside, re.MULTILINE)
     if said is not None:
         return said[1]
-    return (
-        "eps" if re.search(r"^\s*params:", beside, re.MULTILINE) else None
-    )  # a whole configuration, whose usual is eps
+    # a whole configuration that says nothing of it means the usual, eps
+    return "eps" if re.search(r"^\s*params:", beside, re.MULTILINE) else None
 
 
 def said_averaged(source: Path) -> bool | None:

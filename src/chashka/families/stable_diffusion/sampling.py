@@ -31,9 +31,8 @@ def denoise(bundle: Bundle, request: Options, plan: Plan) -> Denoise:
     The original puts what is kept into x instead (``Conventions.noised``), and with a network of nine channels nowhere.
     """
     steps = len(plan.sigmas) - 1
-    skipped = (
-        0 if plan.passed is None else plan.first
-    )  # a second pass counts the steps that it runs, as the web UI's does
+    # a second pass counts the steps that it runs, as the web UI's does
+    skipped = 0 if plan.passed is None else plan.first
     seen = {"concat": known_to_the_network(plan)} if bundle.masked else {}
     denoiser = bundle.denoiser
     if request.prediction is not None:
