@@ -16,11 +16,11 @@ from chashka.nets.configs import TextHeadConfig
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training import stages
-from chashka.training.features import write_scenes
+from chashka.training.composed import encoded, laid_out, write_composed
 from chashka.training.layout import BESIDE, LEFT, ON, RIGHT
 from chashka.training.loop import generator
 from chashka.training.pictures import Pictures
-from chashka.training.places import NOTHING, Lesson, in_reading_order, load_places, with_places, write_places
+from chashka.training.places import NOTHING, Lesson, in_reading_order, load_places, with_places
 from chashka.training.recipes import UNetRecipe
 from chashka.training.scenes import Composer
 
@@ -37,9 +37,13 @@ READING = replace(
 )
 
 
+def write_places(path: Path, composer: Composer, side: int) -> None:
+    write_composed(path.parent, composer, {path.name: laid_out(composer.scenes, side)}, RECIPE)
+
+
 def test_places_say_who_is_where(pictures: Pictures, tmp_path: Path) -> None:  # noqa: F811
     scenes = table(([0, 1], LEFT), ([0, 1], RIGHT), ([1, 0], ON), ([2], -1), ([0], -1), colour=[3, 3, 3, 3, -1])
-    write_places(tmp_path / "places", Composer(scenes, pictures, "cpu"), RECIPE, 4)
+    write_places(tmp_path / "places", Composer(scenes, pictures, "cpu"), 4)
     found = load_places(tmp_path / "places", scenes, "cpu")
     left, right, on, bar, _ = found.thing.reshape(5, 4, 4)
     assert set(left[:, :2].flatten().tolist()) <= {0, NOTHING} and 0 in left[1:3, 0]
@@ -59,7 +63,7 @@ def test_texts_that_mean_two_pictures_are_left_out(pictures: Pictures, tmp_path:
     kinds = [([0, 1], BESIDE), ([0, 1], -1), ([0, 1], RIGHT), ([0, 0], -1), ([0, 1, 2], -1), ([2], -1)]
     scenes = table(*(kinds * 16))
     composer = Composer(scenes, pictures, "cpu")
-    write_places(tmp_path / "places", composer, RECIPE, 4)
+    write_places(tmp_path / "places", composer, 4)
     found = load_places(tmp_path / "places", scenes, "cpu")
     visible = composer.compose(torch.arange(64), generator(RECIPE.run.seed + 79, 0)).visible
     ordered = in_reading_order(visible)
@@ -74,14 +78,14 @@ def test_texts_that_mean_two_pictures_are_left_out(pictures: Pictures, tmp_path:
 def test_they_are_of_the_very_pictures_that_are_shown(pictures: Pictures, tmp_path: Path) -> None:  # noqa: F811
     scenes = table(*([([0, 1], BESIDE)] * 12))
     composer = Composer(scenes, pictures, "cpu")
-    write_places(tmp_path / "places", composer, RECIPE, 2)
+    write_places(tmp_path / "places", composer, 2)
 
     class Seen(torch.nn.Module):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:  # red minus blue, left and right, as "moments"
             halves = (pixels[:, 0] - pixels[:, 2]).mean(1).unflatten(1, (2, -1)).mean(2)
             return torch.cat([halves, halves], 1)[:, :, None, None]
 
-    write_scenes(tmp_path / "scenes", Seen(), composer, 1.0, RECIPE)
+    write_composed(tmp_path, composer, {"scenes": encoded(Seen(), 1.0)}, RECIPE)
     red = load_file(tmp_path / "scenes")["latents"].float().squeeze()
     thing = load_file(tmp_path / "places")["thing"].reshape(12, 2, 2)
     assert torch.equal((red[:, 0] > red[:, 1]), (thing[:, :, 0] == 0).any(1))
@@ -111,7 +115,7 @@ def test_a_head_learns_to_read_places_and_begins_with_weights_that_know_none(
         learning.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
-    assert float(task._reading(task._text(rows), torch.full_like(scene, -1))) == 0
+    assert float(task._reading(task._text(rows), torch.full_like(scene, -1)).detach()) == 0
     _, figures = task.loss(generator(0, 0), 0.0)
     assert set(figures) == {"low", "high", "reading"}
 

@@ -3,7 +3,7 @@
 Latents are the autoencoder's alone: beside another text encoder they may be taken along into a new run's folder.
 
 features/latents.safetensors   latents f16 (V, N, C, h, w), already times ``latent_scale``; labels of the N pictures
-features/scenes.safetensors    latents f16 (K, C, h, w) of composed scenes
+features/scenes.safetensors    latents f16 (K, C, h, w) of composed scenes (composed.py)
 features/said.safetensors      the text features of their captions: tokens, pooled texts and ``offsets`` as below, ``first``
                                i64 (K + 1,) where each scene's captions begin
 features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1 f16 (R, D1), offsets i64 (R + 1,); labels.
@@ -11,7 +11,7 @@ features/text.safetensors      tokens1 f16 (T, D1), tokens2 f16 (T, D2), pooled1
 features/canvas-HxW.safetensors  of pictures and scenes on canvases that are not square: latents f16 (P, C, h, w) and which of the N
                                pictures they are, ``rows`` i64 (P,); ``scenes`` f16 (M, C, h, w), the first M of the scenes
 features/picture.safetensors   pooled f16 (K, N, D) of copies of the same N pictures, if the recipe shows pictures, and
-features/composed.safetensors  pooled f16 (S, D) of the composed scenes
+features/composed.safetensors  pooled f16 (S, D) of the composed scenes (composed.py)
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ from chashka.training.arithmetic import autocast
 from chashka.training.captions import KEYWORD, NAME, STYLED, VARIANT, Captions, Draw, ragged
 from chashka.training.contrastive import name_centres
 from chashka.training.loop import generator
-from chashka.training.pictures import Pictures, jitter, on_canvas, to_network
+from chashka.training.pictures import Pictures, jitter, on_canvas, shrink, to_network
 from chashka.training.recipes import UNetRecipe
 from chashka.training.scenes import Composer, SceneTable
 
 EMPTY_TEXT = (1, 2)
 """bos, eos: the unconditional text (docs/networks.md)."""
 CLIP_QUANTILE = 0.995
+EMBEDDED = 64
+"""The side of pictures as the picture encoder sees them."""
 WORTH = 0.1
 """Pictures of at most this weight (skin tones, clock faces, people in every pose) are not encoded."""
 KIND_WEIGHT = {NAME: 1.0, KEYWORD: 0.4, VARIANT: 0.5, STYLED: 1.0}
@@ -97,8 +99,8 @@ def write_latents(path: Path, encoder: nn.Module, pictures: Pictures, recipe: UN
     for variant in range(recipe.variants):
         chance = generator(recipe.run.seed + 77, variant, device)
         parts = []
-        for part in rows.split(32):
-            pixels = to_network(pictures.pixels[part]).to(device)
+        for part in rows.split(at_once(32, device)):
+            pixels = to_network(pictures.pixels[part].to(device))
             pixels = pixels if variant == 0 else jitter(pixels, chance)
             with autocast(device):
                 parts.append(encoder(pixels).float().chunk(2, 1)[0].cpu())
@@ -119,12 +121,12 @@ def write_latents(path: Path, encoder: nn.Module, pictures: Pictures, recipe: UN
 
 @torch.no_grad()
 def write_embeddings(path: Path, tower: nn.Module, pictures: Pictures, recipe: UNetRecipe, device: str) -> None:
-    """Embed ``pictures`` (at 64×64) that are worth learning from, ``recipe.picture_copies`` times."""
+    """Embed ``pictures`` (halved to 64×64) that are worth learning from, ``recipe.picture_copies`` times."""
     rows, copies = torch.nonzero(pictures.weight > WORTH).squeeze(1), []
     for copy in range(recipe.picture_copies):
         chance, parts = generator(recipe.run.seed + 80, copy, device), []
-        for part in rows.split(128):
-            pixels = to_network(pictures.pixels[part]).to(device)
+        for part in rows.split(at_once(128, device)):
+            pixels = to_network(shrink(pictures.pixels[part].to(device), EMBEDDED))
             parts.append(tower(pixels if copy == 0 else jitter(pixels, chance)).half().cpu())
         copies.append(torch.cat(parts))
     save_file({"pooled": torch.stack(copies)}, path)
@@ -141,7 +143,7 @@ def write_text(
     rows = choose_rows(captions, recipe.captions_per_concept, recipe.main_boost, recipe.run.seed)
     chosen = rows[torch.argsort(captions.offsets[rows + 1] - captions.offsets[rows], stable=True)]
     empty = torch.tensor([EMPTY_TEXT])
-    batches = [(empty, torch.ones(empty.shape)), *map(captions.batch, chosen.split(256))]
+    batches = [(empty, torch.ones(empty.shape)), *map(captions.batch, chosen.split(at_once(256, device)))]
     tokens1, tokens2, pooled, offsets = _encode_all(contrastive, t5, batches, device)
     weight = captions.weight(recipe.main_boost) * torch.tensor([KIND_WEIGHT[k] for k in range(4)])[captions.kind]
     if recipe.clarity:
@@ -162,26 +164,6 @@ def write_text(
 
 
 @torch.no_grad()
-def write_scenes(path: Path, encoder: nn.Module, composer: Composer, scale: float, recipe: UNetRecipe) -> None:
-    """Compose and encode the first ``recipe.scene_pool`` scenes."""
-    count = min(recipe.scene_pool, len(composer.scenes))
-    chance = generator(recipe.run.seed + 79, 0)
-    scenes = (composer(rows, chance) for rows in torch.arange(count).split(64))
-    save_file({"latents": _encoded(encoder, scenes, scale, composer.device)}, path)
-
-
-@torch.no_grad()
-def write_composed(path: Path, tower: nn.Module, composer: Composer, recipe: UNetRecipe) -> None:
-    """Compose the scenes of :func:`write_scenes` again, by the same chance, and embed them (at 64×64)."""
-    count, parts = min(recipe.scene_pool, len(composer.scenes)), []
-    chance = generator(recipe.run.seed + 79, 0)
-    for rows in torch.arange(count).split(64):
-        small = F.interpolate(composer(rows, chance), size=(64, 64), mode="area")
-        parts.append(tower(small).half().cpu())
-    save_file({"pooled": torch.cat(parts)}, path)
-
-
-@torch.no_grad()
 def write_said(
     path: Path, contrastive: nn.Module, t5: nn.Module | None, table: SceneTable, recipe: UNetRecipe, device: str
 ) -> None:
@@ -189,7 +171,7 @@ def write_said(
     count = min(recipe.scene_pool, len(table))
     first = torch.searchsorted(table.scene, torch.arange(count + 1))
     captions = torch.arange(int(first[-1]))
-    batches = (ragged(table.ids, table.offsets, part) for part in captions.split(256))
+    batches = (ragged(table.ids, table.offsets, part) for part in captions.split(at_once(256, device)))
     tokens1, tokens2, pooled, offsets = _encode_all(contrastive, t5, batches, device)
     tensors = {"tokens1": tokens1, "tokens2": tokens2, "pooled1": pooled, "offsets": offsets, "first": first}
     save_file(tensors, path)
@@ -212,12 +194,14 @@ def write_canvas(
     weight = presence(recipe, pictures, worth)
     count = min(recipe.canvas_pictures, int((weight > 0).sum()))
     rows = torch.multinomial(weight, count, generator=chance).sort().values
-    shown = (on_canvas(to_network(pictures.pixels[worth[part]]), canvas, chance) for part in rows.split(32))
+    shown = (
+        on_canvas(to_network(pictures.pixels[worth[part]]), canvas, chance) for part in rows.split(at_once(32, device))
+    )
     latents = _encoded(encoder, shown, scale, device)
     scenes = latents[:0]
     if composer is not None and recipe.scenes:
         numbers = torch.arange(min(recipe.canvas_scenes, recipe.scene_pool, len(composer.scenes)))
-        composed = (composer(part, chance, canvas) for part in numbers.split(64))
+        composed = (composer(part, chance, canvas) for part in numbers.split(at_once(64, device)))
         scenes = _encoded(encoder, composed, scale, device)
     save_file({"latents": latents, "rows": rows, "scenes": scenes}, path)
 
@@ -238,11 +222,19 @@ def presence(recipe: UNetRecipe, seen: Pictures | Latents, rows: torch.Tensor | 
 
 def _encoded(encoder: nn.Module, parts: Iterable[torch.Tensor], scale: float, device: str) -> torch.Tensor:
     """Pictures in [-1, 1], part by part → the means of their latents times ``scale``, f16."""
-    latents = []
-    for pixels in parts:
-        with autocast(device):
-            latents.append(encoder(pixels.to(device)).float().chunk(2, 1)[0].mul(scale).half().cpu())
-    return torch.cat(latents)
+    return torch.cat([latents_of(encoder, pixels.to(device), scale) for pixels in parts])
+
+
+def latents_of(encoder: nn.Module, pixels: torch.Tensor, scale: float) -> torch.Tensor:
+    """Pictures in [-1, 1] on the encoder's device → the means of their latents times ``scale``, f16 on the CPU."""
+    with autocast(pixels.device.type):
+        means: torch.Tensor = encoder(pixels).float().chunk(2, 1)[0]
+    return means.mul(scale).half().cpu()
+
+
+def at_once(usual: int, device: str) -> int:
+    """How many rows the frozen networks are shown together: a GPU would spend its time on beginning small ones."""
+    return usual if device == "cpu" else 8 * usual
 
 
 def canvas_file(canvas: tuple[int, int]) -> str:
@@ -338,7 +330,7 @@ def _encode_all(
     for ids, mask in batches:
         lengths += mask.sum(1).long().tolist()
         tokens1, pooled = contrastive(ids.to(device), mask.to(device))
-        inside = mask.bool()
+        inside = mask.to(tokens1.device).bool()
         tokens2 = tokens1[..., :0] if t5 is None else t5(ids.to(device), mask.to(device))
-        parts.append((tokens1.cpu()[inside].half(), tokens2.cpu()[inside].half(), pooled.half().cpu()))
+        parts.append(tuple(said.half().cpu() for said in (tokens1[inside], tokens2[inside], pooled)))
     return *(torch.cat(column) for column in zip(*parts, strict=True)), torch.tensor(lengths).cumsum(0)

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from chashka.training.layout import BESIDE
-from chashka.training.loop import generator
-from chashka.training.recipes import UNetRecipe
-from chashka.training.scenes import Composer, SceneTable
+from chashka.training.scenes import SceneTable
 
 COVERED = 0.15
 """Share of a place that a thing covers at least to be what is there."""
@@ -39,27 +37,20 @@ class Places:
     related: torch.Tensor
 
 
-@torch.no_grad()
-def write_places(path: Path, composer: Composer, recipe: UNetRecipe, side: int) -> None:
-    """Compose the scenes of ``features.write_scenes`` again, by the same chance, and write down who is where."""
-    table, count = composer.scenes, min(recipe.scene_pool, len(composer.scenes))
-    chance = generator(recipe.run.seed + 79, 0)
-    found: dict[str, list[torch.Tensor]] = {"thing": [], "colour": [], "ordered": []}
-    for rows in torch.arange(count).split(64):
-        visible = composer.compose(rows, chance).visible.cpu()
-        share, owner = F.adaptive_avg_pool2d(visible, side).flatten(2).max(1)
-        for name, column in (("thing", table.noun), ("colour", table.colour)):
-            labels = column[rows].gather(1, owner)
-            found[name].append(torch.where(share >= COVERED, labels, NOTHING).to(torch.int8))
-        found["ordered"].append(in_reading_order(visible))
-    save_file({name: torch.cat(parts) for name, parts in found.items()}, path)
+def places_of(table: SceneTable, rows: torch.Tensor, visible: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
+    """Who is where in scenes ``rows`` of which (B, O, H, W) is visible, as the file has it."""
+    share, owner = (found.cpu() for found in F.adaptive_avg_pool2d(visible, side).flatten(2).max(1))
+    found = {"ordered": in_reading_order(visible).cpu()}
+    for name, column in (("thing", table.noun), ("colour", table.colour)):
+        found[name] = torch.where(share >= COVERED, column[rows].gather(1, owner), NOTHING).to(torch.int8)
+    return found
 
 
 def in_reading_order(visible: torch.Tensor) -> torch.Tensor:
     """(B,) bool: whether the first of the things (B, O, H, W) stands to the left of the second; False where there is one alone."""
     if visible.shape[1] < 2:
-        return torch.zeros(len(visible), dtype=torch.bool)
-    across = torch.arange(visible.shape[3], dtype=visible.dtype)
+        return torch.zeros(len(visible), dtype=torch.bool, device=visible.device)
+    across = torch.arange(visible.shape[3], dtype=visible.dtype, device=visible.device)
     total = visible.sum((2, 3))
     centre = (visible.sum(2) * across).sum(2) / total.clamp(min=1)
     return (centre[:, 0] < centre[:, 1]) & (total[:, :2] > 0).all(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from chashka.nets.image_tower import ImageTower
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
-from chashka.training import places
+from chashka.training import composed, places
 from chashka.training.appearance import Appearance, appearance
 from chashka.training.arithmetic import prepare
 from chashka.training.autoencoder import AutoencoderTask
@@ -28,11 +29,9 @@ from chashka.training.features import (
     load_features,
     load_latents,
     write_canvas,
-    write_composed,
     write_embeddings,
     write_latents,
     write_said,
-    write_scenes,
     write_text,
 )
 from chashka.training.judge import JudgeTask
@@ -226,7 +225,7 @@ def _looks(
     """What the concepts look like, computed once: another machine's linear algebra may turn every axis round."""
     file = folder / "looks.safetensors"
     if not file.exists():
-        _latents(folder, autoencoder, shards, UNetRecipe(variants=1), device)
+        _latents(folder, autoencoder, Material(shards, UNetRecipe(variants=1), device))
         seen = load_latents(folder, device)
         if seen.concepts != concepts:
             raise TrainingError(f"{shards}: captions and pictures are not of one build; make the captions again")
@@ -256,14 +255,28 @@ def _picture_task(recipe: PictureRecipe, shards: Path, run: Path, device: str, f
     return PictureTask(recipe, pictures, load_file(file), device)
 
 
-def _latents(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
+class Material:
+    """What the features of a U-Net's run are made of, each read once and when it is asked for first."""
+
+    def __init__(self, shards: Path, recipe: UNetRecipe, device: str) -> None:
+        self.shards, self.recipe, self.device = shards, recipe, device
+
+    @functools.cached_property
+    def pictures(self) -> Pictures:
+        return load_pictures(self.shards, keep=without(self.recipe.without))
+
+    @functools.cached_property
+    def composer(self) -> Composer:
+        return Composer(load_scenes(self.shards / "scenes.safetensors"), self.pictures, self.device)
+
+
+def _latents(folder: Path, autoencoder: Path, material: Material) -> None:
     """Write latents of all pictures into ``folder`` unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "latents.safetensors").exists():
         return
-    encoder = _encoder(autoencoder, device)
-    kept = load_pictures(shards, keep=without(recipe.without))
-    write_latents(folder / "part", encoder, kept, recipe, device)
+    encoder = _encoder(autoencoder, material.device)
+    write_latents(folder / "part", encoder, material.pictures, material.recipe, material.device)
     (folder / "part").replace(folder / "latents.safetensors")
 
 
@@ -284,12 +297,13 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
         raise TrainingError(
             f"network.pooled is {recipe.network.pooled}; the text encoder's vector has {clip.text.pooled}"
         )
-    folder = run / "features"
-    _latents(folder, frozen["autoencoder"], shards, recipe, device)
+    folder, material = run / "features", Material(shards, recipe, device)
+    _latents(folder, frozen["autoencoder"], material)
     if recipe.picture_share:
-        _embeddings(folder, frozen, shards, recipe, device)
+        _embeddings(folder, frozen, material)
     _texts(folder, frozen, clip, shards, recipe, device)
-    _scenes_and_canvases(folder, frozen["autoencoder"], shards, recipe, device)
+    _scenes(folder, frozen, material)
+    _canvases(folder, frozen["autoencoder"], material)
     decoder = load_component(Decoder(autoencoder.network), frozen["autoencoder"], "decoder")
     features = load_features(folder, device, recipe.canvases)
     if not isinstance(recipe, DistilRecipe):
@@ -325,57 +339,61 @@ def _texts(
         (folder / "part").replace(folder / f"{name}.safetensors")
 
 
-def _scenes_and_canvases(folder: Path, autoencoder: Path, shards: Path, recipe: UNetRecipe, device: str) -> None:
-    """Write the latents of composed scenes and of the recipe's canvases into ``folder`` unless they are there."""
-    files = {canvas_file((h, w)): (h, w) for h, w, _ in recipe.canvases}
-    squares = {"scenes.safetensors": None} if recipe.scenes else {}
-    wanted = {name: canvas for name, canvas in (squares | files).items() if not (folder / name).exists()}
+def _canvases(folder: Path, autoencoder: Path, material: Material) -> None:
+    """Write the latents of the recipe's canvases into ``folder`` unless they are there."""
+    recipe = material.recipe
+    wanted = [(h, w) for h, w, _ in recipe.canvases if not (folder / canvas_file((h, w))).exists()]
     if not wanted:
         return
-    encoder, scale = _encoder(autoencoder, device), load_latents(folder, "cpu").latent_scale
-    pictures = load_pictures(shards, keep=without(recipe.without))
-    composer = Composer(load_scenes(shards / "scenes.safetensors"), pictures, device) if recipe.scenes else None
-    for name, canvas in wanted.items():
-        if canvas is not None:
-            write_canvas(folder / "part", encoder, pictures, composer, scale, recipe, canvas)
-        else:
-            assert composer is not None
-            write_scenes(folder / "part", encoder, composer, scale, recipe)
-        (folder / "part").replace(folder / name)
+    encoder, scale = _encoder(autoencoder, material.device), load_latents(folder, "cpu").latent_scale
+    composer = material.composer if recipe.scenes else None
+    for canvas in wanted:
+        write_canvas(folder / "part", encoder, material.pictures, composer, scale, recipe, canvas)
+        (folder / "part").replace(folder / canvas_file(canvas))
+
+
+def _scenes(folder: Path, frozen: dict[str, Path], material: Material) -> None:
+    """Write what the recipe reads of composed scenes (latents, embeddings, places) into ``folder`` unless it is there."""
+    recipe, device = material.recipe, material.device
+    files = ["scenes.safetensors"] + ["composed.safetensors"] * (recipe.picture_share > 0)
+    files += [places.FILE] * bool(recipe.related or recipe.reading)
+    wanted = [name for name in files if recipe.scenes and not (folder / name).exists()]
+    if not wanted:
+        return
+    readers: dict[str, composed.Reader] = {}
+    if "scenes.safetensors" in wanted:
+        encoder, scale = _encoder(frozen["autoencoder"], device), load_latents(folder, "cpu").latent_scale
+        readers["scenes.safetensors"] = composed.encoded(encoder, scale)
+    if "composed.safetensors" in wanted:
+        readers["composed.safetensors"] = composed.embedded(_tower(frozen["picture"], device))
+    if places.FILE in wanted:
+        side = recipe.head.places if recipe.head is not None else 0
+        readers[places.FILE] = composed.laid_out(material.composer.scenes, side or places.SIDE)
+    composed.write_composed(folder, material.composer, readers, recipe)
 
 
 def _places(folder: Path, shards: Path, recipe: UNetRecipe, device: str) -> places.Places | None:
-    """Who is where in the composed scenes, written down in ``folder`` once, for a recipe that wants to know."""
+    """Who is where in the composed scenes, for a recipe that wants to know."""
     if not recipe.scenes or not (recipe.related or recipe.reading):
         return None
-    table, file = load_scenes(shards / "scenes.safetensors"), folder / places.FILE
-    if not file.exists():
-        composer = Composer(table, load_pictures(shards, keep=without(recipe.without)), device)
-        side = recipe.head.places if recipe.head is not None else 0
-        places.write_places(folder / "part", composer, recipe, side or places.SIDE)
-        (folder / "part").replace(file)
-    return places.load_places(file, table, device)
+    return places.load_places(folder / places.FILE, load_scenes(shards / "scenes.safetensors"), device)
 
 
-def _embeddings(folder: Path, frozen: dict[str, Path], shards: Path, recipe: UNetRecipe, device: str) -> None:
-    """Write the embeddings of all pictures and of the composed scenes into ``folder`` unless they are there."""
+def _embeddings(folder: Path, frozen: dict[str, Path], material: Material) -> None:
+    """Write the embeddings of all pictures into ``folder`` unless they are there."""
     if "picture" not in frozen:
         raise TrainingError("this recipe shows pictures (picture_share): give --frozen picture=WEIGHTS")
-    names = ["picture"] + ["composed"] * (recipe.scenes > 0)
-    wanted = [name for name in names if not (folder / f"{name}.safetensors").exists()]
-    if not wanted:
+    if (folder / "picture.safetensors").exists():
         return
-    found = recipe_of(frozen["picture"], "picture")
+    tower = _tower(frozen["picture"], material.device)
+    write_embeddings(folder / "part", tower, material.pictures, material.recipe, material.device)
+    (folder / "part").replace(folder / "picture.safetensors")
+
+
+def _tower(path: Path, device: str) -> nn.Module:
+    found = recipe_of(path, "picture")
     assert isinstance(found, PictureRecipe)
-    tower = load_component(ImageTower(found.network), frozen["picture"], "picture").to(device).eval()
-    for name in wanted:
-        kept = load_pictures(shards, 64 if name == "picture" else None, keep=without(recipe.without))
-        if name == "picture":
-            write_embeddings(folder / "part", tower, kept, recipe, device)  # the same rows as the latents
-        else:
-            composer = Composer(load_scenes(shards / "scenes.safetensors"), kept, device)
-            write_composed(folder / "part", tower, composer, recipe)
-        (folder / "part").replace(folder / f"{name}.safetensors")
+    return load_component(ImageTower(found.network), path, "picture").to(device).eval()
 
 
 def _begin_with(task: Task, start: Path) -> None:

@@ -90,6 +90,7 @@ class UNetTask:
     ) -> None:
         """places: who is where in the composed scenes, for a recipe that shows or reads it (``related``, ``reading``)."""
         self.recipe, self.features, self.device, self.places = recipe, features, device, places
+        self._first_scenes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         torch.manual_seed(recipe.run.seed)
         self.unet = UNet(recipe.network).to(device)
         self.head = None if recipe.head is None else KandinskyTextHead(recipe.head).to(device)
@@ -102,7 +103,7 @@ class UNetTask:
         square = (recipe.network.in_channels, *features.latents.shape[3:])
         shapes = [(rows, *square) for rows in self.batches(recipe)] if swiftly else []
         self.network = Conditioned(self.unet, self.head, shapes)
-        self.compiled = torch.compile(self.network, fullgraph=True) if recipe.compile else self.network
+        self.compiled = torch.compile(self.network, fullgraph=True, dynamic=False) if recipe.compile else self.network
         self.denoiser = self._denoiser(schedule_of(recipe, 1.0))
         self.rows = torch.nonzero(features.held_out == 0).squeeze(1)
         self.held = torch.nonzero(features.held_out == 1).squeeze(1)[:256]
@@ -136,13 +137,12 @@ class UNetTask:
     def _reading(self, text: Conditioning, scene: torch.Tensor) -> torch.Tensor:
         """How badly the head's places tell what stands where. scene: -1 where there is none, or no text."""
         assert self.head is not None and self.places is not None
-        known = torch.nonzero(scene >= 0).squeeze(1)
-        if not len(known):
-            return torch.zeros((), device=scene.device)
-        tokens, _ = self.head(**{name: value[known] for name, value in text.items()})
-        of = scene[known]
+        tokens, _ = self.head(**text)
         count = self.places.thing.shape[1]
-        loss: torch.Tensor = self.lesson(tokens[:, :count], self.places.thing[of], self.places.colour[of]).mean()
+        labels = (table[scene.clamp(min=0)] for table in (self.places.thing, self.places.colour))
+        # of all rows, and those without left out of the mean: a GPU would have to be waited for to know which they are
+        each, known = self.lesson(tokens[:, :count], *labels), (scene >= 0).float()
+        loss: torch.Tensor = (each * known).sum() / known.sum().clamp(min=1)
         return loss
 
     def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -171,7 +171,8 @@ class UNetTask:
         """The shape of this step's pictures, one for all; None: a square."""
         if not self.features.canvases:
             return None
-        u = float(torch.rand((), generator=generator, device=generator.device))
+        # by a generator of its own on the CPU: a GPU would have to be waited for
+        u = float(torch.rand((), generator=torch.Generator().manual_seed(generator.initial_seed())))
         for canvas in self.features.canvases:
             if u < canvas.share:
                 return canvas
@@ -212,11 +213,12 @@ class UNetTask:
         return Denoiser(self._predict, schedule, self.recipe.prediction, data_std=self.recipe.data_std)
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
-        # Compiled for the one shape that nearly all steps have: each other one would cost a minute of compiling.
+        # Compiled for the shapes that steps have, each of which costs a minute; what is drawn and looked at goes without.
         usual = self.unet.training and torch.is_grad_enabled() and x.shape[0] == self.recipe.run.batch
-        square = x.shape[2:] == self.features.latents.shape[3:]
+        if usual and self.recipe.compile:
+            x = x.contiguous(memory_format=torch.channels_last)
         with autocast(self.device):
-            out: torch.Tensor = (self.compiled if usual and square else self.network)(x, t, **cond).float()
+            out: torch.Tensor = (self.compiled if usual else self.network)(x, t, **cond).float()
         return out
 
     def _index_captions(self) -> None:
@@ -259,12 +261,20 @@ class UNetTask:
         """Scenes by chances u (B,) in [0, 1), of the first ``count``; where it is known who is where, those that say it."""
         if self.places is None:
             return (u * count).long()
-        every, related = (rows[: int((rows < count).sum())] for rows in (self.places.kept, self.places.related))
+        every, related = self._first(count)
         pairs = torch.rand(len(u), generator=generator, device=u.device) < (
             self.recipe.related if len(related) else 0.0
         )
         picked = related[(u * len(related)).long()] if len(related) else torch.zeros_like(u, dtype=torch.int64)
         return torch.where(pairs, picked, every[(u * len(every)).long()])
+
+    def _first(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the first ``count`` scenes those that are kept, and those among them of two things or more."""
+        assert self.places is not None
+        if count not in self._first_scenes:
+            kept, related = (rows[rows < count] for rows in (self.places.kept, self.places.related))
+            self._first_scenes[count] = kept, related
+        return self._first_scenes[count]
 
     def _differently(
         self, text: Conditioning, rows: torch.Tensor, seen: torch.Tensor, generator: torch.Generator
