@@ -148,3 +148,30 @@ def test_average_follows_its_tensors() -> None:
     tensor += 1
     average.update(2)
     assert torch.all(average.values["a"] > 1.9)
+
+
+def test_a_step_whose_gradient_is_not_finite_is_left_out(tmp_path: Path) -> None:
+    """Weights and what both optimisers remember stay; the step after it is as if it had not been there."""
+    task = Line()
+    usual = task.loss
+
+    def spoilt(chance: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss, figures = usual(chance, share)
+        return loss * float("nan"), figures
+
+    trainer = Trainer(task, RECIPE, tmp_path, "cpu")
+    for _ in range(3):
+        trainer._step()
+
+    def everything() -> list[torch.Tensor]:
+        moments = [v for p in trainer.weights.values() for v in trainer.owner[p].state[p].values()]
+        return [v.detach().clone() for v in (*trainer.weights.values(), *moments)]
+
+    before = everything()
+    task.loss = spoilt  # type: ignore[method-assign]
+    trainer._step()
+    assert all(torch.equal(a, b) for a, b in zip(before, everything(), strict=True))
+    task.loss = usual  # type: ignore[method-assign]
+    trainer._step()
+    after = everything()
+    assert all(bool(torch.isfinite(v).all()) for v in after) and not torch.equal(after[0], before[0])

@@ -91,3 +91,28 @@ def test_tables_vectors_and_narrow_layers_go_by_adamw() -> None:
     assert len(optimisers(modules, Optimiser())) == 1
     with pytest.raises(TrainingError, match="'sgd'; use adamw or muon"):
         optimisers(modules, Optimiser(kind="sgd"))
+
+
+def test_momentum_is_one_tensor_in_parts_and_survives_a_restore() -> None:
+    """Of each shape; a run that resumes puts other tensors there, which are taken in at the next step."""
+    chance = torch.Generator().manual_seed(3)
+    start = [torch.randn(32, 64, generator=chance) for _ in range(2)]
+    gradients = [torch.randn(32, 64, generator=chance) for _ in range(4)]
+
+    def run(restored: bool) -> list[nn.Parameter]:
+        params = [nn.Parameter(w.clone()) for w in start]
+        muon = Muon(params, lr=0.1, weight_decay=0.1)
+        for step in range(2):
+            for p, gradient in zip(params, gradients[2 * step :], strict=False):
+                p.grad = gradient.clone()
+            if restored:
+                for p in params:
+                    state = {k: v.clone() for k, v in muon.state[p].items()}
+                    muon.state[p] = state
+            muon.step()
+        whole = {muon.state[p]["momentum"]._base.data_ptr() for p in params}
+        assert len(whole) == 1
+        return params
+
+    for p, q in zip(run(True), run(False), strict=True):
+        assert torch.equal(p, q)

@@ -27,8 +27,13 @@ def autocast(device: str) -> torch.autocast:
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=matrix_type(device) == torch.bfloat16)
 
 
+FEEDING = 4
+"""Threads of the processor beside a GPU: more of them wait for each other over small tensors."""
+
+
 def prepare(device: str) -> None:
     """On a GPU, let float32 products use its matrix units and let convolutions be chosen by trying them."""
     if device.startswith("cuda"):
+        torch.set_num_threads(min(torch.get_num_threads(), FEEDING))
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True

@@ -166,15 +166,12 @@ class Trainer:
                 p.grad = None
             loss.backward()
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.run.optimiser.clip, foreach=True)
-        # A step whose gradient is not finite is left out: one bad batch must not end a run of hours. A GPU is not waited for
-        # to know: there the step is one without a gradient.
-        finite = torch.isfinite(norm)
-        if self.device != "cpu":
-            for p in self.weights.values():
-                p.grad = None if p.grad is None else torch.where(finite, p.grad, 0.0)
-        if self.device != "cpu" or bool(finite):
-            for optimiser in self.optimisers:
-                optimiser.step()
+        # A step whose gradient is not finite is left out: one bad batch must not end a run of hours. The optimisers see to it
+        # themselves, because a GPU would have to be waited for to know.
+        bad = (~torch.isfinite(norm)).float()
+        for optimiser in self.optimisers:
+            optimiser.found_inf = bad  # type: ignore[attr-defined]
+            optimiser.step()
         self.average.update(step + 1)
         return {k: v.detach().float() for k, v in {"loss": loss, "norm": norm, **figures}.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,32 +33,51 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
+    found_inf: torch.Tensor | None = None
+    """As torch's fused optimisers have it: a scalar tensor; where it is above 0 a step leaves everything as it is."""
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every matrix that has a gradient; takes no closure.
 
-        Matrices of one shape are made orthogonal together: a GPU would spend its time on beginning small products.
+        Matrices of one shape are made orthogonal together, and what is done to every matrix is done to all at once: a GPU would
+        spend its time on beginning small products.
         """
+        kept = 1.0 if self.found_inf is None else 1.0 - self.found_inf
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[nn.Parameter]] = {}
             for p in group["params"]:
                 if p.grad is not None:
                     alike.setdefault(tuple(p.flatten(1).shape), []).append(p)
-            for params in alike.values():
-                ahead = torch.stack([self._ahead(p) for p in params])
-                size = ADAM_SIZE * max(ahead.shape[1:]) ** 0.5
-                for p, way in zip(params, orthogonal(ahead), strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(way.view_as(p), alpha=-group["lr"] * size)
+            moved: list[torch.Tensor] = []
+            ways: list[torch.Tensor] = []
+            for shape, params in alike.items():
+                way = orthogonal(self._ahead(params)) * (group["lr"] * ADAM_SIZE * max(shape) ** 0.5 * kept)
+                moved += params
+                ways += [one.view_as(p) for one, p in zip(way, params, strict=True)]
+            if moved:
+                torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"] * kept)
+                torch._foreach_sub_(moved, ways)
 
-    def _ahead(self, p: nn.Parameter) -> torch.Tensor:
-        """The gradient's momentum, with Nesterov's look ahead, as a matrix; what is remembered of it moves on."""
-        assert p.grad is not None
-        state = self.state[p]
-        if not state:
-            state["momentum"] = torch.zeros_like(p)
-        momentum = state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
-        return p.grad.lerp(momentum, MOMENTUM).flatten(1)
+    def _ahead(self, params: Sequence[nn.Parameter]) -> torch.Tensor:
+        """(n, rows, columns): the gradients' momentum, with Nesterov's look ahead; what is remembered of it moves on."""
+        gradient = torch.stack([p.grad.flatten(1) for p in params if p.grad is not None])
+        momentum = self._momentum(params)
+        if self.found_inf is not None:
+            gradient = torch.where(self.found_inf > 0, momentum, gradient)
+        momentum.lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp_(momentum, MOMENTUM)
+
+    def _momentum(self, params: Sequence[nn.Parameter]) -> torch.Tensor:
+        """(n, rows, columns), of which every matrix's own state is a part."""
+        known = [self.state[p].get("momentum") for p in params]
+        whole = None if known[0] is None else known[0]._base
+        if whole is None or len(whole) != len(params) or any(m is None or m._base is not whole for m in known):
+            parts = [torch.zeros_like(p) if m is None else m for m, p in zip(known, params, strict=True)]
+            whole = torch.stack([part.flatten(1) for part in parts])
+            for p, part in zip(params, whole, strict=True):
+                self.state[p]["momentum"] = part.view(p.shape)
+        return whole
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
@@ -70,21 +89,21 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[-2] > matrix.shape[-1]
-    wide = matrix.mT if tall else matrix
+    wide = (matrix.mT if tall else matrix).reshape(-1, *sorted(matrix.shape[-2:]))
     x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     if x.shape[-1] > 2 * x.shape[-2]:
-        one = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
-        gram, turned = x @ x.mT, one
+        gram, turned = x @ x.mT, None
         for _ in range(ITERATIONS):
-            step = a * one + b * gram + c * gram @ gram
-            turned, gram = step @ turned, step @ (step @ gram)
+            step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+            step.diagonal(dim1=-2, dim2=-1).add_(a)
+            turned, gram = step if turned is None else step @ turned, step @ (step @ gram)
         x = turned @ x
     else:
         x = x.to(matrix_type(matrix.device.type))
         for _ in range(ITERATIONS):
             gram = x @ x.mT
-            x = a * x + (b * gram + c * gram @ gram) @ x
-    result: torch.Tensor = (x.mT if tall else x).to(matrix.dtype)
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    result: torch.Tensor = (x.mT if tall else x).to(matrix.dtype).reshape(matrix.shape)
     return result
 
 

@@ -28,21 +28,31 @@ def stored_as_int8(modules: Mapping[str, nn.Module]) -> list[nn.Parameter]:
 
 def nearest(weight: torch.Tensor) -> torch.Tensor:
     """(C, …) → the same shape, every number a whole multiple, at most 127, of its channel's 127th part of the largest."""
-    scale = (weight.flatten(1).abs().amax(1) / LARGEST).clamp(min=1e-12).reshape(-1, *(1,) * (weight.ndim - 1))
-    out: torch.Tensor = (weight / scale).round() * scale
-    return out
+    return nearest_rows(weight.flatten(1)).view_as(weight)
+
+
+def nearest_rows(rows: torch.Tensor) -> torch.Tensor:
+    """(…, n): the same of each of the rows."""
+    scale = (rows.abs().amax(-1, keepdim=True) / LARGEST).clamp(min=1e-12)
+    return (rows / scale).round_().mul_(scale)
 
 
 @contextmanager
 def rounded(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Inside, ``weights`` are the nearest ones that int8 holds; afterwards they are what they were."""
+    """Inside, ``weights`` are the nearest ones that int8 holds; afterwards they are what they were.
+
+    Those of one shape are rounded together, because a GPU would spend its time on beginning.
+    """
+    alike: dict[tuple[int, ...], list[torch.Tensor]] = {}
+    for w in weights:
+        alike.setdefault(tuple(w.shape), []).append(w)
     with torch.no_grad():
-        exact = [w.clone() for w in weights]
-        for w in weights:
-            w.copy_(nearest(w))
+        exact = [torch.stack(group) for group in alike.values()]
+        for group, own in zip(alike.values(), exact, strict=True):
+            torch._foreach_copy_(group, list(nearest_rows(own.flatten(2)).view_as(own)))
     try:
         yield
     finally:
         with torch.no_grad():
-            for w, own in zip(weights, exact, strict=True):
-                w.copy_(own)
+            for group, own in zip(alike.values(), exact, strict=True):
+                torch._foreach_copy_(group, list(own))
