@@ -16,13 +16,13 @@ from typing import Any
 
 from chashka import images
 from chashka.checkpoints import embedding, lora
-from chashka.checkpoints.torch_file import read_checkpoint, read_whole
+from chashka.checkpoints.torch_file import not_finite, read_checkpoint, read_whole
 from chashka.errors import ChashkaError
 from chashka.images.metadata import read_metadata
 
 SECONDS, ROOM = 5, 200 << 20
 READERS: dict[str, tuple[Callable[[Path], Any], ...]] = {
-    "weights": (read_checkpoint, read_whole),
+    "weights": (read_checkpoint, read_whole, not_finite),
     "lora": (lora.read,),
     "embedding": (lambda path: embedding.read(path, 8),),
     "picture": (images.read, images.read_mask, read_metadata),

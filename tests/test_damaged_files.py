@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import chashka
+from bfloat16_files import as_bfloat16
 from chashka.checkpoints import write
 from serving_process import tell
 from toy_model import toy_bundle
@@ -29,11 +30,16 @@ def good_files(folder: Path) -> None:
     torch.save({"state_dict": state, "epoch": 3}, folder / "weights-2.ckpt")
     torch.save({"state_dict": state}, folder / "weights-3.pt", _use_new_zipfile_serialization=False)
     torch.jit.trace(torch.nn.Linear(4, 3), torch.zeros(1, 4)).save(str(folder / "weights-4.pt"))
+    short = {name: as_bfloat16(value) for name, value in tensors.items()}
+    write(folder / "weights-5.safetensors", short, {})
+    torch.save({name: value.bfloat16() for name, value in state.items()}, folder / "weights-6.ckpt")
     key = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
     parts = {f"{key}.lora_down.weight": (2, 8), f"{key}.lora_up.weight": (8, 2), f"{key}.alpha": ()}
     write(folder / "lora-1.safetensors", {name: np.ones(shape, np.float32) for name, shape in parts.items()}, {})
+    write(folder / "lora-2.safetensors", {name: as_bfloat16(np.ones(shape)) for name, shape in parts.items()}, {})
     write(folder / "embedding-1.safetensors", {"emb_params": np.ones((2, 8), np.float32)}, {})
     torch.save({"string_to_param": {"*": torch.ones(2, 8)}, "name": "cup"}, folder / "embedding-2.pt")
+    torch.save({"string_to_param": {"*": torch.ones(2, 8).bfloat16()}}, folder / "embedding-3.pt")
     bundle = toy_bundle()
     (picture,) = chashka.draw(bundle, bundle.request(prompt="кот", seed=1, steps=1, width=64, height=64))
     for suffix in ("png", "jpg", "webp"):

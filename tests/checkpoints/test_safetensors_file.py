@@ -71,17 +71,6 @@ def test_tensors_are_aligned(path: Path) -> None:
         assert place.offset % {"F16": 2, "F32": 4, "I64": 8}.get(place.dtype, 1) == 0
 
 
-def test_bfloat16_is_widened_exactly(tmp_path: Path) -> None:
-    values = np.array([1.0, -2.5, 3.140625, 1e30], np.float32)
-    bits = (values.view(np.uint32) >> 16).astype("<u2")
-    header = json.dumps({"b": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}}).encode()
-    file = tmp_path / "b.safetensors"
-    file.write_bytes(struct.pack("<Q", len(header)) + header + bits.tobytes())
-    expected = (bits.astype(np.uint32) << 16).view(np.float32)
-    np.testing.assert_array_equal(read_tensors(file)["b"], expected)
-    assert read_tensors(file)["b"].dtype == np.float32
-
-
 def test_arrays_may_be_written_to_and_the_file_stays(path: Path) -> None:
     before = path.read_bytes()
     read_tensors(path)["half"][...] = 0

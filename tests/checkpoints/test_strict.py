@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from bfloat16_files import as_bfloat16
 from chashka.checkpoints import GRAPH_TENSOR, load_strict, read_tensors, write
 from chashka.checkpoints.safetensors_file import forget
 from chashka.errors import WeightsError
@@ -41,10 +43,15 @@ def test_half_files_load_into_float32_modules(tmp_path: Path) -> None:
     assert module.eval()(torch.ones(1, 3)).shape == (1, 2)
 
 
-def mapped() -> int:
+def mapped(kind: str = "RssFile:") -> int:
     """MiB of mapped files that are in this process's memory."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith("RssFile:")).split()[1]) >> 10
+    return int(next(line for line in lines if line.startswith(kind)).split()[1]) >> 10
+
+
+def held() -> int:
+    """MiB of its own."""
+    return mapped("RssAnon:")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what of a file is in memory")
@@ -75,6 +82,37 @@ def test_nothing_is_copied_where_dtypes_agree() -> None:
     module = small()
     load_strict(module, given, "w")
     assert module.state_dict()["0.weight"].data_ptr() == given["0.weight"].ctypes.data
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_bfloat16_becomes_what_the_module_has(dtype: torch.dtype, tmp_path: Path) -> None:
+    """The numbers that torch itself makes of it, and the mapped file where the module has that type too."""
+    path = tmp_path / "w.safetensors"
+    write(path, {n: as_bfloat16(v) if v.dtype.kind == "f" else v for n, v in arrays(np.float32).items()}, {})
+    given, module = read_tensors(path), small().to(dtype)
+    load_strict(module, given, path)
+    for name, value in module.state_dict().items():
+        theirs = load_file(path)[name]
+        assert value.dtype == (dtype if theirs.is_floating_point() else theirs.dtype)
+        assert torch.equal(value, theirs.to(value.dtype))
+        assert (value.data_ptr() == given[name].ctypes.data) == (value.dtype == theirs.dtype), name
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what of a file is in memory")
+def test_bfloat16_is_widened_one_tensor_at_a_time(tmp_path: Path) -> None:
+    """A file of 64 MiB takes at most its 128 MiB as float32, and nothing where the module has bfloat16."""
+    path, size, count = tmp_path / "w.safetensors", 1024, 32
+    one = as_bfloat16(np.random.default_rng(0).standard_normal((size, size)))
+    write(path, {f"{i}.weight": one for i in range(count)}, {})
+    before = held()
+    tensors = read_tensors(path)
+    assert held() < before + 4, "reading it takes nothing"
+    with torch.device("meta"):
+        short, wide = (nn.Sequential(*(nn.Linear(size, size, bias=False) for _ in range(count))) for _ in range(2))
+    load_strict(short.bfloat16(), tensors, path)
+    assert held() < before + 4, "nor does a module of bfloat16"
+    load_strict(wide, tensors, path)
+    assert held() < before + 140
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from chashka.checkpoints.bfloat16 import BFLOAT16, computable
 from chashka.checkpoints.safetensors_file import write
 from chashka.checkpoints.torch_file import read_checkpoint, read_torch
 from chashka.errors import WeightsError
@@ -24,6 +26,7 @@ BOTH = pytest.mark.parametrize("new", [True, False], ids=["zip", "row"])
 def weights() -> dict[str, torch.Tensor]:
     g = torch.Generator().manual_seed(0)
     base = torch.randn(6, 8, generator=g)
+    short = base.bfloat16()
     kinds = (
         torch.float64,
         torch.float16,
@@ -43,6 +46,9 @@ def weights() -> dict[str, torch.Tensor]:
         "nothing": torch.zeros(0, 4),
         "parameter": nn.Parameter(base.clone()),
         "yes": torch.tensor([True, False]),
+        "short": short,
+        "short, turned": short[1:].T,
+        "short number": torch.tensor(-2.5).bfloat16(),
         **{str(kind): (base * 20).to(kind) for kind in kinds},
     }
 
@@ -57,10 +63,14 @@ def test_what_torch_saves_comes_back(tmp_path: Path, new: bool, inside: str | No
     found = read_checkpoint(path)
     assert found.keys() == saved.keys()
     for name, value in saved.items():
-        expected = value.detach().float() if value.dtype == torch.bfloat16 else value.detach()
-        assert found[name].shape == tuple(value.shape), name
-        assert np.array_equal(found[name], expected.numpy()) and found[name].dtype == expected.numpy().dtype, name
+        short = value.dtype == torch.bfloat16
+        expected = (value.detach().float() if short else value.detach()).numpy()
+        ours = computable(found[name])
+        assert (found[name].dtype == BFLOAT16) == short
+        assert ours.shape == tuple(value.shape), name
+        assert np.array_equal(ours, expected) and ours.dtype == expected.dtype, name
     assert np.shares_memory(found["plain"], found["turned"])  # one block, mapped once
+    assert np.shares_memory(found["short"], found["short, turned"])
     if inside is not None:
         assert read_torch(path)["lr"] == [1e-4, {"a": (1, 2)}]
 
@@ -88,6 +98,31 @@ def test_torchscript_gives_its_parameters_and_buffers(tmp_path: Path) -> None:
 def test_safetensors_are_told_by_their_content(tmp_path: Path) -> None:
     write(tmp_path / "a.ckpt", {"w": np.arange(3, dtype=np.float32)}, {})
     assert read_checkpoint(tmp_path / "a.ckpt")["w"].tolist() == [0, 1, 2]
+
+
+def test_safetensors_of_bfloat16_are_the_librarys(tmp_path: Path) -> None:
+    """What it reads of ours and we of its."""
+    short = torch.tensor([0.0, -2.5, 3.140625, 1e30, 1e-40, float("inf"), float("nan")]).bfloat16()
+    save_file({"a": short, "one": short[1].clone()}, tmp_path / "theirs.safetensors")
+    found = read_checkpoint(tmp_path / "theirs.safetensors")
+    assert found["a"].tobytes() == short.view(torch.int16).numpy().tobytes() and found["a"].dtype == BFLOAT16
+    assert computable(found["one"]) == -2.5
+    write(tmp_path / "ours.safetensors", found, {})
+    again = load_file(tmp_path / "ours.safetensors")
+    assert again["one"].shape == () and again["a"].dtype == torch.bfloat16
+    assert torch.equal(again["a"].view(torch.int16), short.view(torch.int16))
+
+
+def test_an_entry_that_says_it_is_huge_is_refused(tmp_path: Path) -> None:
+    """Before it is read: zipfile asks for as much memory as the table of contents says."""
+    path = tmp_path / "m.pt"
+    torch.save({"a": torch.zeros(3)}, path)
+    whole = path.read_bytes()
+    name = whole.rindex(b"/data.pkl")  # in the table at the end
+    begin = whole.rindex(b"PK\x01\x02", 0, name)
+    path.write_bytes(whole[: begin + 20] + b"\xf0\xff\xff\xff" + whole[begin + 24 :])
+    with pytest.raises(WeightsError, match="its pickle has more than 64 MB"):
+        read_checkpoint(path)
 
 
 def test_a_whole_pickled_module_is_refused(tmp_path: Path) -> None:

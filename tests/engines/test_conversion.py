@@ -1,4 +1,4 @@
-"""Which conversions are refused, and which are kept."""
+"""Which conversions are refused, which are kept, and that the type of the numbers in a file changes no graph."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import gc
 import hashlib
 import json
 import os
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from bfloat16_files import as_bfloat16, widened
 from chashka.checkpoints import sha256
 from chashka.engines import Blueprint, conversion, sums
+from chashka.engines.components import imported
 from chashka.engines.openvino_engine import OpenVINOEngine
 from chashka.engines.torch_engine import TorchEngine
 from chashka.errors import WeightsError
-from chashka.nets.configs import UNetConfig
+from chashka.nets.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
+from chashka.nets.kandinsky_presets import PriorConfig
 from chashka.nets.unet import UNet
 
 pytestmark = pytest.mark.torch
@@ -169,3 +174,94 @@ def test_the_frequencies_of_t_stay_float32(tmp_path: Path) -> None:
     said = OpenVINOEngine(precision="f32", cache_dir=tmp_path).build(blueprint, rounded, tmp_path / "source")(**given)
     wanted = TorchEngine("cpu").build(blueprint, rounded, tmp_path / "source")(**given)
     assert np.abs(said["out"] - wanted["out"]).max() < 2e-5 * np.abs(wanted["out"]).max()
+
+
+X = {"x": (2, 4, 8, 8), "t": (2,)}
+VAE = AutoencoderConfig(
+    width=32, mult=(1, 2), res_blocks=1, decoder_width=32, decoder_mult=(1, 2), decoder_res_blocks=1
+)
+NETWORKS = [
+    Blueprint(
+        "unet",
+        "nets.unet:UNet",
+        UNetConfig(4, 4, 32, (1,), 1, (0,), "transformer", None, 16, context=24, linear_proj=True),
+        X | {"tokens": (2, 7, 24)},
+        ("out",),
+    ),
+    Blueprint(
+        "unet",
+        "nets.unet:UNet",
+        UNetConfig(4, 8, 32, (1, 2), 1, (1,), head_width=8, context=24, resample="resblock", scale_shift=True),
+        X | {"tokens": (2, 7, 24), "added": (2, 128)},
+        ("out",),
+    ),
+    Blueprint("decoder", "nets.autoencoder:DecoderKL", VAE, {"latents": (1, 4, 4, 4)}, ("pixels",)),
+    Blueprint(
+        "text", "nets.clip:TextTower", CLIPTextConfig(99, 9, 24, 2, 2, 24), {"ids": (2, 9)}, ("tokens", "pooled")
+    ),
+    Blueprint(
+        "prior",
+        "nets.prior:PriorTransformer",
+        PriorConfig(16, 16, 7, 32, 2, 4),
+        {"x": (2, 16), "t": (2,), "tokens": (2, 7, 16), "pooled": (2, 16), "mask": (2, 7)},
+        ("out",),
+    ),
+]
+
+
+def short_weights(blueprint: Blueprint) -> dict[str, np.ndarray]:
+    """Random ones in bfloat16."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        state = imported(blueprint.network)(blueprint.config).state_dict()
+    return {name: as_bfloat16(value.numpy()) for name, value in state.items()}
+
+
+def graph_of(blueprint: Blueprint, weights: dict[str, Any], folder: Path) -> tuple[bytes, str]:
+    """Numbers and operations; names are the converter's own."""
+    folder.mkdir()
+    conversion._convert(blueprint, weights, folder / "source", folder / "graph.xml")
+    text = (folder / "graph.xml").read_text(encoding="utf-8")
+    return (folder / "graph.bin").read_bytes(), re.sub(r' names?="[^"]*"', "", text)
+
+
+@pytest.mark.parametrize("blueprint", NETWORKS, ids=lambda b: b.network.partition(":")[2])
+def test_the_type_in_the_file_changes_no_graph(
+    blueprint: Blueprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of two bytes are in memory as float16 while it is made; float32 is made as it always was."""
+    short = short_weights(blueprint)
+    wide = {name: widened(value) for name, value in short.items()}
+    half = {name: value.astype(np.float16) for name, value in wide.items()}
+    held: list[set[torch.dtype]] = []
+    save = conversion.save_graph
+
+    def noted(module: nn.Module, *rest: Any, **more: Any) -> Any:
+        held.append({value.dtype for name, value in module.named_parameters() if value.ndim > 1})
+        return save(module, *rest, **more)
+
+    monkeypatch.setattr(conversion, "save_graph", noted)
+    graphs = [graph_of(blueprint, weights, tmp_path / str(i)) for i, weights in enumerate((wide, short, half))]
+    assert held[0] == {torch.float32} and torch.float16 in held[1] and held[1] == held[2]
+    assert graphs[0] == graphs[1]
+    assert graphs[2] == graph_of(
+        blueprint, {name: value.astype(np.float32) for name, value in half.items()}, tmp_path / "half"
+    )
+
+
+def test_numbers_beyond_float16_are_left_to_openvino(tmp_path: Path) -> None:
+    """float16's largest is 65504, and bfloat16's next one below 65280."""
+    (blueprint,) = (one for one in NETWORKS if one.name == "decoder")
+    short = short_weights(blueprint)
+    for name, value, halved in (
+        ("conv_in", 65280.0, True),
+        ("conv_out", -65536.0, False),
+        ("mid.attn_1.q", np.nan, False),
+    ):
+        short[f"decoder.{name}.weight"].reshape(-1)[:1] = as_bfloat16([value])
+        with torch.device("meta"):
+            module = imported(blueprint.network)(blueprint.config)
+        layer = module.get_submodule(f"decoder.{name}")
+        assert (layer in conversion._halved(module, short)) == halved == (layer.weight.dtype == torch.float16)
+    wide = {name: widened(value) for name, value in short.items()}
+    assert graph_of(blueprint, short, tmp_path / "short") == graph_of(blueprint, wide, tmp_path / "wide")

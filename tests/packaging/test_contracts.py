@@ -18,7 +18,7 @@ SHUT = {
     "marshal": None,
     "os.system": None,
     "torch.load": None,
-    "torch.jit": None,
+    "torch.jit": "chashka/engines/conversion.py",
     "yaml.load": None,
     "extractall": None,
 }
@@ -53,6 +53,19 @@ def test_no_code_runs_from_files(project: Path) -> None:
         if name in SHUT and SHUT[name] != file
     }
     assert not found
+
+
+def test_torch_jit_only_traces(project: Path) -> None:
+    """Its ``load`` runs what a file says."""
+    (tree,) = (tree for file, tree in sources(project) if file == SHUT["torch.jit"])
+    used = [
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "jit"
+    ]
+    assert used == ["trace"]
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "jit"]
+    assert len(named) == len(used), "and has no other name"
 
 
 def test_no_shell(project: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from chashka.checkpoints.bfloat16 import joinable
 from chashka.checkpoints.safetensors_file import NumpyArray
 from chashka.errors import WeightsError
 
@@ -284,12 +285,14 @@ def _joined(
     if any(weight is None for weight in weights):
         missing = theirs[[weight is None for weight in weights].index(True)]
         raise WeightsError(f"{missing}.weight is missing, and without it {ours} cannot be made")
-    joined = np.stack([_by_head(weight, heads) for weight in weights if weight is not None], axis=1)
+    there = joinable([weight for weight in weights if weight is not None])
+    joined = np.stack([_by_head(weight, heads) for weight in there], axis=1)
     weight = joined.reshape(-1, joined.shape[-1])
     found = {f"{ours}.weight": weight if linear else weight[..., None]}
     biases = [tensors[f"{name}.bias"] for name in theirs if f"{name}.bias" in tensors]
     if len(biases) == len(theirs):
-        found[f"{ours}.bias"] = np.stack([bias.reshape(heads, -1) for bias in biases], axis=1).reshape(-1)
+        rows = [bias.reshape(heads, -1) for bias in joinable(biases)]
+        found[f"{ours}.bias"] = np.stack(rows, axis=1).reshape(-1)
     return found
 
 
@@ -333,5 +336,5 @@ def _clip_layers(prefix: str, tensors: Tensors) -> dict[str, NumpyArray]:
             if missing and len(missing) < len(names):
                 raise WeightsError(f"{missing[0]} is missing, and without it {ours}.attn cannot be made")
             if not missing:
-                found[f"{ours}.attn.in_proj_{kind}"] = np.concatenate([tensors[name] for name in names])
+                found[f"{ours}.attn.in_proj_{kind}"] = np.concatenate(joinable([tensors[name] for name in names]))
     return found | _renamed(iter(parts), tensors)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.safetensors_file import NumpyArray
 from chashka.checkpoints.torch_file import read_whole
 from chashka.errors import InputError, OtherKindError, WeightsError
@@ -62,7 +63,7 @@ def vectors(path: Path) -> tuple[str, NumpyArray]:
     ((name, value),) = named.items()
     if value.ndim not in (1, 2) or not value.size:
         raise OtherKindError(f"{path} is no embedding: {name} has the shape {list(value.shape)}")
-    rows = np.atleast_2d(value).astype(np.float32)
+    rows = np.atleast_2d(computable(value)).astype(np.float32)
     if not np.isfinite(rows).all():
         raise WeightsError(f"{path}: its vectors hold numbers that are not finite")
     return str(name), rows

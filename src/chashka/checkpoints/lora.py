@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from chashka.checkpoints import content
+from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.safetensors_file import NumpyArray, read_metadata
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import OtherKindError, WeightsError
@@ -82,8 +83,8 @@ class Change:
 
     def product(self) -> NumpyArray:
         """(out, in) or (out, in, kh, kw)."""
-        up = self.up.reshape(self.up.shape[0], -1).astype(np.float32)
-        down = self.down.reshape(self.down.shape[0], -1).astype(np.float32)
+        up = computable(self.up).reshape(self.up.shape[0], -1).astype(np.float32)
+        down = computable(self.down).reshape(self.down.shape[0], -1).astype(np.float32)
         made: NumpyArray = (self.scale * (up @ down)).reshape(self.up.shape[0], *self.down.shape[1:])
         return made
 
@@ -121,7 +122,7 @@ def read(path: Path) -> list[Change]:
             raise WeightsError(
                 f"{path}: {module}: its halves {list(up.shape)} and {list(down.shape)} do not belong together"
             )
-        if not (np.isfinite(up).all() and np.isfinite(down).all()):
+        if not (np.isfinite(computable(up)).all() and np.isfinite(computable(down)).all()):
             raise WeightsError(f"{path}: {module} holds numbers that are not finite")
         seen |= {name, second, f"{module}.alpha"}
         alpha = tensors.get(f"{module}.alpha")
@@ -150,7 +151,7 @@ def _nothing_else(names: list[str], path: Path) -> None:
 
 
 def _number(alpha: NumpyArray, what: str) -> float:
-    value = np.asarray(alpha)
+    value = computable(np.asarray(alpha))
     if value.size != 1 or not np.isfinite(value).all():
         given = f"the shape {list(value.shape)}" if value.size != 1 else str(value.reshape(-1)[0])
         raise WeightsError(f"{what} has {given}; expected is one finite number")
@@ -209,7 +210,7 @@ def merged(
         if place is None:
             unknown.append(change.module)
             continue
-        value = np.array(changed[part][place.weight], np.float32)
+        value = np.array(computable(changed[part][place.weight]), np.float32)
         target = value if place.rows is None else value[place.rows]
         product = change.product()
         if product.size != target.size or product.shape[0] != target.shape[0]:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from chashka.checkpoints.bfloat16 import computable
 from chashka.errors import WeightsError
 
 NumpyArray: TypeAlias = npt.NDArray[Any]
@@ -37,8 +38,8 @@ def changed(base: Mapping[str, NumpyArray], change: Mapping[str, NumpyArray], wh
     """Those of the base's tensors that are changed, as they become, float32. Raises WeightsError where the two do not fit."""
     out = {}
     for name in layers(change, base, where):
-        weight = base[name + WEIGHT].astype(np.float32)
-        up, down = (change[name + end].astype(np.float32) for end in (UP, DOWN))
+        weight = computable(base[name + WEIGHT]).astype(np.float32)
+        up, down = (computable(change[name + end]).astype(np.float32) for end in (UP, DOWN))
         out[name + WEIGHT] = weight + (up @ down).reshape(weight.shape)
     return out
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chashka.checkpoints import content
+from chashka.checkpoints.bfloat16 import BFLOAT16
 from chashka.checkpoints.int8 import widened
 from chashka.errors import FileError, WeightsError
 
@@ -39,7 +40,7 @@ DTYPES: dict[str, str] = {
     "U16": "<u2",
     "I16": "<i2",
     "F16": "<f2",
-    "BF16": "<u2",  # numpy has no bfloat16: the bits, widened to float32 on reading
+    "BF16": BFLOAT16.str,
     "U32": "<u4",
     "I32": "<i4",
     "F32": "<f4",
@@ -47,7 +48,7 @@ DTYPES: dict[str, str] = {
     "I64": "<i8",
     "F64": "<f8",
 }
-_NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"}
+_NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_tensors(path: Path) -> dict[str, NumpyArray]:
     """All tensors by name, memory-mapped copy-on-write: nothing is read before it is touched, the file never changes.
 
-    bfloat16 comes as float32 (exactly the same numbers), and so do int8 weights with scales (``checkpoints.int8``). The
+    bfloat16 comes as the file's bytes (``checkpoints.bfloat16``), int8 weights with scales as float32 (``checkpoints.int8``). The
     graph's own constants are left out. Raises WeightsError.
     """
     places, _ = layout(path)
@@ -112,8 +113,7 @@ def read_tensors(path: Path) -> dict[str, NumpyArray]:
         dtype = np.dtype(DTYPES[place.dtype])
         if place.offset % dtype.itemsize:  # other writers may leave data unaligned, which torch refuses
             raw = raw.copy()
-        array = raw.view(dtype).reshape(place.shape)
-        tensors[name] = _widened(array) if place.dtype == "BF16" else array
+        tensors[name] = raw.view(dtype).reshape(place.shape)
     return widened(tensors)
 
 
@@ -225,10 +225,6 @@ def _metadata(path: Path, header: dict[str, Any]) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         _damaged(path, "its metadata are not strings")
     return metadata
-
-
-def _widened(bits: NumpyArray) -> NumpyArray:
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chashka.checkpoints.safetensors_file import GRAPH_TENSOR, forget
+import numpy as np
+
+from chashka.checkpoints.bfloat16 import BFLOAT16
+from chashka.checkpoints.safetensors_file import GRAPH_TENSOR, NumpyArray, forget
 from chashka.errors import WeightsError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 SHOWN = 3  # names in a message, so that it stays one line
@@ -18,13 +22,11 @@ SHOWN = 3  # names in a message, so that it stays one line
 def load_strict(module: nn.Module, tensors: Mapping[str, Any], path: Path | str) -> None:
     """Give ``module``, usually built on the meta device, the numpy arrays of ``tensors``, uncopied where possible.
 
-    Floating tensors are cast to the dtype that the module was built with (float16 files load into float32 modules); what was
-    cast leaves no pages of the mapped file in memory.
+    Floating tensors are cast, one after the other, to the dtype that the module was built with (float16 and bfloat16 files load
+    into float32 modules); what was cast leaves no pages of the mapped file in memory.
     Raises WeightsError with the missing and unexpected names and the wrong shapes; ``path`` is named in it. Buffers
     that are not in the state dict have no values on the meta device: a module that has them is refused.
     """
-    import torch
-
     given = {name: array for name, array in tensors.items() if name != GRAPH_TENSOR}
     wanted = module.state_dict(keep_vars=True)
     missing = [name for name in wanted if name not in given]
@@ -41,7 +43,7 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Any], path: Path | str)
         raise WeightsError(f"{path} does not fit {type(module).__name__}: {found}. {hint}")
     state = {}
     for name, value in wanted.items():
-        tensor = torch.from_numpy(given[name])
+        tensor = as_torch(given[name])
         if value.is_floating_point() and tensor.dtype != value.dtype:
             tensor = tensor.to(value.dtype)
             forget(given[name])
@@ -50,6 +52,15 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Any], path: Path | str)
     empty = [name for name, value in (*module.named_parameters(), *module.named_buffers()) if value.is_meta]
     if empty:
         raise WeightsError(f"{type(module).__name__} has values that no file stores: {_some(empty)}")
+
+
+def as_torch(array: NumpyArray) -> torch.Tensor:
+    """The same memory as a tensor. Of bfloat16 torch is given the bytes, as a type that numpy has too."""
+    import torch
+
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _some(names: list[str]) -> str:

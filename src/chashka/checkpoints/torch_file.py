@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from chashka.checkpoints import content
+from chashka.checkpoints.bfloat16 import BFLOAT16, computable
 from chashka.checkpoints.pickled import SCRIPT, Inert, TensorPlace, load
 from chashka.checkpoints.safetensors_file import NumpyArray, read_tensors
 from chashka.errors import OtherKindError, WeightsError
@@ -35,7 +36,7 @@ TYPES: dict[str, str] = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
-    "BFloat16Storage": "<u2",  # numpy has no bfloat16: the bits, widened to float32 on reading
+    "BFloat16Storage": BFLOAT16.str,
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -52,8 +53,9 @@ Blocks = Callable[[str, int], NumpyArray]
 def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
     """The tensors of a checkpoint by name, whatever kind of file it is: the whole of it, or what stands under ``state_dict``.
 
-    Of a training checkpoint only the weights come. bfloat16 comes as float32. Raises WeightsError for a file that is missing,
-    damaged, compressed, or names anything that has no place among weights; OtherKindError for one that has no weights by name.
+    Of a training checkpoint only the weights come. bfloat16 comes as the file's bytes (``checkpoints.bfloat16``). Raises
+    WeightsError for a file that is missing, damaged, compressed, or names anything that has no place among weights;
+    OtherKindError for one that has no weights by name.
     """
     found = read_whole(path)
     state = found.get("state_dict", found) if isinstance(found, dict) else found
@@ -68,7 +70,7 @@ def read_checkpoint(path: Path) -> dict[str, NumpyArray]:
 
 def not_finite(path: Path) -> list[str]:
     """Names of a checkpoint's tensors that hold infinities or what is no number. Reads all of it. Raises WeightsError."""
-    floats = (item for item in read_checkpoint(path).items() if item[1].dtype.kind == "f")
+    floats = ((name, computable(value)) for name, value in read_checkpoint(path).items() if value.dtype.kind in "fV")
     return [name for name, value in floats if not np.isfinite(value).all()]
 
 
@@ -109,10 +111,10 @@ def _archive(path: Path, data: NumpyArray) -> tuple[Any, Blocks]:
             if len(roots) != 1:
                 _damaged(path, "a zip without one data.pkl, so no checkpoint of torch")
             root = roots[0]
-            if members[f"{root}data.pkl"].file_size > MOST_PICKLED:
+            if _size(members[f"{root}data.pkl"]) > MOST_PICKLED:
                 _damaged(path, f"its pickle has more than {MOST_PICKLED >> 20} MB")
             order = members.get(f"{root}byteorder")
-            if order is not None and order.file_size < 16 and archive.read(order) != b"little":
+            if order is not None and _size(order) < 64 and archive.read(order) != b"little":
                 _damaged(path, "written on a big-endian machine; save it again on another")
             pickled = archive.read(f"{root}data.pkl")
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
@@ -132,6 +134,11 @@ def _archive(path: Path, data: NumpyArray) -> tuple[Any, Blocks]:
         return _cut(path, data, begin, size)
 
     return load(io.BytesIO(pickled), str(path)), block
+
+
+def _size(entry: zipfile.ZipInfo) -> int:
+    """Bytes of an entry, unpacked or packed: as many as either says are asked of memory when it is read."""
+    return max(entry.file_size, entry.compress_size)
 
 
 def _row(path: Path, data: NumpyArray) -> tuple[Any, Blocks]:
@@ -229,8 +236,6 @@ class _Resolver:
         numbers = self.storages[known][place.offset :]
         steps = tuple(step * dtype.itemsize for step in place.stride)
         array: NumpyArray = np.lib.stride_tricks.as_strided(numbers, place.size, steps)
-        if storage.kind == "BFloat16Storage":
-            return (array.astype(np.uint32) << 16).view(np.float32)
         return array
 
 

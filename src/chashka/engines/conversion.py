@@ -18,10 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
+from chashka.checkpoints.bfloat16 import BFLOAT16
 from chashka.checkpoints.strict import load_strict
 from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, imported
 from chashka.engines.engine import Blueprint
+from chashka.engines.machine import trim
 from chashka.engines.openvino_lowered import store_bfloat16
 from chashka.engines.precise import keep_constants, keep_precise, precise_constants
 from chashka.engines.runtime import convert_model, openvino
@@ -40,6 +43,10 @@ KEPT = 8
 """Conversions that are kept beside those that a process holds; those used least recently go."""
 HELD = "held"
 """The file in a conversion's folder that whoever may read it again has locked."""
+PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+"""Layers whose weights are most of a network, and are float16 in its graph."""
+LARGEST: dict[np.dtype[Any], int] = {np.dtype(np.float16): 0x7BFF, BFLOAT16: 0x477F}
+"""Types of two bytes, and the bits of their largest number that is one of float16."""
 DAY = 86400.0
 """Seconds during which one stays however many there are, on systems that have no such locks."""
 
@@ -61,6 +68,14 @@ class _Traced(nn.Module):
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         result = self.module(**dict(zip(self.names, inputs, strict=True)))
         return result if isinstance(result, tuple) else (result,)
+
+
+class _Widened(nn.Module):
+    """A float16 weight as the float32 that is computed with, for as long as tracing does; OpenVINO keeps the weight as it is."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        trim()  # tracing makes small objects between large ones, so that the allocator would hold each weight to the end
+        return weight.float()
 
 
 def converted(
@@ -99,7 +114,10 @@ def converted(
 def _convert(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, path: Path) -> None:
     with torch.device("meta"):
         module: nn.Module = imported(blueprint.network)(blueprint.config)
+    halved = _halved(module, tensors)
     load_strict(module, tensors, source)
+    for layer in halved:
+        parametrize.register_parametrization(layer, "weight", _Widened(), unsafe=True)
     types = {"ids": torch.int64}
     examples = {n: torch.zeros(shape, dtype=types.get(n, torch.float32)) for n, shape in blueprint.inputs.items()}
     module.eval().requires_grad_(False)
@@ -108,6 +126,22 @@ def _convert(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, pat
     keep_precise(tree.getroot())
     keep_constants(tree.getroot(), path.with_suffix(".bin"), precise)
     tree.write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _halved(module: nn.Module, tensors: Mapping[str, Any]) -> list[nn.Module]:
+    """The layers that now have float16 weights, as their graph will have: those whose numbers come in two bytes and are float16's.
+
+    So no network is in memory as float32 while its graph is made. bfloat16 beyond float16 is left to OpenVINO to cut.
+    """
+    found: list[nn.Module] = []
+    for name, layer in module.named_modules():
+        given = tensors.get(f"{name}.weight")
+        if not isinstance(layer, PRODUCTS) or given is None or given.dtype not in LARGEST:
+            continue
+        if int(np.max(given.view("<u2") & 0x7FFF, initial=0)) <= LARGEST[given.dtype]:
+            layer.weight = nn.Parameter(layer.weight.half(), requires_grad=False)
+            found.append(layer)
+    return found
 
 
 def _key(blueprint: Blueprint, content: str, bfloat16: bool) -> str:
@@ -156,10 +190,12 @@ def save_graph(
 
     Raises WeightsError for other ports than named.
     """
-    traced = _Traced(module, inputs).eval()
+    given = tuple(examples[n] for n in inputs)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's remarks about Python numbers; tests compare the results instead
-        model = convert_model(traced, example_input=tuple(examples[n] for n in inputs))
+        # Traced here, for OpenVINO has torch check each trace by two further runs.
+        traced = torch.jit.trace(_Traced(module, inputs).eval(), given, strict=False, check_trace=False)
+        model = convert_model(traced, example_input=given)
     if len(model.inputs) != len(inputs) or len(model.outputs) != len(outputs):
         raise WeightsError(
             f"the graph has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "

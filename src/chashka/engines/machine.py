@@ -1,9 +1,11 @@
-"""What identifies this machine's processor: results measured or compiled on one do not hold on another."""
+"""This machine: what identifies its processor, as results measured or compiled on one do not hold on another, and its memory."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -21,3 +23,12 @@ def processor() -> str:
     except OSError:
         pass  # not Linux: the platform module's answers have to do
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def trim() -> None:
+    """Give freed memory back to the system, where the allocator (glibc's) keeps what it had."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.safetensors_file import read_tensors
 from chashka.errors import TrainingError
 from chashka.training.catalogue import from_json
@@ -56,7 +57,7 @@ def components(path: Path, *parts: str) -> dict[str, dict[str, torch.Tensor]]:
     if path.is_dir():
         files = {part: path / f"{part}.safetensors" for part in parts}
         read = {part: read_tensors(file) for part, file in files.items() if file.is_file()}
-        return {part: {k: torch.from_numpy(v) for k, v in read[part].items()} for part in read}
+        return {part: {k: torch.from_numpy(computable(v)) for k, v in read[part].items()} for part in read}
     found: dict[str, dict[str, torch.Tensor]] = {}
     for name, value in load_file(path).items():
         part, key = name.split("/", 1)

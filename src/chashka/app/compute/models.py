@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -161,10 +160,8 @@ def _on_disk(model: str, folder: Path | None) -> int:
 
 
 def _give_back() -> None:
-    """Give freed memory back to the system: what was closed is full of cycles, and the allocator keeps what it had."""
-    gc.collect()
-    if sys.platform == "linux":
-        import ctypes
+    """Give freed memory back to the system: what was closed is full of cycles."""
+    from chashka.engines.machine import trim
 
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+    gc.collect()
+    trim()

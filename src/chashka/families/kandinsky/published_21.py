@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.torch_file import read_checkpoint, read_torch
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
@@ -197,7 +198,8 @@ def towers_and_network(
 def _statistics(path: Path, width: int) -> tuple[Any, Any]:
     """Mean and deviation of embeddings: two vectors."""
     said = read_torch(path)
-    values = [np.asarray(v, np.float32) for v in said] if isinstance(said, list | tuple) and len(said) == 2 else []
+    pair = [np.asarray(v) for v in said] if isinstance(said, list | tuple) and len(said) == 2 else []
+    values = [np.asarray(computable(v), np.float32) for v in pair]
     if [value.shape for value in values] != [(width,), (width,)]:
         raise WeightsError(f"{path}: expected two vectors of {width} numbers, the mean and the deviation of embeddings")
     return values[0], values[1]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chashka.checkpoints import diffusers_names
+from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
@@ -169,7 +170,7 @@ def _prior(engine: Engine, folder: Path) -> PicturePrior:
     text, vision = _text_config(folder / "text_encoder"), _vision_config(folder / "image_encoder")
     text_file, vision_file = (found(folder / part, TOWER) for part in ("text_encoder", "image_encoder"))
     statistics = read_checkpoint(source)
-    mean, std = (np.asarray(statistics[name], np.float32).reshape(-1) for name in ("clip_mean", "clip_std"))
+    mean, std = (np.asarray(computable(statistics[name]), np.float32).reshape(-1) for name in ("clip_mean", "clip_std"))
     parts = towers_and_network(
         engine,
         (text, vision),

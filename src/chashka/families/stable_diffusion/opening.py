@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chashka.checkpoints import content, diffusers_names, embedding, layout, lora
+from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.torch_file import SUFFIXES, read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
@@ -237,8 +238,10 @@ def with_words(
 ) -> tuple[Parts, dict[tuple[int, ...], tuple[int, ...]]]:
     """The parts with embeddings behind the text tower's own words. Of files that mean the same word the last counts."""
     text, own = found.text, found.weights["text"]
-    table = [np.asarray(own[TABLE], np.float32)]
     words: dict[tuple[int, ...], tuple[int, ...]] = {}
+    if not files:
+        return found, words
+    table = [np.asarray(computable(own[TABLE]), np.float32)]
     end = text.vocab
     for file in files:
         names, vectors = embedding.read(file, text.width)
@@ -246,8 +249,6 @@ def with_words(
         words |= {tuple(encode(name)): ids for name in names}
         table.append(vectors)
         end += len(vectors)
-    if not files:
-        return found, words
     weights = found.weights | {"text": own | {TABLE: np.concatenate(table)}}
     return replace(found, text=replace(text, vocab=end, added=text.added + end - text.vocab), weights=weights), words
 
