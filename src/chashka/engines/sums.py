@@ -1,11 +1,16 @@
-"""Which content a file of weights has: its sha256, computed once and remembered in the cache folder by path, size and time."""
+"""Which content a file of weights has: its sha256, computed once and remembered in the cache folder by path, size and time.
+
+Weights in several files are known by their index (``checkpoints.several_files``), and their content by that of the parts.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from chashka.checkpoints.safetensors_file import sha256
+from chashka.checkpoints.several_files import files_of, is_index
 from chashka.engines.remembered import recall, remember
 from chashka.errors import WeightsError
 
@@ -16,10 +21,17 @@ FILE = "sums.json"
 def content_of(file: Path, cache_dir: Path | None) -> str:
     """The sha256 of ``file``, 64 digits, so that a copy of it at another path is the same.
 
+    Of an index: the sum of its parts' sums, one a line, in rising order. No two parts hold the same weight, so that neither their
+    names nor their order says anything more.
+
     Without a cache folder nothing is kept for the next process, and what cannot be found again needs no sum: then its path, size
     and time are what is returned. Raises WeightsError for a file that cannot be read.
     """
-    path, state = state_of(file)
+    if is_index(file):
+        return hashlib.sha256(
+            "\n".join(sorted(content_of(part, cache_dir) for part in files_of(file))).encode()
+        ).hexdigest()
+    path, state = _state(file)
     if cache_dir is None:
         return repr((path, *state))
     known = recall(cache_dir / FILE).get(path)
@@ -34,13 +46,21 @@ def learn(cache_dir: Path, sums: Mapping[Path, str]) -> None:
     """Remember sums that somebody has computed already. Files that are gone are forgotten. Raises WeightsError."""
     known = {path: value for path, value in recall(cache_dir / FILE).items() if Path(path).is_file()}
     for file, digest in sums.items():
-        path, state = state_of(file)
+        path, state = _state(file)
         known[path] = [*state, digest]
     remember(cache_dir / FILE, known)
 
 
-def state_of(file: Path) -> tuple[str, list[int]]:
-    """Its path, and size and time: a file of which they are equal has the content that it had. Raises WeightsError."""
+def state_of(file: Path) -> tuple[tuple[str, list[int]], ...]:
+    """Its path, and size and time, of an index those of its parts too: where they are equal, the content is what it was.
+
+    Raises WeightsError.
+    """
+    parts = files_of(file) if is_index(file) else ()
+    return tuple(_state(one) for one in (file, *parts))
+
+
+def _state(file: Path) -> tuple[str, list[int]]:
     try:
         state = file.stat()
     except OSError as error:

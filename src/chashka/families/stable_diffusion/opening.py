@@ -82,7 +82,7 @@ def _recognised_folder(path: Path) -> Preset | None:
     if not (path / folder.INDEX).is_file():
         return None
     folder.check(path)
-    return _preset(path.resolve().name, path, folder.INDEX, open_folder)
+    return _preset(path.resolve().name, path, folder.INDEX, open_folder, partial(folder.look, path))
 
 
 def _preset(
