@@ -98,6 +98,20 @@ def test_sampler_aliases_are_stored_by_their_own_name() -> None:
     assert Options(prompt="a", sampler="DPM++ 2M").sampler == "dpmpp_2m"
 
 
+@pytest.mark.parametrize("options", [Options, StableOptions])
+def test_a_sampler_as_a1111_writes_it_says_the_spacing_too(options: type[Request]) -> None:
+    request = options(prompt="a", sampler="DPM++ 2M Karras")
+    assert (request.sampler, request.spacing) == ("dpmpp_2m", "karras")
+    assert options.of(request.model_dump(exclude_none=True)) == request
+    assert request.with_fields(sampler="Euler a").spacing == "karras"
+    assert request.filled({"spacing": "ays"}).spacing == "karras"
+    with pytest.raises(InputError, match=r"^spacing: 'linspace' is not possible with the sampler 'Euler Karras'"):
+        options(prompt="a", sampler="Euler Karras", spacing="linspace")
+    with pytest.raises(InputError, match=r"^sampler 'LMS' does not exist; use one of ddim, .*UniPC") as error:
+        options(prompt="a", sampler="LMS")
+    assert ("p_sampler" in str(error.value)) == (options is Options)
+
+
 def test_requests_are_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         Request(prompt="a").prompt = "b"  # type: ignore[misc]

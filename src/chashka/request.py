@@ -78,7 +78,11 @@ class Request(BaseModel):
     guidance_scale: Number | None = bounded(
         None, "a number from 0 to 50", "how strictly to follow the prompt; 1: no guidance", ge=0, le=50
     )
-    sampler: str | None = bounded(None, "the name of a sampler", "which sampler draws")
+    sampler: str | None = bounded(
+        None,
+        "the name of a sampler",
+        "which sampler draws; AUTOMATIC1111's names, such as DPM++ 2M Karras, say the spacing too",
+    )
     fast: bool = bounded(
         False, "true or false", "a draft: steps, guidance and sampler that are left open are the model's quick ones"
     )

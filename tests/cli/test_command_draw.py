@@ -111,6 +111,11 @@ def test_every_flag_reaches_the_request(call: Call) -> None:
     assert report["pictures"][0]["picture"] == 2
 
 
+def test_a_sampler_as_a1111_writes_it(call: Call) -> None:
+    report = json.loads(call("draw", PROMPT, "--sampler", "DPM++ 2M Karras", "--json").out)
+    assert (report["request"]["sampler"], report["request"]["spacing"]) == ("dpmpp_2m", "karras")
+
+
 def test_engine_options_reach_the_engine(call: Call, loads: list[dict[str, Any]]) -> None:
     call("draw", PROMPT, "--engine", "torch", "--device", "cuda:1", "--precision", "bf16")
     assert loads[0] | {"engine": "torch", "device": "cuda:1", "precision": "bf16"} == loads[0]
@@ -164,6 +169,8 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["кот", "--steps", "many"], 2, ["--steps", "many", "integer"]),
     (["кот", "--guidance", "nan"], 2, ["guidance_scale", "nan", "0 to 50"]),
     (["кот", "--sampler", "k_magic"], 2, ["sampler 'k_magic' does not exist", "ddim", "dpmpp_2m", "heun"]),
+    (["кот", "--sampler", "LMS Karras"], 2, ["sampler 'LMS Karras' does not exist", "DPM++ 2M", "p_sampler"]),
+    (["кот", "--sampler", "Euler Karras", "--spacing", "ays"], 2, ["spacing: 'ays'", "'Euler Karras'", "says karras"]),
     (["кот", "--spacing", "wide"], 2, ["spacing 'wide'", "karras"]),
     (["кот", "-n", "65"], 2, ["n: 65", "1 to 64"]),
     (["кот", "--seed", "-1"], 2, ["seed", "-1", "0 to 2**63"]),

@@ -41,7 +41,11 @@ HOW = [
     click.option(
         "--guidance", "guidance_scale", type=float, help="How strictly to follow the prompt, 0 to 50; 1: freely."
     ),
-    click.option("--sampler", help="Sampler; a wrong name lists those that exist. Default: the model's."),
+    click.option(
+        "--sampler",
+        help="Sampler, AUTOMATIC1111's names such as 'DPM++ 2M Karras' too; a wrong name lists those that exist. Default: the "
+        "model's.",
+    ),
     click.option("--spacing", help="How noise levels are spaced; a wrong name lists those that exist."),
     click.option("--negative", "negative_prompt", default="", help="What to keep away from."),
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from chashka.diffusion import FLOW_SPACINGS, TABLE_SPACINGS, sampler_name
+from chashka.diffusion import FLOW_SPACINGS, TABLE_SPACINGS, with_sampler
 from chashka.errors import InputError
 from chashka.request import LONGEST_PROMPT, Number, Request, Whole, bounded
 
@@ -72,10 +72,10 @@ class Options(Request):
         max_length=16,
     )
 
-    @field_validator("sampler")
+    @model_validator(mode="before")
     @classmethod
-    def _sampler(cls, value: str | None) -> str | None:
-        return value if value is None or value == OWN_SAMPLER else sampler_name(value)
+    def _sampler(cls, said: dict[str, Any]) -> dict[str, Any]:
+        return with_sampler(said, (OWN_SAMPLER,))
 
     @field_validator("spacing")
     @classmethod
