@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 Array: TypeAlias = Any
 """A numpy array; docstrings give shape and range."""
 
-LONGEST_PROMPT = 2000
+LONGEST_PROMPT = 10_000
+"""Characters. More than anybody writes (about 30 of Stable Diffusion's chunks), and as many as a search looks at and as every
+format of picture files holds; what reads prompts takes time in proportion to it."""
 TRANSPARENT = "transparent"
 STRENGTHS = {"subtle": 0.5, "strong": 0.85}
 """Names for how much of a picture is replaced (Fooocus' "Vary")."""

@@ -162,8 +162,8 @@ def test_a_bar_only_on_a_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -
 # --- what is wrong ------------------------------------------------------------------------------------------------------
 
 WRONG: list[tuple[list[str], int, list[str]]] = [
-    ([""], 2, ["prompt", "1 to 2000 characters"]),
-    (["x" * 10_000], 2, ["prompt", "10000 characters", "1 to 2000"]),
+    ([""], 2, ["prompt", "1 to 10000 characters"]),
+    (["x" * 10_001], 2, ["prompt", "10001 characters", "1 to 10000"]),
     (["кот", "--steps", "0"], 2, ["steps", "0", "1 to 1000"]),
     (["кот", "--steps", "5000"], 2, ["steps", "5000", "1 to 1000"]),
     (["кот", "--steps", "many"], 2, ["--steps", "many", "integer"]),

@@ -10,6 +10,8 @@ from chashka.diffusion import FLOW_SPACINGS, TABLE_SPACINGS, with_sampler
 from chashka.errors import InputError
 from chashka.request import LONGEST_PROMPT, Number, Request, Whole, bounded
 
+LONGEST_PART = 2000
+"""Characters of a text in a mixture, which has sixteen of them at most; a text encoder reads far fewer."""
 OWN_SAMPLER = "p_sampler"
 """Kandinsky's own: ancestral, with the variance that the network says."""
 
@@ -19,7 +21,7 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    text: str | None = Field(None, min_length=1, max_length=LONGEST_PROMPT)
+    text: str | None = Field(None, min_length=1, max_length=LONGEST_PART)
     picture: Whole | None = Field(None, ge=0)
     weight: Number = Field(ge=0, le=1000)
 
