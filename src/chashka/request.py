@@ -219,12 +219,28 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """What a model was opened with beside its own files, for metadata. kind: lora, embedding or vae.
+
+    name: its file's without the suffix, or its folder's, and never a path: where somebody keeps it is nobody else's business.
+    sha256: of its weights, 64 digits; "" where finding out would have taken long. unet, text: how much of a LoRA each of them got.
+    """
+
+    kind: str
+    name: str
+    sha256: str = ""
+    unet: float = 1.0
+    text: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One finished picture.
 
     pixels: uint8 (H, W, 4) with straight alpha, or (H, W, 3) on a background colour. seed and index identify its noise.
     request: as it was really drawn, defaults filled in. notes: what differs from what was asked, one sentence each.
     edited: made from a given picture, which is declared differently in the file (IPTC digital source type). sources: which.
+    added: the LoRAs, embeddings and the autoencoder that the model was opened with, in the order in which they were added.
     """
 
     pixels: Array = field(repr=False)
@@ -236,6 +252,7 @@ class Picture:
     family: str = ""
     edited: bool = False
     sources: tuple[Source, ...] = ()
+    added: tuple[Added, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from chashka.errors import InputError
 from chashka.request import LONGEST_PROMPT
 
 NO_KINDS = {
+    "again": "draws what a file says; what a server drew has its job",
     "models": "looks at models, and keeps files that the person at the machine has",
     "doctor": "looks at the installation",
     "data": "makes training data of packages: the operator's work, before there is anything to serve",

@@ -103,6 +103,7 @@ def one_pass(
                     bundle.family.name,
                     bool(made_from),
                     made_from,
+                    bundle.added,
                 )
             )
     return pictures

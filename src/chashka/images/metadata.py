@@ -85,7 +85,12 @@ class Told:
 
 
 def describe(picture: Picture) -> dict[str, Any]:
-    """Everything needed to draw the picture again: {family, version, model, request, picture, seed}, and sources if any."""
+    """Everything needed to draw the picture again: {family, version, model, request, picture, seed}, and what there is of others.
+
+    sources: the pictures that it was made from. loras, embeddings: lists of {name, sha256}, with a LoRA's ``weight``, and its
+    ``text_weight`` if the text encoder got another; those of the prompt's tags too, in the order in which they were added. vae:
+    {name, sha256}. Without ``sha256`` nobody knew it.
+    """
     sources = [asdict(source) for source in picture.sources]
     return {
         "family": picture.family,
@@ -94,7 +99,21 @@ def describe(picture: Picture) -> dict[str, Any]:
         "request": picture.request.model_dump(exclude_none=True),
         "picture": picture.index,
         "seed": picture.seed,
-    } | ({"sources": sources} if sources else {})
+        **({"sources": sources} if sources else {}),
+        **_added(picture),
+    }
+
+
+def _added(picture: Picture) -> dict[str, Any]:
+    """The part of :func:`describe` that tells what the model was opened with."""
+    told: dict[str, list[dict[str, Any]]] = {"lora": [], "embedding": [], "vae": []}
+    for one in picture.added:
+        said: dict[str, Any] = {"name": one.name} | ({"sha256": one.sha256} if one.sha256 else {})
+        if one.kind == "lora":
+            said |= {"weight": one.unet} | ({"text_weight": one.text} if one.text != one.unet else {})
+        told[one.kind].append(said)
+    found = {"loras": told["lora"], "embeddings": told["embedding"], "vae": next(iter(told["vae"]), None)}
+    return {name: value for name, value in found.items() if value}
 
 
 def a1111_parameters(picture: Picture) -> str:
@@ -109,6 +128,7 @@ def a1111_parameters(picture: Picture) -> str:
         "Seed": picture.seed,
         "Size": f"{width}x{height}",
         "Model": picture.model or None,
+        **_hashes(picture),
         "Denoising strength": None if request.strength is None else f"{request.strength:g}",
         "Clip skip": getattr(request, "clip_skip", None),
         "Picture": picture.index,
@@ -116,7 +136,28 @@ def a1111_parameters(picture: Picture) -> str:
     }
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value is not None)
     negative = f"Negative prompt: {request.negative_prompt}\n" if request.negative_prompt else ""
-    return f"{request.prompt}\n{negative}{line}"
+    return f"{_tagged(picture)}\n{negative}{line}"
+
+
+def _hashes(picture: Picture) -> dict[str, str]:
+    """What A1111 tells of an autoencoder and of embeddings: ten and twelve digits of their sums."""
+    said: dict[str, str] = {}
+    for one in picture.added:
+        if one.kind == "vae":
+            said |= ({"VAE hash": one.sha256[:10]} if one.sha256 else {}) | {"VAE": one.name}
+    words = [f"{one.name}: {one.sha256[:12]}" for one in picture.added if one.kind == "embedding" and one.sha256]
+    return said | ({"TI hashes": ", ".join(words)} if words else {})
+
+
+def _tagged(picture: Picture) -> str:
+    """The prompt, with a tag for each LoRA that it does not name: in A1111's text they have no other place."""
+    prompt, tags = picture.request.prompt, []
+    for one in picture.added:
+        named = re.search(rf"<\w+:\s*(?:[^<>:]*/)?{re.escape(one.name)}\s*[:>]", prompt)
+        if one.kind == "lora" and not named and not set("<>:\n") & set(one.name):
+            weights = [one.text] if one.text == one.unet else [one.text, one.unet]
+            tags.append(f"<lora:{one.name}:{':'.join(f'{weight:.10g}' for weight in weights)}>")
+    return " ".join([*([prompt] if prompt else []), *tags])
 
 
 def xmp_packet(picture: Picture, *, own: bool = True) -> bytes:
