@@ -14,6 +14,8 @@ from chashka.checkpoints.several_files import files_of, is_index
 from chashka.engines.remembered import recall, remember
 from chashka.errors import WeightsError
 
+CHEAP = 1_000_000_000
+"""Bytes that are read for a sum that is good to have and not needed: a second, or two."""
 FILE = "sums.json"
 """In the cache folder: {path: [size, time in nanoseconds, sha256]}."""
 
@@ -34,12 +36,35 @@ def content_of(file: Path, cache_dir: Path | None) -> str:
     path, state = _state(file)
     if cache_dir is None:
         return repr((path, *state))
+    digest = _known(file, cache_dir)
+    if digest is None:
+        digest = sha256(file)
+        learn(cache_dir, {file: digest})
+    return digest
+
+
+def sum_of(file: Path, cache_dir: Path | None, most: float = CHEAP) -> str:
+    """The sha256 of ``file``, 64 digits; "" where it is not remembered and the file has more than ``most`` bytes.
+
+    Raises WeightsError for a file that cannot be read.
+    """
+    digest = None if cache_dir is None else _known(file, cache_dir)
+    if digest is None:
+        if state_of(file)[1][0] > most:
+            return ""
+        digest = sha256(file)
+        if cache_dir is not None:
+            learn(cache_dir, {file: digest})
+    return digest
+
+
+def _known(file: Path, cache_dir: Path) -> str | None:
+    """The sum that is remembered of a file as it is now."""
+    path, state = state_of(file)
     known = recall(cache_dir / FILE).get(path)
     if isinstance(known, list) and known[:2] == state and len(known) == 3 and isinstance(known[2], str):
         return known[2]
-    digest = sha256(file)
-    learn(cache_dir, {file: digest})
-    return digest
+    return None
 
 
 def learn(cache_dir: Path, sums: Mapping[Path, str]) -> None:
