@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from parts_files import write_parts
 
 from chashka import again, images
 from chashka.engines import sums
@@ -183,6 +184,16 @@ def test_sums_are_told_where_they_are_cheap(tmp_path: Path, monkeypatch: pytest.
     assert sums.content_of(file, cache) == sums.sum_of(file, cache, most=2) == DIGEST[INK], "it is remembered by now"
     monkeypatch.setattr(sums, "sha256", None)
     assert sums.sum_of(file, cache) == DIGEST[INK]
+
+
+def test_weights_in_several_files_have_the_sum_that_engines_know_them_by(tmp_path: Path) -> None:
+    index, cache = (
+        write_parts(tmp_path, "vae", {"a": np.ones(3), "b": np.zeros(2), "c": np.ones(1)}),
+        tmp_path / "cache",
+    )
+    whole = sums.sum_of(index, None)
+    assert len(whole) == 64 and sums.sum_of(index, cache, most=2) == ""
+    assert sums.content_of(index, cache) == whole == sums.sum_of(index, cache, most=2)
 
 
 def test_pictures_that_are_the_same_but_for_a_weight_are_other_files() -> None:

@@ -6,7 +6,7 @@ Weights in several files are known by their index (``checkpoints.several_files``
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chashka.checkpoints.safetensors_file import sha256
@@ -30,9 +30,7 @@ def content_of(file: Path, cache_dir: Path | None) -> str:
     and time are what is returned. Raises WeightsError for a file that cannot be read.
     """
     if is_index(file):
-        return hashlib.sha256(
-            "\n".join(sorted(content_of(part, cache_dir) for part in files_of(file))).encode()
-        ).hexdigest()
+        return _of_all([content_of(part, cache_dir) for part in files_of(file)])
     path, state = _state(file)
     if cache_dir is None:
         return repr((path, *state))
@@ -44,23 +42,30 @@ def content_of(file: Path, cache_dir: Path | None) -> str:
 
 
 def sum_of(file: Path, cache_dir: Path | None, most: float = CHEAP) -> str:
-    """The sha256 of ``file``, 64 digits; "" where it is not remembered and the file has more than ``most`` bytes.
+    """The sha256 of ``file``, 64 digits, of an index as in :func:`content_of`; "" where it is not remembered and more than ``most``
+    bytes would have to be read.
 
     Raises WeightsError for a file that cannot be read.
     """
-    digest = None if cache_dir is None else _known(file, cache_dir)
-    if digest is None:
-        if state_of(file)[1][0] > most:
-            return ""
-        digest = sha256(file)
-        if cache_dir is not None:
-            learn(cache_dir, {file: digest})
-    return digest
+    parts = files_of(file) if is_index(file) else (file,)
+    sums = {part: None if cache_dir is None else _known(part, cache_dir) for part in parts}
+    unknown = [part for part, known in sums.items() if known is None]
+    if sum(_state(part)[1][0] for part in unknown) > most:
+        return ""
+    made = {part: sha256(part) for part in unknown}
+    if cache_dir is not None and made:
+        learn(cache_dir, made)
+    found = [made.get(part) or known or "" for part, known in sums.items()]
+    return _of_all(found) if is_index(file) else found[0]
+
+
+def _of_all(sums: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(sums)).encode()).hexdigest()
 
 
 def _known(file: Path, cache_dir: Path) -> str | None:
     """The sum that is remembered of a file as it is now."""
-    path, state = state_of(file)
+    path, state = _state(file)
     known = recall(cache_dir / FILE).get(path)
     if isinstance(known, list) and known[:2] == state and len(known) == 3 and isinstance(known[2], str):
         return known[2]
