@@ -111,6 +111,10 @@ def test_an_autoencoder_may_be_a_folder_of_any_name(models: Path, tmp_path: Path
         (place / "diffusion_pytorch_model.safetensors").write_bytes(INK)
     for place in (tmp_path / "soft", tmp_path / "whole"):
         assert again.kept(TOLD, models, [place]).vae == place
+    parts = tmp_path / "parts"
+    index = write_parts(parts, "diffusion_pytorch_model", {"a": np.ones(3), "b": np.zeros(2)})
+    told = TOLD | {"vae": {"name": "kl-f8.vae", "sha256": sums.sum_of(index, None)}}
+    assert again.kept(told, models, [parts]).vae == parts
 
 
 def test_what_is_not_there_is_an_error(models: Path, tmp_path: Path) -> None:

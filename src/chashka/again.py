@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chashka.adapters import Shelf, name_of, vaes
+from chashka.checkpoints.several_files import is_index
 from chashka.checkpoints.torch_file import SUFFIXES
 from chashka.engines.sums import CHEAP, sum_of
 from chashka.errors import FileError, InputError
@@ -70,7 +71,11 @@ def contents(place: Path, cache_dir: Path | None, most: float = CHEAP) -> list[s
     """The sums of a file, or of the weights of an autoencoder's folder; see ``sum_of``. Raises WeightsError."""
     inside = [place / "vae", place] if place.is_dir() else []
     files = [file for folder in inside if folder.is_dir() for file in sorted(folder.iterdir())] or [place]
-    return [sum_of(file, cache_dir, most) for file in files if file.suffix in SUFFIXES and file.is_file()]
+    return [
+        sum_of(file, cache_dir, most)
+        for file in files
+        if (file.suffix in SUFFIXES or is_index(file)) and file.is_file()
+    ]
 
 
 @dataclass
