@@ -13,6 +13,7 @@ from chashka import images
 from chashka.diffusion import SAMPLERS
 from chashka.errors import EngineError, InputError
 from chashka.generate import draw, frame_for, generate
+from chashka.generate.loop import complete
 from chashka.request import Inputs, Request
 from toy_model import SPREAD, ToyCodec, ToyNetwork, colour, toy_bundle
 
@@ -356,6 +357,15 @@ def test_a_family_checks_fields_of_a_plain_request() -> None:
     bundle = toy_bundle()
     with pytest.raises(InputError, match="sampler 'nothing' does not exist"):
         draw(bundle, Request(prompt="кот", seed=1, sampler="nothing"))
+
+
+def test_a_plain_request_may_name_its_sampler_as_a1111_does() -> None:
+    bundle = toy_bundle()
+    asked = Request(prompt="кот", seed=1, n=1, sampler="DPM++ 2M Karras", fast=True)
+    quick = replace(bundle, fast={"spacing": "exponential", "steps": 3})
+    request = complete(quick, asked)
+    assert (request.sampler, request.spacing, request.steps) == ("dpmpp_2m", "karras", 3)
+    assert complete(replace(bundle, family=replace(bundle.family, options=Request)), asked).spacing == "karras"
 
 
 def test_public_names() -> None:

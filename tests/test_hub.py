@@ -185,3 +185,73 @@ def test_addresses(address: str, tmp_path: Path) -> None:
 def test_choices(files: list[str], file: str | None, variant: str | None, found: str) -> None:
     with pytest.raises(InputError, match=found):
         chosen(files, file, variant, "hf:a")
+
+
+def parts(stem: str, count: int, variant: str = "") -> list[str]:
+    """The index of a component's weights and its files."""
+    more = f".{variant}" if variant else ""
+    names = [f"{stem}{more}-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
+    return [f"{stem}.safetensors.index{more}.json", *names]
+
+
+UNET, TEXT = "unet/diffusion_pytorch_model", "text_encoder/model"
+SEVERAL = [
+    "model_index.json",
+    "unet/config.json",
+    *parts(UNET, 2),
+    *parts(UNET, 3, "fp16"),
+    "unet/diffusion_pytorch_model.bin.index.json",
+    "unet/diffusion_pytorch_model-00001-of-00001.bin",
+    *parts(TEXT, 2),
+    "text_encoder/model.fp16.safetensors",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+    *parts("vae/diffusion_pytorch_model", 2),
+]
+"""Weights in several files, their indices among the small ones."""
+
+
+@pytest.mark.parametrize(
+    ("variant", "weights"),
+    [
+        (None, [*parts(TEXT, 2), *parts(UNET, 2), *parts("vae/diffusion_pytorch_model", 2)]),
+        ("fp16", ["text_encoder/model.fp16.safetensors", *parts(UNET, 3, "fp16"), "vae/diffusion_pytorch_model.fp16.safetensors"]),
+    ],
+)  # fmt: skip
+def test_weights_in_several_files_come_with_their_own_index_alone(variant: str | None, weights: list[str]) -> None:
+    assert chosen(SEVERAL, None, variant, "hf:a") == ["model_index.json", "unet/config.json", *weights]
+    assert chosen(list(reversed(SEVERAL)), None, variant, "hf:a")[2:] == weights
+
+
+def test_a_single_file_and_what_is_the_only_one_there() -> None:
+    single = [f"{UNET}.safetensors", *parts(UNET, 2)]
+    assert chosen(["model_index.json", *single], None, None, "hf:a")[1:] == [f"{UNET}.safetensors"]
+    assert chosen(["model_index.json", *parts(UNET, 2, "fp16")], None, None, "hf:a")[1:] == parts(UNET, 2, "fp16")
+    former = [f"{UNET}.safetensors.fp16.index.json", f"{UNET}-00001-of-00001.fp16.safetensors"]
+    assert chosen(["model_index.json", *former], None, "fp16", "hf:a")[1:] == former
+
+
+@pytest.mark.parametrize(
+    ("files", "variant", "message"),
+    [
+        (parts(UNET, 3)[:3], None, r"unet: its weights are in 3 files; found are .*00001-of-00003.*; missing: number 3$"),
+        (parts(UNET, 2)[1:], None, r"unet: its weights are in 2 files; found are .*; missing: their index$"),
+        ([*parts(UNET, 2), *parts(UNET, 3)], None, r"unet: its weights are in 2 files; found are .*; allowed: each number once$"),
+        (parts(UNET, 2), "fp16", r"variant: unet has .*-00002-of-00002\.safetensors; allowed: the part before"),
+        ([*parts(UNET, 2, "fp16"), f"{UNET}.non_ema.safetensors"], None, r"variant: unet has .*; allowed: the part before"),
+    ],
+)  # fmt: skip
+def test_parts_that_are_not_complete_are_not_downloaded(files: list[str], variant: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        chosen(["model_index.json", *files], None, variant, "hf:a")
+
+
+def test_parts_are_downloaded(hub: str, tmp_path: Path) -> None:
+    weights = Stub.contents["v1-5.safetensors"]
+    Stub.contents = {name: weights if name.endswith(".safetensors") else b"{}" for name in SEVERAL}
+    fetched = fetch("hf:owner/name@main", tmp_path / "in", variant="fp16", endpoint=hub)
+    files = {
+        p.relative_to(fetched.place).as_posix()
+        for p in fetched.place.rglob("*")
+        if p.is_file() and ".cache" not in p.parts
+    }
+    assert files == set(chosen(SEVERAL, None, "fp16", "hf:a")) == set(Stub.asked)

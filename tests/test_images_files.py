@@ -7,6 +7,7 @@ import io
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from PIL.PngImagePlugin import PngInfo
 
 import chashka
 from chashka import images
+from chashka.app.dialects.pictures import reencoded
 from chashka.errors import FileError, InputError
 from chashka.families.kandinsky.options import Options
+from chashka.images.metadata import jpeg_xmp, label_of, told, xmp
 from chashka.request import Picture
 
 PROMPT = 'космос, "внутри": <чашки> & 🫖\nи ещё'
@@ -75,17 +78,62 @@ def test_values_with_commas_are_quoted_as_a1111_does() -> None:
 def test_xmp_is_well_formed_for_any_prompt() -> None:
     from xml.etree import ElementTree  # the standard library's parser, on text that we made
 
-    for prompt in (PROMPT, "]]> &amp; <!-- \x00\x0b\uffff ' \"", "a" * 2000, "я" * 2000):
+    for prompt in (PROMPT, "]]> &amp; <!-- \x00\x0b\uffff ' \"", "a" * 2000, "я" * 2000, '&"' * 5000):
         request = Options(prompt=prompt, seed=1)
-        packet = images.xmp_packet(Picture(picture().pixels, 1, 0, request, (), "m", "kandinsky"))
-        ElementTree.fromstring(packet.decode().replace("\ufeff", "").split("?>", 1)[1].rsplit("<?", 1)[0])
-        assert len(packet) < 65_000
+        label = label_of(Picture(picture().pixels, 1, 0, request, (), "m", "kandinsky"))
+        main, rest = jpeg_xmp(label)
+        for packet in (xmp(label), main):
+            ElementTree.fromstring(packet.decode().replace("\ufeff", "").split("?>", 1)[1].rsplit("<?", 1)[0])
+        assert len(main) <= 65_000 and (main == xmp(label)) == (not rest)
+        if rest:
+            (about,) = ElementTree.fromstring(rest.decode())[0]
+            assert json.loads(about.attrib["{urn:chashka:1}request"])["request"]["prompt"] == prompt
 
 
-def test_the_longest_request_still_fits_a_jpeg(tmp_path: Path) -> None:
-    request = Options(prompt="𝔄" * 2000, negative_prompt="\U0001f980" * 2000, seed=1)
+LONG = [
+    ("a red cat, " * 909 + "x", "blurry"),
+    ("кот на столе, " * 714 + "ночь", "плохо, " * 1400),
+    ("\"&'<" * 2500, "&" * 10_000),
+    ("𝔄" * 10_000, "\U0001f980" * 10_000),
+    ('chashka:request="{}" xmpNote:HasExtendedXMP="0"' + "&" * 9900, ""),
+]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize(("prompt", "negative"), LONG)
+def test_the_longest_requests_are_read_back(tmp_path: Path, suffix: str, prompt: str, negative: str) -> None:
+    request = Options(prompt=prompt, negative_prompt=negative, negative_prior_prompt=negative, seed=1)
     longest = Picture(picture().pixels, 1, 0, request, (), "m", "kandinsky")
-    assert images.read_metadata(images.save(longest, tmp_path / "a.jpg")) == images.describe(longest)
+    path = images.save(longest, tmp_path / f"a{suffix}")
+    assert images.read_metadata(path) == images.read_metadata(path.read_bytes()) == images.describe(longest)
+    label = images.enlarged_label(path, 2, "m", (80, 48))
+    assert label.own is not None and (label.parameters is None or "Size: 80x48" in label.parameters)
+    for other in images.SUFFIXES.keys() - {".svg"}:
+        again = images.save(images.Labelled(longest.pixels, label), tmp_path / f"b{other}")
+        assert images.read_metadata(again) == images.describe(longest) | {"upscaled": [{"by": 2, "model": "m"}]}
+    smaller = reencoded(path.read_bytes(), "jpeg" if suffix == ".jpg" else "webp", 50)
+    assert suffix == ".png" or images.read_metadata(smaller) == images.describe(longest)
+
+
+def test_a_jpeg_has_the_a1111_text_as_long_as_it_fits(tmp_path: Path) -> None:
+    for prompt, there in (("a red cat, " * 900, True), ("𝔄" * 10_000, False)):
+        drawn = replace(picture(), request=Options(prompt=prompt, negative_prompt=prompt[:9000], seed=1))
+        parameters = told(images.save(drawn, tmp_path / "a.jpg")).parameters
+        assert parameters == (images.a1111_parameters(drawn) if there else None)
+        with Image.open(tmp_path / "a.jpg") as image:
+            assert image.getexif()[0x0131] == f"chashka {chashka.__version__}"
+
+
+def test_a_jpeg_whose_segments_are_damaged_is_read_without_them(tmp_path: Path) -> None:
+    drawn = replace(picture(), request=Options(prompt="&" * 10_000, negative_prompt="&" * 10_000, seed=1))
+    data = images.save(drawn, tmp_path / "a.jpg").read_bytes()
+    name = b"http://ns.adobe.com/xmp/extension/\0"
+    assert data.count(name) == 2
+    second = data.rindex(name)
+    other_offset = data[: second + 71] + (1).to_bytes(4, "big") + data[second + 75 :]
+    for spoiled in (data.replace(b"amp;&amp;", b"amp;&amq;", 1), other_offset, data.replace(name, name.upper())):
+        assert spoiled != data and images.read_metadata(spoiled) is None
+        assert told(spoiled).source_type == "trainedAlgorithmicMedia"
 
 
 def test_files_without_our_metadata_have_none(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_the_file_says_what_a_png_says(tmp_path: Path, edited: bool) -> None:
 
 
 def test_the_longest_request_is_read_back(tmp_path: Path) -> None:
-    request = Options(prompt="&" * 2000, negative_prompt="\U0001f980" * 2000, seed=1)
+    request = Options(prompt="&" * 10_000, negative_prompt="\U0001f980" * 10_000, seed=1)
     longest = Picture(drawing(), 1, 0, request, (), "m", "kandinsky")
     assert images.read_metadata(images.save(longest, tmp_path / "a.svg")) == images.describe(longest)
 

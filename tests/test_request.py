@@ -14,12 +14,12 @@ from chashka.families.stable_diffusion.options import Options as StableOptions
 from chashka.request import Request
 
 WRONG: list[tuple[dict[str, Any], list[str]]] = [
-    ({"prompt": ""}, ["prompt", "''", "1 to 2000 characters"]),
-    ({"prompt": "  \n\t "}, ["prompt", "1 to 2000 characters"]),
-    ({"prompt": "x" * 10_000}, ["prompt", "10000 characters", "1 to 2000"]),
-    ({"prompt": "\ud800"}, ["prompt", "1 to 2000"]),
+    ({"prompt": ""}, ["prompt", "''", "1 to 10000 characters"]),
+    ({"prompt": "  \n\t "}, ["prompt", "1 to 10000 characters"]),
+    ({"prompt": "x" * 10_001}, ["prompt", "10001 characters", "1 to 10000"]),
+    ({"prompt": "\ud800"}, ["prompt", "1 to 10000"]),
     ({}, ["prompt", "missing"]),
-    ({"negative_prompt": "y" * 2001}, ["negative_prompt", "2001", "at most 2000"]),
+    ({"negative_prompt": "y" * 10001}, ["negative_prompt", "10001", "at most 10000"]),
     ({"steps": 0}, ["steps", "0", "1 to 1000"]),
     ({"steps": 5000}, ["steps", "5000", "1 to 1000"]),
     ({"steps": 7.5}, ["steps", "7.5", "1 to 1000"]),
@@ -68,14 +68,14 @@ def test_who_needs_words() -> None:
     ):
         assert StableOptions(**said).prompt == ""
     for wrong, allowed in (
-        ({}, "prompt: missing; allowed: text of at most 2000"),
-        ({"prompt": "x" * 2001}, "at most 2000"),
+        ({}, "prompt: missing; allowed: text of at most 10000"),
+        ({"prompt": "x" * 10001}, "at most 10000"),
     ):
         with pytest.raises(InputError, match=allowed):
             StableOptions(**wrong)
     assert list(StableOptions.model_fields)[: len(Request.model_fields)] == list(Request.model_fields)
     for options in (Options, Request):
-        with pytest.raises(InputError, match=r"^prompt: '' is not possible; allowed: text of 1 to 2000 characters$"):
+        with pytest.raises(InputError, match=r"^prompt: '' is not possible; allowed: text of 1 to 10000 characters$"):
             options(prompt="")
     assert Options(prompt="", mix=[{"text": "a cup", "weight": 1}]).prompt == ""
 
@@ -89,6 +89,18 @@ def test_text_is_stripped_and_kept_as_it_is_otherwise() -> None:
     assert Request(prompt="  космос «внутри» чашки 🫖 ").prompt == "космос «внутри» чашки 🫖"
 
 
+@pytest.mark.parametrize("options", [Options, StableOptions])
+def test_prompts_are_long_and_not_endless(options: type[Request]) -> None:
+    long = "a red cat, " * 909 + "x"
+    assert len(long) == 10_000
+    assert options(prompt=f" {long} ", negative_prompt=long).negative_prompt == long
+    for field in ("prompt", "negative_prompt"):
+        with pytest.raises(
+            InputError, match=f"^{field}: 'a red cat, .* is not possible .10001 characters.; allowed: text of"
+        ):
+            options(**{"prompt": "a", field: long + "x"})
+
+
 def test_strings_from_flags_become_numbers() -> None:
     request = Options(prompt="a", steps="12", guidance_scale="3.5", eta="0.25")
     assert (request.steps, request.guidance_scale, request.eta) == (12, 3.5, 0.25)
@@ -96,6 +108,20 @@ def test_strings_from_flags_become_numbers() -> None:
 
 def test_sampler_aliases_are_stored_by_their_own_name() -> None:
     assert Options(prompt="a", sampler="DPM++ 2M").sampler == "dpmpp_2m"
+
+
+@pytest.mark.parametrize("options", [Options, StableOptions])
+def test_a_sampler_as_a1111_writes_it_says_the_spacing_too(options: type[Request]) -> None:
+    request = options(prompt="a", sampler="DPM++ 2M Karras")
+    assert (request.sampler, request.spacing) == ("dpmpp_2m", "karras")
+    assert options.of(request.model_dump(exclude_none=True)) == request
+    assert request.with_fields(sampler="Euler a").spacing == "karras"
+    assert request.filled({"spacing": "ays"}).spacing == "karras"
+    with pytest.raises(InputError, match=r"^spacing: 'linspace' is not possible with the sampler 'Euler Karras'"):
+        options(prompt="a", sampler="Euler Karras", spacing="linspace")
+    with pytest.raises(InputError, match=r"^sampler 'LMS' does not exist; use one of ddim, .*UniPC") as error:
+        options(prompt="a", sampler="LMS")
+    assert ("p_sampler" in str(error.value)) == (options is Options)
 
 
 def test_requests_are_frozen() -> None:

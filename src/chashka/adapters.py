@@ -37,8 +37,8 @@ class Shelf:
             return {}
         folder = self.models / self.kind
         found = sorted({self._whole(file, folder) for file in folder.rglob("*") if file.suffix in SUFFIXES})
-        names = {_name(file): file for file in reversed(found)}
-        return names | {file.relative_to(folder).with_name(_name(file)).as_posix(): file for file in found}
+        names = {name_of(file): file for file in reversed(found)}
+        return names | {file.relative_to(folder).with_name(name_of(file)).as_posix(): file for file in found}
 
     def _whole(self, file: Path, folder: Path) -> Path:
         """The file, or the folder below ``folder`` whose weights it is."""
@@ -58,6 +58,10 @@ class Shelf:
             raise InputError(f"{option}: {name[:80]!r} {what}; {self.allowed()}")
         return files[name]
 
+    def named(self, name: str) -> list[Path]:
+        """Every file that is called so, in whichever folder."""
+        return [file for file in dict.fromkeys(self.files.values()) if name_of(file) == name]
+
     def where(self) -> str:
         if not self.paths:
             return ""
@@ -72,7 +76,7 @@ class Shelf:
         return f"allowed: {shown}, or a file{folder}" if names else f"allowed: a file ({', '.join(SUFFIXES)}){folder}"
 
 
-def _name(file: Path) -> str:
+def name_of(file: Path) -> str:
     """What a file or folder is called."""
     return file.name if file.is_dir() else file.stem
 

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from chashka.checkpoints.safetensors_file import sha256
+from chashka.checkpoints.several_files import INDEX as INDEX_OF_PARTS
+from chashka.checkpoints.several_files import PART
 from chashka.errors import ChashkaError, FileError, InputError, MissingExtraError, WeightsError
 
 ADDRESS = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
@@ -78,10 +80,13 @@ def chosen(files: list[str], file: str | None, variant: str | None, address: str
         return [file]
     if INDEX in files:
         folders = sorted({str(PurePosixPath(name).parent) for name in safe} - {"."})
-        weights = [_weights([n for n in safe if str(PurePosixPath(n).parent) == f], variant, f) for f in folders]
+        weights = [_weights([n for n in files if str(PurePosixPath(n).parent) == f], variant, f) for f in folders]
         if not weights:
             raise InputError(f"{address} has no safetensors; other files may hold anything and are not taken")
-        return [INDEX, *(n for n in files if n != INDEX and n.endswith(SMALL) and "/" in n), *weights]
+        small = (
+            n for n in files if n.endswith(SMALL) and "/" in n and not INDEX_OF_PARTS.fullmatch(PurePosixPath(n).name)
+        )
+        return [INDEX, *small, *(name for some in weights for name in some)]
     single = [name for name in safe if "/" not in name]
     if len(single) != 1:
         what = f"several: give one with --file ({_some(single)})" if single else "no safetensors"
@@ -89,13 +94,52 @@ def chosen(files: list[str], file: str | None, variant: str | None, address: str
     return single
 
 
-def _weights(names: list[str], variant: str | None, folder: str) -> str:
-    """A component's one file: of the variant, or the plain one, or the only one there is."""
-    wanted = [name for name in names if (f".{variant}." in name if variant else name.count(".") == 1)]
-    found = wanted or ([] if variant else names)
+def _weights(files: list[str], variant: str | None, folder: str) -> list[str]:
+    """A component's one file, or its several with their index: of the variant, or the plain one, or the only one there is.
+
+    files: all of the component's folder. Raises InputError.
+    """
+    names = [name for name in files if name.endswith(".safetensors")]
+    single = [name for name in names if not PART.fullmatch(PurePosixPath(name).name)]
+    wanted = [name for name in single if (f".{variant}." in name if variant else name.count(".") == 1)]
+    if len(wanted) == 1:
+        return wanted
+    several = _several(files)
+    parts = [whole for of, whole in several.items() if of == variant]
+    if not wanted and len(parts) == 1:
+        return _whole(parts[0], folder)
+    found = [] if variant or wanted or parts else [*([name] for name in single), *several.values()]
     if len(found) != 1:
         raise InputError(f"variant: {folder} has {_some(names)}; allowed: the part before .safetensors, such as fp16")
-    return found[0]
+    return _whole(found[0], folder)
+
+
+def _several(files: list[str]) -> dict[str | None, list[str]]:
+    """Of each variant (None: the plain one) the parts in several files of safetensors, and their index first where it is there."""
+    found: dict[str | None, list[str]] = {}
+    for name in sorted(files):
+        told = PART.fullmatch(PurePosixPath(name).name)
+        if told is not None and told["kind"] == ".safetensors":
+            found.setdefault(told["variant"] or told["former"], []).append(name)
+    for name in files:
+        told = INDEX_OF_PARTS.fullmatch(PurePosixPath(name).name)
+        if told is not None and told["kind"] == ".safetensors" and (told["variant"] or told["former"]) in found:
+            found[told["variant"] or told["former"]].insert(0, name)
+    return found
+
+
+def _whole(names: list[str], folder: str) -> list[str]:
+    """The same. Raises InputError for parts of which one or the index is not there, before anything is downloaded."""
+    parts = [told for name in names if (told := PART.fullmatch(PurePosixPath(name).name)) is not None]
+    if not parts:
+        return names
+    count, there = int(parts[0]["of"]), {int(told["number"]) for told in parts}
+    missing = [f"number {i}" for i in range(1, count + 1) if i not in there]
+    missing += ["their index"] if len(names) == len(parts) else []
+    if missing or len(names) != count + 1:
+        what = f"missing: {_some(missing)}" if missing else "allowed: each number once"
+        raise InputError(f"{folder}: its weights are in {count} files; found are {_some(names)}; {what}")
+    return names
 
 
 def _check(path: Path, sibling: Any) -> None:

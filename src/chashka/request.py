@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 Array: TypeAlias = Any
 """A numpy array; docstrings give shape and range."""
 
-LONGEST_PROMPT = 2000
+LONGEST_PROMPT = 10_000
+"""Characters. More than anybody writes (about 30 of Stable Diffusion's chunks), and as many as a search looks at and as every
+format of picture files holds; what reads prompts takes time in proportion to it."""
 TRANSPARENT = "transparent"
 STRENGTHS = {"subtle": 0.5, "strong": 0.85}
 """Names for how much of a picture is replaced (Fooocus' "Vary")."""
@@ -78,7 +80,11 @@ class Request(BaseModel):
     guidance_scale: Number | None = bounded(
         None, "a number from 0 to 50", "how strictly to follow the prompt; 1: no guidance", ge=0, le=50
     )
-    sampler: str | None = bounded(None, "the name of a sampler", "which sampler draws")
+    sampler: str | None = bounded(
+        None,
+        "the name of a sampler",
+        "which sampler draws; AUTOMATIC1111's names, such as DPM++ 2M Karras, say the spacing too",
+    )
     fast: bool = bounded(
         False, "true or false", "a draft: steps, guidance and sampler that are left open are the model's quick ones"
     )
@@ -213,12 +219,28 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """What a model was opened with beside its own files, for metadata. kind: lora, embedding or vae.
+
+    name: its file's without the suffix, or its folder's, and never a path: where somebody keeps it is nobody else's business.
+    sha256: of its weights, 64 digits; "" where finding out would have taken long. unet, text: how much of a LoRA each of them got.
+    """
+
+    kind: str
+    name: str
+    sha256: str = ""
+    unet: float = 1.0
+    text: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One finished picture.
 
     pixels: uint8 (H, W, 4) with straight alpha, or (H, W, 3) on a background colour. seed and index identify its noise.
     request: as it was really drawn, defaults filled in. notes: what differs from what was asked, one sentence each.
     edited: made from a given picture, which is declared differently in the file (IPTC digital source type). sources: which.
+    added: the LoRAs, embeddings and the autoencoder that the model was opened with, in the order in which they were added.
     """
 
     pixels: Array = field(repr=False)
@@ -230,6 +252,7 @@ class Picture:
     family: str = ""
     edited: bool = False
     sources: tuple[Source, ...] = ()
+    added: tuple[Added, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:

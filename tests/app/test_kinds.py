@@ -18,8 +18,10 @@ from chashka.app.settings import Settings
 from chashka.checkpoints import write
 from chashka.cli import main
 from chashka.errors import InputError
+from chashka.request import LONGEST_PROMPT
 
 NO_KINDS = {
+    "again": "draws what a file says; what a server drew has its job",
     "models": "looks at models, and keeps files that the person at the machine has",
     "doctor": "looks at the installation",
     "data": "makes training data of packages: the operator's work, before there is anything to serve",
@@ -117,7 +119,7 @@ def test_choices_of_a_negative_prompt_are_made_too() -> None:
         ("paint", PROMPT, {}, "kind: 'paint' is not possible; allowed: draw, edit, "),
         ("draw", {}, {}, "prompt: missing"),
         ("draw", {"model": GRAMMAR}, {}, "prompt: missing"),
-        ("draw", {"prompt": ""}, {}, "prompt: '' is not possible; allowed: text of 1 to 2000 characters"),
+        ("draw", {"prompt": ""}, {}, "prompt: '' is not possible; allowed: text of 1 to 10000 characters"),
         ("draw", PROMPT | {"stpes": 3}, {}, "stpes: there is no such field; allowed: steps"),
         ("draw", PROMPT | {"self": 3}, {}, "self: there is no such field"),
         ("draw", PROMPT | {"model": "../etc"}, {}, "model: '../etc' is not possible; allowed: the name"),
@@ -220,6 +222,24 @@ def test_the_servers_own_limits_count() -> None:
             kinds.check("draw", said, {}, tight)
     with pytest.raises(InputError, match="prompt: more than 3 combinations; allowed: at most 3"):
         kinds.check("draw", {"prompt": "{a|b|c|d}", "choices": "all"}, {}, replace(SETTINGS, max_expansions=3))
+
+
+def test_a_server_takes_as_long_prompts_as_the_library() -> None:
+    assert SETTINGS.max_prompt == LONGEST_PROMPT
+    assert len(check("draw", {"prompt": "a " * 4_998 + "cups", "model": GRAMMAR})["prompt"]) == 10_000
+    with pytest.raises(InputError, match="10001 characters"):
+        check("draw", {"prompt": "a " * 4_998 + "a cup"})
+
+
+def test_what_choices_come_to_is_not_endless() -> None:
+    """The policy reads all of it before a job is accepted."""
+    words = "a red cat on a green table, " * 300
+    said = {"prompt": words + "{a|b|c|d}", "choices": "all"}
+    assert kinds.check("draw", said, {}, SETTINGS).pictures == 4
+    with pytest.raises(
+        InputError, match=r"^prompt: 142850 is not possible; allowed: at most 64000 characters in all prompts"
+    ):
+        kinds.check("draw", said | {"prompt": words + "{a|b|c|d}{e|f|g|h}"}, {}, SETTINGS)
 
 
 def test_weights_in_a_prompt_are_looked_at_when_a_job_is_accepted(tmp_path: Path) -> None:

@@ -207,10 +207,20 @@ def test_levels_and_formats_that_do_not_exist() -> None:
     assert limited(None, "full") is None
 
 
-def test_a_huge_label_of_a_file_is_left_out_rather_than_failing() -> None:
-    data = png_chunk(b"tEXt", b"chashka\0" + b'{"request": {"prompt": "' + b"x" * 200_000 + b'"}}')
+@pytest.mark.parametrize(
+    ("before", "sign", "after", "kind"),
+    [
+        (b'{"request": {"prompt": "', b"x" * 200_000, b'"}}', "full"),
+        (b'{"request": {"prompt": "', b"&" * 200_000, b'"}}', "mark"),
+        (b'{"version": "', b"x" * 200_000, b'"}', "full"),
+    ],
+)
+def test_a_huge_label_of_a_file_is_left_out_rather_than_failing(
+    before: bytes, sign: bytes, after: bytes, kind: str
+) -> None:
+    data = png_chunk(b"tEXt", b"chashka\0" + before + sign + after)
     again, _ = with_privacy(data, "full", "jpeg")
-    assert verify(again).kind == "mark"
+    assert verify(again).kind == kind
 
 
 def test_what_commands_made_is_known_by_its_looks(tmp_path: Path, store: Store) -> None:

@@ -64,7 +64,7 @@ def test_it_is_a_draft_of_one_picture_unless_it_says_otherwise(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("said", "status", "word"),
     [
-        ({"prompt": "x" * 3000}, 422, "input"),
+        ({"prompt": "x" * 10_001}, 422, "input"),
         ({"steps": "many"}, 422, "input"),
         ({"n": 0}, 422, "input"),
         ({"inputs": {"init": "pic_1"}}, 422, "input"),

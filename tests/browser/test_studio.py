@@ -227,9 +227,9 @@ def test_what_is_wrong_is_said_in_one_line(server: Server, visit: Visit) -> None
     page.click("button.draw")
     assert page.evaluate("document.activeElement.id") == "field-n"
     page.fill("#field-n", "1")
-    page.fill("#field-negative_prompt", "а" * 2001)
+    page.fill("#field-negative_prompt", "а" * 10_001)
     page.click("button.draw")
-    problem.filter(has_text="«Чего избегать»: так нельзя.").filter(has_text="Можно не больше 2 000 знаков.").wait_for()
+    problem.filter(has_text="«Чего избегать»: так нельзя.").filter(has_text="Можно не больше 10 000 знаков.").wait_for()
     page.fill("#field-negative_prompt", "")
     page.route("**/v1/jobs", lambda route: route.abort())
     page.click("button.draw")

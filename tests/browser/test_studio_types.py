@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from chashka.app.settings import Settings
+
 pytestmark = pytest.mark.extra
 HERE = Path(__file__).parent
 WEB = HERE.parents[1] / "src" / "chashka" / "app" / "web"
@@ -25,6 +27,10 @@ def test_types_fit() -> None:
         ["node", str(checker), "-p", str(HERE / "tsconfig.json")], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_field_takes_as_long_prompts_as_the_server() -> None:
+    assert f"maxLength: {Settings().max_prompt}," in (WEB / "composer.js").read_text(encoding="utf-8")
 
 
 def test_files_are_small_and_their_own() -> None:

@@ -111,6 +111,11 @@ def test_every_flag_reaches_the_request(call: Call) -> None:
     assert report["pictures"][0]["picture"] == 2
 
 
+def test_a_sampler_as_a1111_writes_it(call: Call) -> None:
+    report = json.loads(call("draw", PROMPT, "--sampler", "DPM++ 2M Karras", "--json").out)
+    assert (report["request"]["sampler"], report["request"]["spacing"]) == ("dpmpp_2m", "karras")
+
+
 def test_engine_options_reach_the_engine(call: Call, loads: list[dict[str, Any]]) -> None:
     call("draw", PROMPT, "--engine", "torch", "--device", "cuda:1", "--precision", "bf16")
     assert loads[0] | {"engine": "torch", "device": "cuda:1", "precision": "bf16"} == loads[0]
@@ -157,13 +162,15 @@ def test_a_bar_only_on_a_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -
 # --- what is wrong ------------------------------------------------------------------------------------------------------
 
 WRONG: list[tuple[list[str], int, list[str]]] = [
-    ([""], 2, ["prompt", "1 to 2000 characters"]),
-    (["x" * 10_000], 2, ["prompt", "10000 characters", "1 to 2000"]),
+    ([""], 2, ["prompt", "1 to 10000 characters"]),
+    (["x" * 10_001], 2, ["prompt", "10001 characters", "1 to 10000"]),
     (["кот", "--steps", "0"], 2, ["steps", "0", "1 to 1000"]),
     (["кот", "--steps", "5000"], 2, ["steps", "5000", "1 to 1000"]),
     (["кот", "--steps", "many"], 2, ["--steps", "many", "integer"]),
     (["кот", "--guidance", "nan"], 2, ["guidance_scale", "nan", "0 to 50"]),
     (["кот", "--sampler", "k_magic"], 2, ["sampler 'k_magic' does not exist", "ddim", "dpmpp_2m", "heun"]),
+    (["кот", "--sampler", "LMS Karras"], 2, ["sampler 'LMS Karras' does not exist", "DPM++ 2M", "p_sampler"]),
+    (["кот", "--sampler", "Euler Karras", "--spacing", "ays"], 2, ["spacing: 'ays'", "'Euler Karras'", "says karras"]),
     (["кот", "--spacing", "wide"], 2, ["spacing 'wide'", "karras"]),
     (["кот", "-n", "65"], 2, ["n: 65", "1 to 64"]),
     (["кот", "--seed", "-1"], 2, ["seed", "-1", "0 to 2**63"]),

@@ -13,7 +13,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from gaussian import MEAN, STD, exact_denoise, flow_to
 
-from chashka.diffusion import SAMPLERS, Flow, PictureNoise, Table, sampler, sampler_name
+from chashka.diffusion import (
+    SAMPLERS,
+    Flow,
+    PictureNoise,
+    Table,
+    sampler,
+    sampler_name,
+    spaced_sampler,
+    with_sampler,
+)
+from chashka.diffusion.sampler_names import SAMPLER_NAMES
 from chashka.errors import InputError
 
 LOW, HIGH = 0.05, 20.0
@@ -211,3 +221,49 @@ def test_lookup() -> None:
         assert sampler(alias) is SAMPLERS[name]
     with pytest.raises(InputError, match=r"'Restart' does not exist; use one of ddim, euler"):
         sampler("Restart")
+    for named in SAMPLER_NAMES:
+        for name in (named.name, *named.aliases, *named.others):
+            assert sampler_name(name) == named.ours
+    assert {named.ours for named in SAMPLER_NAMES} == set(SAMPLERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("DPM++ 2M Karras", ("dpmpp_2m", "karras")),
+        ("dpm++ 2m sde karras", ("dpmpp_2m_sde", "karras")),
+        ("DPM++ 2M SDE Exponential", ("dpmpp_2m_sde", "exponential")),
+        ("Euler a", ("euler_a", None)),
+        ("k_euler_a", ("euler_a", None)),
+        ("dpmpp_2m_karras", ("dpmpp_2m", "karras")),
+        ("Heun", ("heun", None)),
+        ("UniPC", ("unipc", None)),
+        ("DDIM", ("ddim", None)),
+    ],
+)
+def test_names_of_a1111_say_the_spacing_too(name: str, found: tuple[str, str | None]) -> None:
+    assert spaced_sampler(name) == found
+
+
+@pytest.mark.parametrize("name", ["LMS", "DPM++ SDE Karras", "LMS Karras", "Karras", "", "p_sampler", "x" * 10_000])
+def test_samplers_that_are_not_here_are_told_with_those_that_are(name: str) -> None:
+    with pytest.raises(InputError) as error:
+        spaced_sampler(name, ["own"])
+    text = str(error.value)
+    assert text.startswith("sampler ") and "does not exist; use one of ddim, " in text and len(text) < 500
+    assert ", own, or as AUTOMATIC1111 writes them: DPM++ 2M, " in text and "Karras or Exponential" in text
+    assert spaced_sampler("own", ["own"]) == ("own", None)
+
+
+def test_a_spacing_beside_the_name_has_to_be_the_same() -> None:
+    said = {"sampler": "DPM++ 2M Karras", "steps": 5}
+    told = {"sampler": "dpmpp_2m", "steps": 5, "spacing": "karras"}
+    assert with_sampler(said) == with_sampler(said | {"spacing": None}) == with_sampler(told) == told
+    assert with_sampler({"sampler": "DPM++ 2M", "spacing": "ays"}) == {"sampler": "dpmpp_2m", "spacing": "ays"}
+    assert with_sampler({"sampler": None}) == {"sampler": None} and with_sampler({}) == {}
+    with pytest.raises(InputError) as error:
+        with_sampler(said | {"spacing": "ays"})
+    assert str(error.value) == (
+        "spacing: 'ays' is not possible with the sampler 'DPM++ 2M Karras', whose name says karras; leave spacing out, or give "
+        "the sampler as dpmpp_2m"
+    )

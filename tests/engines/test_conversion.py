@@ -76,8 +76,8 @@ def test_a_graph_belongs_to_the_content_of_its_source(tmp_path: Path, monkeypatc
     """The same file at another path finds the graph; another content at the same path does not."""
     blueprint, weights = tiny_unet()
     made: list[Path] = []
-    convert = conversion._convert
-    monkeypatch.setattr(conversion, "_convert", lambda *words: (made.append(words[2]), convert(*words)))
+    make = conversion._make
+    monkeypatch.setattr(conversion, "_make", lambda *words: (made.append(words[2]), make(*words)))
     cache, first, second = tmp_path / "cache", tmp_path / "first", tmp_path / "second"
     first.write_bytes(b"weights")
     second.write_bytes(b"weights")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import shutil
@@ -27,7 +28,7 @@ from chashka.cli import main
 from chashka.collection import Collection
 from chashka.errors import InputError, WeightsError
 from chashka.families import Bundle, EngineChoice
-from chashka.images import read
+from chashka.images import read, read_metadata
 from chashka.nets.autoencoder import DecoderKL, EncoderKL
 
 pytestmark = pytest.mark.torch
@@ -256,6 +257,10 @@ def test_a_picture_from_the_command_line(diffusers: Any, tmp_path: Path) -> None
 
     own, named, path = drawn(), drawn("--vae", "soft"), drawn("--vae", str(other))
     assert not np.array_equal(own, named) and np.array_equal(named, path)
+    stored = read_metadata(tmp_path / "x.png")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert stored is not None and stored["vae"] == {"name": "soft", "sha256": digest}
+    assert str(tmp_path) not in json.dumps(stored)
 
 
 def tensors(file: Path) -> dict[str, np.ndarray]:
@@ -276,7 +281,9 @@ def test_jobs_name_one_and_models_stay_open_apart(diffusers: Any, tmp_path: Path
         fields = kinds.check("draw", asked | ({"vae": vae} if vae else {}), {}, settings).fields
         assert fields.get("vae") == vae
         events = list(run_draw(Task("job", "draw", fields), models, lambda: None))
-        pictures += [event.picture.sha256 for event in events if isinstance(event, Made)]
+        made = [event.picture for event in events if isinstance(event, Made)]
+        assert [one.metadata.get("vae", {}).get("name") for one in made] == [vae]
+        pictures += [one.sha256 for one in made]
     assert pictures[0] == pictures[2] != pictures[1] == pictures[3]
     assert models.names == [settings.model] * 2
     for wrong, message in ((3, "vae: 3 is not possible"), ("nowhere", "vae: 'nowhere' does not exist; allowed: bare"),

@@ -103,6 +103,19 @@ def test_with_a_stable_diffusion(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {name: images.read(tmp_path / f"{name}.png").shape[:2] for name in sizes} == sizes
     assert len(list((tmp_path / "cups").glob("*.png"))) == len(list((tmp_path / "variations").glob("*.png"))) == 2
     soft = [images.read(tmp_path / name) for name in ("soft.png", "soft-again.png")]
-    assert np.array_equal(*soft) and (soft[0] != images.read(tmp_path / "ink.png")).any()
+    assert np.array_equal(*soft) and np.array_equal(soft[0], images.read(tmp_path / "soft-once-more.png"))
+    cats = [images.read(tmp_path / name) for name in ("cat.png", "cat-again.png")]
+    assert np.array_equal(*cats)
+    told = [images.read_metadata(tmp_path / name) for name in ("cat.png", "cat-again.png", "ink.png")]
+    assert (
+        told[0] is not None
+        and told[0] == told[1]
+        and told[0]["loras"][0].items() >= {"name": "ink", "weight": 0.4}.items()
+    )
+    assert (
+        told[0]["embeddings"][0]["name"] == "red-cat" and told[2] is not None and told[2]["loras"][0]["weight"] == 0.7
+    )
+    assert len(told[0]["loras"][0]["sha256"]) == 64 and str(tmp_path) not in str(told)
+    assert (soft[0] != images.read(tmp_path / "ink.png")).any()
     kept = images.read(tmp_path / "boat.png")
     assert (images.read(tmp_path / "gull.png")[mask == 0] == kept[mask == 0]).all()

@@ -179,15 +179,6 @@ def test_of_several_variants_the_plain_one_is_taken(plain: str, place: Path) -> 
         message = message.replace(", and none", r", diffusion_pytorch_model\.fp16\.bin, and none")
 
 
-@pytest.mark.parametrize("variant", ["", ".fp16"])
-def test_weights_in_several_files_are_told(variant: str, place: Path) -> None:
-    parts = [f"diffusion_pytorch_model{variant}-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    renamed(place, UNET, *parts, f"diffusion_pytorch_model.safetensors.index{variant}.json")
-    message = r"unet: its weights are in several files, .*00001-of-00002\.safetensors, .*; supported .*max_shard_size"
-    with pytest.raises(WeightsError, match=message):
-        families.find(str(place))
-
-
 def test_harmless_weights_stay_allowed(place: Path) -> None:
     weights(place, TEXT, lambda t: t.update({"text_model.embeddings.position_ids": np.arange(77)[None]}))
     opened(place)

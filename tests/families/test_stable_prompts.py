@@ -132,6 +132,21 @@ def test_the_meter_of_a_negative_prompt(checkpoints: Path) -> None:
     )
 
 
+def test_as_many_chunks_as_attention_can_bear(checkpoints: Path) -> None:
+    bundle = opened(checkpoints, "compvis.safetensors")
+    fields = {"seed": 1, "steps": 1, "sampler": "ddim", "width": 64, "height": 64}
+    long = "a red cat on a table, " * 450
+    assert bundle.meters(bundle.request(prompt=long, **fields))[0].used == 450 * 7
+    assert len(generate.draw(bundle, bundle.request(prompt=long, negative_prompt="BREAK " * 120, **fields))) == 1
+    for field, text, chunks in (("prompt", "茶" * 9_000, 360), ("negative_prompt", "a BREAK " * 1_000 + "a", 1001)):
+        with pytest.raises(InputError) as error:
+            generate.draw(bundle, bundle.request(**({"prompt": "a"} | fields | {field: text})))
+        assert str(error.value) == (
+            f"{field}: it is read in {chunks} chunks of 75 words; allowed: at most 128; make it shorter"
+        )
+    assert bundle.meters(bundle.request(prompt="茶" * 9_000, compat="original", **fields))[0].used == 75
+
+
 def test_what_is_said_in_each_step() -> None:
     options = Options(prompt="a [cat:dog:2] AND tea :0.5", negative_prompt="[x|y]")
     said = sampling.prompts(options, 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from chashka.errors import InputError, WeightsError
 from chashka.families import Bundle, EngineChoice
 from chashka.families.kandinsky import INPAINTING_21, PUBLISHED_21, PUBLISHED_22, published_21
 from chashka.families.kandinsky.prior import DRAW, as_clip_sees
+from chashka.generate.passes import weight_files
 from chashka.prompts import clip_words
 from chashka.request import Inputs
+from parts_files import split
 
 pytestmark = pytest.mark.torch
 TORCH = EngineChoice("torch")
@@ -286,6 +289,28 @@ def test_folders_are_recognised(folders: Path, theirs: Modules) -> None:
     assert families.located("kandinsky-2.2", PUBLISHED_22, folders).place == folders / "kandinsky-2.2"
     with pytest.raises(WeightsError, match=r"kandinsky-2\.0.*\(there is kandinsky-2\.1"):
         families.load("kandinsky-2.0", models=folders / "kandinsky-2.1")
+
+
+def test_weights_in_several_files_are_read(theirs: Modules, folders: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kandinsky-2.2"
+    shutil.copytree(folders / "kandinsky-2.2", folder)
+    for name in ("decoder/unet", "decoder/movq", "prior/prior"):
+        split(folder / name / "diffusion_pytorch_model.safetensors", 2, "fp16" if name == "decoder/movq" else "")
+    for name in ("text_encoder", "image_encoder"):
+        split(folder / "prior" / name / "model.safetensors")
+    asked: dict[str, Any] = {"prompt": "a cup", "seed": 3, "steps": 1, "prior_steps": 1, "width": 64, "height": 64}
+    pictures = []
+    for models in (folders, tmp_path):
+        bundle = families.load("kandinsky-2.2", engine="torch", models=models)
+        pictures += generate.draw(bundle, bundle.request(**asked))
+    assert np.array_equal(pictures[0].pixels, pictures[1].pixels)
+    assert len(weight_files(bundle.preset)) == 10, "they count where the memory of a model is thought of"
+    part = next((folder / "prior" / "text_encoder").glob("*-00002-of-00002.safetensors"))
+    part.unlink()
+    with pytest.raises(
+        WeightsError, match=rf"text_encoder: .*in 2 files; missing is {part.name}; found is .*-00001-of-00002"
+    ):
+        families.load("kandinsky-2.2", engine="torch", models=tmp_path)
 
 
 def test_images_stay_in_range(bundle_22: Bundle) -> None:

@@ -321,6 +321,27 @@ def test_brackets_that_are_never_closed_are_read_once() -> None:
     assert time.perf_counter() - started < 2
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", " :", "\u3000"])
+def test_blanks_take_no_square_of_the_time(blank: str) -> None:
+    started = time.process_time()
+    many = blank * (9_000 // len(blank))
+    assert composition.parts(f"a{many}AND b{many}:2 ")[1] == composition.Part(f"b{many}".strip(), 2.0)
+    assert [piece.text for piece in emphasis.pieces(f"a{many}b BREAK {many}c")][1:2] == [None]
+    Options(prompt=f"a{many}b AND c", negative_prompt=f"a{many}BREAK{many}"[:10_000])
+    assert time.process_time() - started < 1
+
+
+def test_breaks_take_the_blanks_around_them() -> None:
+    texts = [piece.text for piece in emphasis.pieces(" a  BREAK b BREAK  BREAK\nc ")]
+    assert texts == [" a", None, "b", None, "", None, "c "]
+
+
+def test_thirty_two_prompts_are_joined_and_no_more() -> None:
+    assert len(composition.parts(" AND ".join(["a"] * 32))) == 32
+    with pytest.raises(InputError, match=r"^prompt: AND joins 33 prompts; allowed: at most 32, .*; join fewer$"):
+        Options(prompt=" AND ".join(["a"] * 33))
+
+
 def test_a_number_of_very_many_digits_is_refused() -> None:
     for prompt in ("{%s::a|b}", "{%s$$a|b}", "{1-%s$$a|b}", "{%s-$$a|b}", "{-%s$$a|b}"):
         assert wildcards.resolved(prompt % "12345", 1)

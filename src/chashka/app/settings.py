@@ -52,7 +52,7 @@ class Settings:
     max_json: int = setting(1_000_000, "bytes of a JSON body", limit=True)
     max_upload: int = setting(32_000_000, "bytes of an upload", limit=True)
     max_picture: int = setting(25_000_000, "pixels of an uploaded picture", limit=True)
-    max_prompt: int = setting(2_000, "characters of a prompt", limit=True)
+    max_prompt: int = setting(10_000, "characters of a prompt; the library takes no longer ones", limit=True)
     max_expansions: int = setting(256, "prompts that the choices of one prompt may stand for", limit=True)
     max_steps: int = setting(150, "steps of one picture", limit=True)
     max_pixels: int = setting(4_200_000, "pixels of one result", limit=True)

@@ -60,6 +60,8 @@ def _told(head: bytes) -> str:
     text = head.decode("utf-8", errors="replace").lstrip("\ufeff").strip()
     if text.startswith("<"):
         return "is a web page, which a server sent in place of the file; look at it in a browser, and download it again"
+    if text.startswith("{") and '"weight_map"' in text:
+        return "is the index of weights in several files; give the folder that it belongs to, with all of them"
     begin = " ".join(text[:SHOWN].split())
     if begin.isprintable() and "\ufffd" not in begin:
         return f"begins with the text {begin!r}; fetch it again"

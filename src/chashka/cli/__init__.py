@@ -1,4 +1,4 @@
-"""The command line: one file per group of commands (``draw``; ``vary``, ``mix``, ``extend``; ``upscale``; ``models``; ``train`` …).
+"""The command line: one file per group of commands (``draw``; ``again``; ``vary``, ``mix``, ``extend``; ``upscale``; ``train`` …).
 
 ``main`` is the click group and the program: what people can act on is printed in one line on stderr, with the exit code of
 its error; anything else is a bug and keeps its traceback.
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from chashka import __version__
+from chashka.cli.again import again
 from chashka.cli.backup import backup, restore
 from chashka.cli.data import data
 from chashka.cli.doctor import doctor
@@ -104,7 +105,7 @@ def main() -> None:
 
 for command in COMMANDS:
     evaluate.add_command(command)
-for command in (draw, vary, mix, extend, upscale, models, doctor, data, train, export, evaluate):
+for command in (draw, again, vary, mix, extend, upscale, models, doctor, data, train, export, evaluate):
     main.add_command(command)
 for command in (serve, studio, jobs, gallery_commands, keys, verify, backup, restore):
     main.add_command(command)

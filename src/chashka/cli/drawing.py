@@ -1,31 +1,27 @@
-"""What the commands that draw share: their options, and the way from a checked request to files and a report."""
+"""What the commands that draw share: their options, and the way from what was said to pictures."""
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chashka.cli.places import cache_dir, models_dir, remember
-from chashka.errors import FileError, InputError
+from chashka.cli.delivering import Wish, deliver
+from chashka.cli.places import cache_dir, models_dir
+from chashka.errors import InputError
 
 if TYPE_CHECKING:
     from chashka.adapters import Adapters
     from chashka.families import Bundle
-    from chashka.images import Labelled
     from chashka.request import Inputs, Picture, Request
 
-DEFAULT_SUFFIX = ".png"
-TRACED = ".svg"
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,7 +37,11 @@ HOW = [
     click.option(
         "--guidance", "guidance_scale", type=float, help="How strictly to follow the prompt, 0 to 50; 1: freely."
     ),
-    click.option("--sampler", help="Sampler; a wrong name lists those that exist. Default: the model's."),
+    click.option(
+        "--sampler",
+        help="Sampler, AUTOMATIC1111's names such as 'DPM++ 2M Karras' too; a wrong name lists those that exist. Default: the "
+        "model's.",
+    ),
     click.option("--spacing", help="How noise levels are spaced; a wrong name lists those that exist."),
     click.option("--negative", "negative_prompt", default="", help="What to keep away from."),
 ]
@@ -103,6 +103,14 @@ OUT = [
         "  [default: .]",
     ),
 ]
+SVG = click.option("--svg", is_flag=True, help="Write each picture as curves too, traced; needs the extra [svg].")
+PRIVACY = click.option(
+    "--privacy",
+    type=click.Choice(["full", "provenance", "none"]),
+    default="full",
+    show_default=True,
+    help="What files say: everything; that a model made them, with which program; or nothing, in their names neither.",
+)
 REPORT = [click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")]
 CHOICES = [
     click.option(
@@ -123,15 +131,9 @@ REST = [
     *MODEL,
     *ADAPTERS,
     *OUT,
-    click.option("--svg", is_flag=True, help="Write each picture as curves too, traced; needs the extra [svg]."),
+    SVG,
     click.option("--grid", is_flag=True, help="Write all pictures on one sheet too."),
-    click.option(
-        "--privacy",
-        type=click.Choice(["full", "provenance", "none"]),
-        default="full",
-        show_default=True,
-        help="What files say: everything; that a model made them, with which program; or nothing, in their names neither.",
-    ),
+    PRIVACY,
     *REPORT,
 ]
 
@@ -162,8 +164,8 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     fields = dict(given)
     model, engine, device, precision = (fields.pop(name) for name in ("model", "engine", "device", "precision"))
     models = models_dir(fields.pop("models"))
-    out, svg, grid, as_json, settings = (fields.pop(name) for name in ("out", "svg", "grid", "as_json", "settings"))
-    privacy = fields.pop("privacy")
+    kept = {name: fields.pop(name) for name in ("out", "svg", "grid", "privacy", "as_json")}
+    settings = fields.pop("settings")
     name = model or families.DEFAULT
     size = size_of(fields.pop("size", None))
     choices, words = fields.pop("choices", None), fields.pop("wildcards", None)
@@ -174,29 +176,17 @@ def perform(given: dict[str, Any], inputs: Callable[[], Inputs | None], about: s
     request = _request(families.options(name, models), {**fields, **size, **_settings(settings)})
     requests = [request] if choices is None else chosen(request, choices == "all", files_in(words))
     policy.check(text for one in (request, *requests) for text in wanted(one))
-    folder, file_name = target(out, svg)
+    wish = Wish.of(kept)
     read = inputs()
     takes = families.find(name, models)[1].adapters
     groups = alike([adapted.of(one.prompt, one.negative_prompt, takes, name) for one in requests])
     running = {"engine": engine, "device": device, "precision": precision, "cache_dir": cache_dir()}
     opening = partial(families.load, name, models=models, vae=autoencoder, **running)
-    bundle, pictures, seconds = _drawn(opening, groups, requests, read)
-    loading = time.perf_counter() - started - seconds
-    files = _write(pictures, folder, file_name, svg, grid, about if privacy == "full" else "picture", privacy)
-    notes = remember(files.with_pixels(pictures))
-    report = _report(bundle, pictures, files, loading, time.perf_counter() - started - loading)
-    report["notes"] = [*notes, *report["notes"]]
-    if as_json:
-        click.echo(json.dumps(report, ensure_ascii=False, indent=1))
-    else:
-        for file in files.all():
-            click.echo(str(file))
-        click.echo(f"seed {request.seed}, {report['seconds']['draw']:.1f} s", err=True)
-        for note in report["notes"]:
-            click.echo(f"note: {note}", err=True)
+    bundle, pictures, seconds = drawn(opening, groups, requests, read)
+    deliver(bundle, pictures, wish, about, started, seconds)
 
 
-def _drawn(
+def drawn(
     opening: Callable[..., Bundle],
     groups: Mapping[Adapters, Sequence[int]],
     requests: Sequence[Request],
@@ -205,17 +195,17 @@ def _drawn(
     """(the model as it was opened last, all pictures in the order of the requests, seconds of drawing alone)."""
     from chashka.generate import draw as run
 
-    drawn: dict[int, list[Picture]] = {}
+    done: dict[int, list[Picture]] = {}
     seconds, bundle = 0.0, None
     for loras, embeddings in groups:
         bundle = None  # never two models at once
         bundle = opening(loras=list(loras), embeddings=list(embeddings))
         began = time.perf_counter()
         with _Bar() as bar:
-            drawn |= {place: run(bundle, requests[place], read, bar.step) for place in groups[loras, embeddings]}
+            done |= {place: run(bundle, requests[place], read, bar.step) for place in groups[loras, embeddings]}
         seconds += time.perf_counter() - began
     assert bundle is not None
-    return bundle, [picture for place in range(len(requests)) for picture in drawn[place]], seconds
+    return bundle, [picture for place in range(len(requests)) for picture in done[place]], seconds
 
 
 class _Bar:
@@ -268,122 +258,3 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
             raise InputError(f"set: {pair[:40]!r} is not possible; allowed: FIELD=VALUE, such as eta=0.5")
         fields[name.strip().replace("-", "_")] = value.strip()
     return fields
-
-
-@dataclass(frozen=True)
-class _Files:
-    """What was written: a file a picture, its traced twin if asked for, and the sheet of all of them, with what is on it."""
-
-    pictures: list[Path]
-    traced: list[Path]
-    sheet: tuple[Path, Any] | None
-
-    def all(self) -> list[Path]:
-        return [*self.pictures, *self.traced, *([] if self.sheet is None else [self.sheet[0]])]
-
-    def with_pixels(self, drawn: list[Picture]) -> list[tuple[Path, Any]]:
-        """Every file, and what is on it."""
-        shown = [picture.pixels for picture in drawn]
-        traced = zip(self.traced, shown[: len(self.traced)], strict=True)
-        return [*zip(self.pictures, shown, strict=True), *traced, *([] if self.sheet is None else [self.sheet])]
-
-
-def target(out: Path, svg: bool) -> tuple[Path, str | None]:
-    """(folder, None) or (folder, file name), checked as far as possible before anything is drawn.
-
-    A path with a picture's suffix is a file unless a folder of that name exists.
-    """
-    from chashka.images import SUFFIXES, require_tracer
-
-    folder = out.is_dir() or not out.suffix
-    if svg or (not folder and out.suffix.lower() == TRACED):
-        require_tracer()
-    if folder:
-        if out.exists() and not out.is_dir():
-            raise FileError(f"cannot write to {str(out)!r}: it is neither a folder nor a picture file")
-        return out, None
-    if out.suffix.lower() not in SUFFIXES:
-        raise InputError(f"out: {out.name!r} has no suffix that is known; allowed: {', '.join(SUFFIXES)}, or a folder")
-    if not out.parent.is_dir():
-        raise FileError(f"cannot write {str(out)!r}: the folder {str(out.parent)!r} does not exist")
-    return out.parent, out.name
-
-
-def _write(
-    drawn: list[Picture], folder: Path, file_name: str | None, svg: bool, grid: bool, about: str | None, privacy: str
-) -> _Files:
-    """One file: the name that was given. Several, or a folder: names that do not exist yet. Traced twins: the same stems."""
-    from chashka import images
-
-    pictures = [_said(picture, privacy) for picture in drawn]
-    first = pictures[0]
-    names = [_stem(picture, about, file_name, privacy) for picture in drawn]
-    stem, suffix = names[0], DEFAULT_SUFFIX if file_name is None else Path(file_name).suffix
-    traced_already = suffix.lower() == TRACED
-    twins = svg and not traced_already
-    traced: list[Path] = []
-    if file_name is not None and len(pictures) == 1:
-        files = [images.save(first, folder / file_name)]
-        traced = [images.save(first, folder / (stem + TRACED))] if twins else []
-    else:
-        numbered = [f"{name}-{p.index}" for name, p in zip(names, drawn, strict=True)]
-        files = [images.save_new(p, folder, name, suffix) for name, p in zip(numbered, pictures, strict=True)]
-        if twins:
-            traced = [images.save_new(p, folder, f.stem, TRACED) for p, f in zip(pictures, files, strict=True)]
-    sheet = None
-    if grid and len(pictures) > 1:
-        # a sheet is never traced: its pictures would have to share the few colours of one tracing
-        whole = replace(first, pixels=images.grid([p.pixels for p in drawn]))
-        file = images.save_new(whole, folder, f"{stem}-grid", DEFAULT_SUFFIX if traced_already else suffix)
-        sheet = file, whole.pixels
-    return _Files(files, traced, sheet)
-
-
-def _said(picture: Picture, privacy: str) -> Picture | Labelled:
-    """The picture, saying as much as it may."""
-    from chashka.images.metadata import label_of
-    from chashka.images.privacy import limited
-    from chashka.images.writing import Labelled
-
-    return picture if privacy == "full" else Labelled(picture.pixels, limited(label_of(picture), privacy))
-
-
-def _stem(picture: Picture, about: str | None, file_name: str | None, privacy: str) -> str:
-    """What a picture's file is called, without its number and suffix; the seed is in the name of files that tell it."""
-    from chashka import images
-
-    if file_name is not None:
-        return Path(file_name).stem
-    if privacy != "full":
-        return images.slug(about or "picture")
-    return f"{images.slug(about or picture.request.prompt)}-{picture.seed}"
-
-
-def _report(bundle: Bundle, pictures: list[Picture], files: _Files, loading: float, drawing: float) -> dict[str, Any]:
-    request = pictures[0].request
-    meter = bundle.meters(request)[0]
-    notes = list(dict.fromkeys(note for picture in pictures for note in picture.notes))
-    rows: list[dict[str, Any]] = [
-        {
-            "file": str(file),
-            "picture": p.index,
-            "seed": p.seed,
-            "width": p.size[0],
-            "height": p.size[1],
-            "prompt": p.request.prompt,
-            "negative_prompt": p.request.negative_prompt,
-        }
-        for file, p in zip(files.pictures, pictures, strict=True)
-    ]
-    for row, file in zip(rows, files.traced, strict=False):  # none at all unless --svg asked for them
-        row["svg"] = str(file)
-    return {
-        "model": bundle.model,
-        "engine": bundle.engine,
-        "request": request.model_dump(exclude_none=True),
-        "pictures": rows,
-        "grid": None if files.sheet is None else str(files.sheet[0]),
-        "tokens": {"used": meter.used, "cut": meter.cut, "limit": meter.limit},
-        "notes": notes,
-        "seconds": {"load": round(loading, 3), "draw": round(drawing, 3)},
-    }

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from chashka.cli.drawing import DEFAULT_SUFFIX, FILE, MODEL, OUT, REPORT, options, target
+from chashka.cli.delivering import DEFAULT_SUFFIX, target
+from chashka.cli.drawing import FILE, MODEL, OUT, REPORT, options
 from chashka.cli.places import cache_dir, remember
 
 

@@ -17,7 +17,8 @@ from chashka.diffusion.guidance import (
     static_threshold,
 )
 from chashka.diffusion.noise import START, Noise, PictureNoise, VariedNoise, picture_noise
-from chashka.diffusion.samplers import SAMPLERS, Sampler, sampler, sampler_name
+from chashka.diffusion.sampler_names import sampler, sampler_name, spaced_sampler, with_sampler
+from chashka.diffusion.samplers import SAMPLERS, Sampler
 from chashka.diffusion.schedule import FLOW_SPACINGS, TABLE_SPACINGS, Flow, NoiseSchedule, Table
 from chashka.diffusion.steps import Step
 
@@ -58,5 +59,7 @@ __all__ = [
     "quantile",
     "sampler",
     "sampler_name",
+    "spaced_sampler",
     "static_threshold",
+    "with_sampler",
 ]

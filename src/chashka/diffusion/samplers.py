@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from chashka.diffusion.arrays import Array
 from chashka.diffusion.guidance import Before, Denoise
@@ -113,35 +113,3 @@ SAMPLERS: dict[str, Sampler] = {
     "plms": plms,
     "lcm": lcm,
 }
-
-_ALIASES = {
-    "eulera": "euler_a",
-    "eulerancestral": "euler_a",
-    "keuler": "euler",
-    "keulera": "euler_a",
-    "kheun": "heun",
-    "dpm++2m": "dpmpp_2m",
-    "dpmsolver++": "dpmpp_2m",
-    "dpm++2msde": "dpmpp_2m_sde",
-    "pndm": "plms",
-    "ddimsampler": "ddim",
-    "plmssampler": "plms",
-}
-
-
-def sampler(name: str) -> Sampler:
-    """The sampler called ``name``: a key of ``SAMPLERS``, or a common alias such as "Euler a", "DPM++ 2M" or "PNDM".
-
-    Case, spaces, dashes and underscores do not matter. Raises InputError that lists what exists.
-    """
-    return SAMPLERS[sampler_name(name)]
-
-
-def sampler_name(name: str) -> str:
-    """The key of ``SAMPLERS`` that ``name`` stands for; see :func:`sampler`."""
-    plain = "".join(c for c in str(name).lower() if c not in " -_")
-    known: dict[str, Any] = {key.replace("_", ""): key for key in SAMPLERS}
-    found = known.get(plain) or _ALIASES.get(plain)
-    if found is None:
-        raise InputError(f"sampler {name!r} does not exist; use one of {', '.join(SAMPLERS)}")
-    return str(found)

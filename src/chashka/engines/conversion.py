@@ -22,6 +22,7 @@ from torch.nn.utils import parametrize
 
 from chashka.checkpoints.bfloat16 import BFLOAT16
 from chashka.checkpoints.strict import load_strict
+from chashka.engines import rewriting
 from chashka.engines.components import DYNAMIC_AXES, PRECISE_INPUTS, imported
 from chashka.engines.engine import Blueprint
 from chashka.engines.machine import trim
@@ -36,7 +37,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LAYOUT = "5"
+LAYOUT = "6"
 """Part of the name under which a conversion is kept: raise it when what is written changes."""
 FOLDER = "converted"
 KEPT = 8
@@ -99,9 +100,7 @@ def converted(
         with tempfile.TemporaryDirectory(dir=home.parent) as temporary:
             made = Path(temporary) / blueprint.name
             made.mkdir()
-            _convert(blueprint, tensors, source, made / graph.name)
-            if bfloat16:
-                store_bfloat16(made / graph.name)
+            _make(blueprint, tensors, source, made / graph.name, bfloat16, home.parent)
             with suppress(OSError):  # another process was faster
                 made.replace(home)
         held = _locked(home, shared=True)
@@ -109,6 +108,21 @@ def converted(
     except OSError as error:
         raise FileError(f"cannot keep the graph of {source} in {home.parent}: {error.strerror or error}") from error
     return graph, held
+
+
+def _make(
+    blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, graph: Path, bfloat16: bool, others: Path
+) -> None:
+    """Write the graph: of a conversion that lies in ``others`` if only matrices differ, else by converting the network."""
+    alike = _alike(blueprint, bfloat16)
+    for home in sorted(others.iterdir()):
+        held = _locked(home, shared=True) if (home / rewriting.FILE).is_file() else None
+        if held is not None and rewriting.rewrite(home, tensors, alike, graph, bfloat16):
+            return
+    _convert(blueprint, tensors, source, graph)
+    rewriting.note(graph, tensors, alike)
+    if bfloat16:
+        store_bfloat16(graph)
 
 
 def _convert(blueprint: Blueprint, tensors: Mapping[str, Any], source: Path, path: Path) -> None:
@@ -145,10 +159,18 @@ def _halved(module: nn.Module, tensors: Mapping[str, Any]) -> list[nn.Module]:
 
 
 def _key(blueprint: Blueprint, content: str, bfloat16: bool) -> str:
-    parts = [content, blueprint.name, blueprint.network, to_json(blueprint.config), blueprint.variant]
-    parts += ["bfloat16"] if bfloat16 else []
-    said = repr((LAYOUT, *parts, sorted(blueprint.inputs), openvino().get_version()))
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    return _digest(content, blueprint.variant, _alike(blueprint, bfloat16))
+
+
+def _alike(blueprint: Blueprint, bfloat16: bool) -> str:
+    """What conversions of other weights of this network have in common."""
+    shape = sorted((name, len(example)) for name, example in blueprint.inputs.items())
+    kind = blueprint.name, blueprint.network, to_json(blueprint.config), blueprint.outputs, bfloat16
+    return _digest(LAYOUT, *kind, shape, openvino().get_version())
+
+
+def _digest(*said: object) -> str:
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
 
 
 def _prune(folder: Path) -> None:

@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chashka import images
-from chashka.diffusion import SAMPLERS, Array, PictureNoise, Sampler, Step, VariedNoise, noised_known, sampler_name
+from chashka.diffusion import (
+    SAMPLERS,
+    Array,
+    PictureNoise,
+    Sampler,
+    Step,
+    VariedNoise,
+    noised_known,
+    sampler_name,
+    with_sampler,
+)
 from chashka.errors import InputError, NotFiniteError
 from chashka.families.conventions import Conventions, Levels
 from chashka.families.family import Bundle, Plan
@@ -93,6 +103,7 @@ def one_pass(
                     bundle.family.name,
                     bool(made_from),
                     made_from,
+                    bundle.added,
                 )
             )
     return pictures
@@ -136,6 +147,9 @@ def complete(bundle: Bundle, request: Request) -> Request:
     """The request as this family's options with all defaults in, or an InputError that names what is missing."""
     if not isinstance(request, bundle.family.options):
         request = bundle.family.options(**request.model_dump(exclude_unset=True))
+    if request.sampler is not None:  # before spacings are filled in: the name may say one
+        said = {"sampler": request.sampler, "spacing": request.spacing}
+        request = request.with_fields(**with_sampler(said, bundle.samplers))
     request = bundle.filled(request).filled({"steps": 50, "guidance_scale": 1.0, "sampler": "ddim"})
     if request.seed is None:
         raise InputError("seed: missing; allowed: a whole number from 0 to 2**63 - 1")

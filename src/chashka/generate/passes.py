@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from chashka.checkpoints.several_files import files_of, is_index
 from chashka.checkpoints.torch_file import SUFFIXES, not_finite
 from chashka.errors import ChashkaError, InputError, NotFiniteError, WeightsError
 from chashka.families.family import Bundle, Preset
@@ -86,8 +87,11 @@ def weight_files(preset: Preset) -> list[Path]:
     if preset.folder is None or not preset.files:
         return []
     names = [name for entry in preset.files for name in ((entry,) if isinstance(entry, str) else entry)]
-    named = [preset.folder / name for name in (*names, *preset.optional) if Path(name).suffix in SUFFIXES]
-    return sorted(file for file in named if file.is_file()) if named else weights_below(preset.folder)
+    paths = [preset.folder / name for name in (*names, *preset.optional)]
+    named = [path for path in paths if path.suffix in SUFFIXES or is_index(path)]
+    if not named:
+        return weights_below(preset.folder)
+    return sorted(part for file in named if file.is_file() for part in files_of(file) if part.is_file())
 
 
 def weights_below(place: Path) -> list[Path]:

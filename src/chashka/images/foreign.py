@@ -15,9 +15,9 @@ from typing import Any
 
 from chashka.images import comfy_graph
 from chashka.images.carried import texts_in
+from chashka.request import LONGEST_PROMPT
 
-LONGEST_PROMPT = 10_000
-LONGEST_RAW = 16_000
+LONGEST_RAW = 32_000
 """Characters of each original text that are kept."""
 _LONGEST_KEY = 60
 _NEGATIVE = "Negative prompt:"

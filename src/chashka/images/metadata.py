@@ -1,9 +1,9 @@
 """What a picture file says about itself: our own JSON, the A1111 text that many programs read, and XMP.
 
 PNG: text chunks ``chashka`` (JSON) and ``parameters`` (A1111), XMP in ``XML:com.adobe.xmp``. JPEG and WebP: EXIF UserComment
-(A1111), XMP with our JSON as the property ``chashka:request``. SVG: the same XMP in ``<metadata>``. XMP is written here and
-never parsed as XML: reading back uses one fixed pattern. Nothing depends on the time or the machine, so equal pictures are
-equal files.
+(A1111), XMP with our JSON as the property ``chashka:request``; in JPEG files JSON that is too long for one segment goes into
+others (``segments``), and the A1111 text is left out if it is. SVG: the same XMP in ``<metadata>``. XMP is written here and never
+parsed as XML: reading back uses one fixed pattern. Nothing depends on the time or the machine, so equal pictures are equal files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from PIL import Image
 
 import chashka
 from chashka.errors import FileError
-from chashka.request import Picture
+from chashka.images.segments import FITS, digest, rest_in
+from chashka.request import LONGEST_PROMPT, Picture
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED, COMPOSED, ALTERED = (
@@ -39,13 +40,13 @@ XMP_CHUNK = "XML:com.adobe.xmp"
 USER_COMMENT = 0x9286
 EXIF_IFD = 0x8769
 SOFTWARE = 0x0131
-_LONGEST_XMP = 65_000  # a JPEG segment has 65,533 bytes
-_LONGEST_PARAMETERS = 16_000
+_LONGEST_XMP = 600_000  # the longest request, of characters that become seven bytes each, has 400,000
+_LONGEST_PARAMETERS = 32_000
 _OURS = re.compile(r'chashka:request=("[^"<>]*"|\'[^\'<>]*\')')
 _TYPE = re.compile(r"digitalsourcetype/([A-Za-z]{1,60})\b")
 _TOOL = re.compile(r"""xmp:CreatorTool(?:=["']|>)([^"'<>]{1,120})["'<]""")
 _MARK = re.compile(r"digitalsourcetype/(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)\b")
-_SIZE = re.compile(r"\bSize: \d+x\d+(?=, |$)(?!.*\n)")  # in the last line alone: prompts may say anything
+_SIZE = re.compile(r"\bSize: \d+x\d+(?=, |$)")
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -84,7 +85,12 @@ class Told:
 
 
 def describe(picture: Picture) -> dict[str, Any]:
-    """Everything needed to draw the picture again: {family, version, model, request, picture, seed}, and sources if any."""
+    """Everything needed to draw the picture again: {family, version, model, request, picture, seed}, and what there is of others.
+
+    sources: the pictures that it was made from. loras, embeddings: lists of {name, sha256}, with a LoRA's ``weight``, and its
+    ``text_weight`` if the text encoder got another; those of the prompt's tags too, in the order in which they were added. vae:
+    {name, sha256}. Without ``sha256`` nobody knew it.
+    """
     sources = [asdict(source) for source in picture.sources]
     return {
         "family": picture.family,
@@ -93,7 +99,21 @@ def describe(picture: Picture) -> dict[str, Any]:
         "request": picture.request.model_dump(exclude_none=True),
         "picture": picture.index,
         "seed": picture.seed,
-    } | ({"sources": sources} if sources else {})
+        **({"sources": sources} if sources else {}),
+        **_added(picture),
+    }
+
+
+def _added(picture: Picture) -> dict[str, Any]:
+    """The part of :func:`describe` that tells what the model was opened with."""
+    told: dict[str, list[dict[str, Any]]] = {"lora": [], "embedding": [], "vae": []}
+    for one in picture.added:
+        said: dict[str, Any] = {"name": one.name} | ({"sha256": one.sha256} if one.sha256 else {})
+        if one.kind == "lora":
+            said |= {"weight": one.unet} | ({"text_weight": one.text} if one.text != one.unet else {})
+        told[one.kind].append(said)
+    found = {"loras": told["lora"], "embeddings": told["embedding"], "vae": next(iter(told["vae"]), None)}
+    return {name: value for name, value in found.items() if value}
 
 
 def a1111_parameters(picture: Picture) -> str:
@@ -108,6 +128,7 @@ def a1111_parameters(picture: Picture) -> str:
         "Seed": picture.seed,
         "Size": f"{width}x{height}",
         "Model": picture.model or None,
+        **_hashes(picture),
         "Denoising strength": None if request.strength is None else f"{request.strength:g}",
         "Clip skip": getattr(request, "clip_skip", None),
         "Picture": picture.index,
@@ -115,7 +136,28 @@ def a1111_parameters(picture: Picture) -> str:
     }
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value is not None)
     negative = f"Negative prompt: {request.negative_prompt}\n" if request.negative_prompt else ""
-    return f"{request.prompt}\n{negative}{line}"
+    return f"{_tagged(picture)}\n{negative}{line}"
+
+
+def _hashes(picture: Picture) -> dict[str, str]:
+    """What A1111 tells of an autoencoder and of embeddings: ten and twelve digits of their sums."""
+    said: dict[str, str] = {}
+    for one in picture.added:
+        if one.kind == "vae":
+            said |= ({"VAE hash": one.sha256[:10]} if one.sha256 else {}) | {"VAE": one.name}
+    words = [f"{one.name}: {one.sha256[:12]}" for one in picture.added if one.kind == "embedding" and one.sha256]
+    return said | ({"TI hashes": ", ".join(words)} if words else {})
+
+
+def _tagged(picture: Picture) -> str:
+    """The prompt, with a tag for each LoRA that it does not name: in A1111's text they have no other place."""
+    prompt, tags = picture.request.prompt, []
+    for one in picture.added:
+        named = re.search(rf"<\w+:\s*(?:[^<>:]*/)?{re.escape(one.name)}\s*[:>]", prompt)
+        if one.kind == "lora" and not named and not set("<>:\n") & set(one.name):
+            weights = [one.text] if one.text == one.unet else [one.text, one.unet]
+            tags.append(f"<lora:{one.name}:{':'.join(f'{weight:.10g}' for weight in weights)}>")
+    return " ".join([*([prompt] if prompt else []), *tags])
 
 
 def xmp_packet(picture: Picture, *, own: bool = True) -> bytes:
@@ -128,10 +170,33 @@ def xmp(label: Label, *, own: bool = True) -> bytes:
 
     own: carry our JSON too, for formats without text chunks.
     """
-    ours = ""
-    if own and label.own is not None:
-        ours = f"\n    xmlns:chashka={quoteattr(NAMESPACE)} chashka:request={_attribute(label.own)}"
-    prompt = html.escape(printable(label.prompt), quote=False)
+    return _packet(label, _ours(label) if own and label.own is not None else "")
+
+
+def jpeg_xmp(label: Label) -> tuple[bytes, bytes]:
+    """The same for JPEG files: (the main packet, the rest, b"" unless our JSON is too long for one segment); see ``segments``."""
+    whole = xmp(label)
+    if len(whole) <= FITS:
+        return whole, b""
+    rest = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
+        ' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
+        f'  <rdf:Description rdf:about=""{_ours(label)}/>\n'
+        " </rdf:RDF>\n"
+        "</x:xmpmeta>\n"
+    ).encode()
+    note = f'\n    xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="{digest(rest)}"'
+    return _packet(label, note), rest
+
+
+def _ours(label: Label) -> str:
+    """Our JSON as a property."""
+    return f"\n    xmlns:chashka={quoteattr(NAMESPACE)} chashka:request={_attribute(label.own or '')}"
+
+
+def _packet(label: Label, more: str) -> bytes:
+    """more: properties beyond those that every file has. A file that somebody changed may say a longer prompt than fits."""
+    prompt = html.escape(printable(label.prompt[:LONGEST_PROMPT]), quote=False)
     tool = f"    xmp:CreatorTool={_attribute(label.tool)}\n" if label.tool else ""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -142,7 +207,7 @@ def xmp(label: Label, *, own: bool = True) -> bytes:
         '    xmlns:dc="http://purl.org/dc/elements/1.1/"\n'
         '    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"\n'
         f"{tool}"
-        f'    Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}{label.kind}"{ours}>\n'
+        f'    Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}{label.kind}"{more}>\n'
         f'   <dc:description><rdf:Alt><rdf:li xml:lang="x-default">{prompt}</rdf:li></rdf:Alt></dc:description>\n'
         "  </rdf:Description>\n"
         " </rdf:RDF>\n"
@@ -200,7 +265,8 @@ def enlarged_label(path: str | Path, by: int, model: str, size: tuple[int, int])
     kind = found.group(1) if found else COMPOSED if own.get("sources") else TRAINED
     parameters = None
     if said.parameters is not None and len(said.parameters) <= _LONGEST_PARAMETERS:
-        parameters = _SIZE.sub(f"Size: {size[0]}x{size[1]}", said.parameters)
+        before_last, line, last = said.parameters.rpartition("\n")  # prompts may say anything
+        parameters = before_last + line + _SIZE.sub(f"Size: {size[0]}x{size[1]}", last)
     label = Label(kind, prompt if isinstance(prompt, str) else "", text, parameters)
     return label if can_be_written(label) else Label(kind)
 
@@ -266,12 +332,14 @@ def _picture_told(path: str | Path | BinaryIO) -> Told:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             text, parameters = image.info.get(CHUNK), image.info.get("parameters")
             packet = image.info.get("xmp") or image.info.get(XMP_CHUNK) or b""
+            main = packet if isinstance(packet, str) else packet.decode("utf-8", "replace")
+            rest = rest_in(image, main).decode("utf-8", "replace")
             if parameters is None:
                 with contextlib.suppress(Exception):  # damaged EXIF is no reason to refuse a picture
                     comment = image.getexif().get_ifd(EXIF_IFD)[USER_COMMENT]
                     parameters = comment.removeprefix(b"UNICODE\0").decode("utf-16-be")
-    xml = packet if isinstance(packet, str) else packet.decode("utf-8", "replace")
-    return Told(text, xml[:_LONGEST_XMP], parameters if isinstance(parameters, str) else None)
+    # the rest comes first: what the main packet says of the prompt may look like a property of ours
+    return Told(text, (rest + main)[:_LONGEST_XMP], parameters if isinstance(parameters, str) else None)
 
 
 def _svg_told(data: bytes) -> Told:

@@ -22,6 +22,7 @@ from chashka.images.reading import read
 from chashka.images.tracing import about_lines
 from chashka.images.writing import encode
 
+LONGEST_TOOL = 120
 LEVELS = ("full", "provenance", "none")
 TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "svg": "image/svg+xml"}
 _ABOUT = re.compile(r"<title>[^<]*</title>\n(?:<desc>[^<]*</desc>\n)?<metadata>.*?</metadata>\n", re.DOTALL)
@@ -49,7 +50,7 @@ def label_in(data: bytes) -> Label | None:
     if own is not None:
         request = own.get("request")
         prompt = request.get("prompt") if isinstance(request, dict) else None
-        tool = said.tool or f"chashka {own.get('version', '')}".strip()
+        tool = said.tool or f"chashka {own.get('version', '')}"[:LONGEST_TOOL].strip()
         kind = kind or (COMPOSED if own.get("sources") else TRAINED)
         text = metadata.compact(own)
         label = Label(kind, prompt if isinstance(prompt, str) else "", text, said.parameters, tool)

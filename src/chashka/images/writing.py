@@ -11,7 +11,7 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from chashka.errors import FileError, InputError
-from chashka.images.metadata import CHUNK, XMP_CHUNK, Label, exif_block, label_of, xmp
+from chashka.images.metadata import CHUNK, XMP_CHUNK, Label, exif_block, jpeg_xmp, label_of, xmp
 from chashka.images.pixels import flatten
+from chashka.images.segments import FITS, segments
 from chashka.images.tracing import svg_document
 from chashka.request import Picture
 
@@ -94,12 +95,22 @@ def encode(pixels: NDArray[np.uint8], label: Label | None, target: Path) -> byte
     if file_format == "PNG":
         Image.fromarray(pixels).save(out, "PNG", pnginfo=_chunks(label))
         return out.getvalue()
-    options: dict[str, Any] = {} if label is None else {"exif": exif_block(label), "xmp": xmp(label)}
     if file_format == "JPEG":
-        Image.fromarray(flatten(pixels)).save(out, "JPEG", quality=95, subsampling=0, **options)
+        said = {} if label is None else _segments(label)
+        Image.fromarray(flatten(pixels)).save(out, "JPEG", quality=95, subsampling=0, **said)
     else:
+        options: dict[str, Any] = {} if label is None else {"exif": exif_block(label), "xmp": xmp(label)}
         Image.fromarray(pixels).save(out, "WEBP", quality=95, method=4, **options)
     return out.getvalue()
+
+
+def _segments(label: Label) -> dict[str, Any]:
+    """What a JPEG file says, as Pillow takes it. The A1111 text is left out if it does not fit: our JSON says the same."""
+    main, rest = jpeg_xmp(label)
+    exif = exif_block(label).tobytes()
+    if len(exif) > FITS:
+        exif = exif_block(replace(label, parameters=None)).tobytes()
+    return {"exif": exif, "xmp": main} | ({"extra": segments(rest)} if rest else {})
 
 
 def _chunks(label: Label | None) -> PngImagePlugin.PngInfo:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from chashka.errors import InputError
 from chashka.prompts.numbers import MOST_WEIGHT, within
 
 AND = re.compile(r"\bAND\b")
-WEIGHT = re.compile(r"^(.*?)(?:\s*:\s*([-+]?(?:\d+\.?|\d*\.\d+)))?\s*$", re.DOTALL)
+WEIGHT = re.compile(r"\s*([-+]?(?:\d+\.?|\d*\.\d+))\s*")
+"""What may stand behind the last colon of a part."""
+MOST_PARTS = 32
+"""Prompts that are joined: each of them is a row through the network in every step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +27,24 @@ class Part:
 
 
 def parts(prompt: str) -> list[Part]:
-    """The prompts that ``AND`` joins; one that it does not, alone and as it is. Raises InputError for a weight too large."""
+    """The prompts that ``AND`` joins; one that it does not, alone and as it is.
+
+    Raises InputError for a weight too large, and for more than ``MOST_PARTS``.
+    """
     texts = AND.split(prompt)
     if len(texts) == 1:
         return [Part(prompt)]
+    if len(texts) > MOST_PARTS:
+        raise InputError(
+            f"prompt: AND joins {len(texts)} prompts; allowed: at most {MOST_PARTS}, each of which is a row through the network; "
+            "join fewer"
+        )
     found = []
     for text in texts:
-        match = WEIGHT.match(text)
-        assert match is not None
-        weight = within(float(match.group(2)), MOST_WEIGHT, "AND with a weight of") if match.group(2) else 1.0
-        found.append(Part(match.group(1).strip(), weight))
+        before, colon, behind = text.rpartition(":")
+        number = WEIGHT.fullmatch(behind) if colon else None
+        if number is None:
+            found.append(Part(text.strip()))
+        else:
+            found.append(Part(before.strip(), within(float(number[1]), MOST_WEIGHT, "AND with a weight of")))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 
 import torch
@@ -11,12 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from chashka.errors import TrainingError
-from chashka.nets.autoencoder import Decoder, Encoder
-from chashka.nets.image_tower import ImageTower
+from chashka.nets.autoencoder import Decoder
 from chashka.nets.kandinsky_text import KandinskyTextHead
-from chashka.nets.multilingual import ContrastiveTextEncoder, T5TextEncoder
 from chashka.nets.unet import UNet
-from chashka.training import composed, places
+from chashka.training import places
 from chashka.training.appearance import Appearance, appearance
 from chashka.training.arithmetic import prepare
 from chashka.training.autoencoder import AutoencoderTask
@@ -24,23 +21,15 @@ from chashka.training.captions import Captions, load_captions
 from chashka.training.components import components, load_component, load_weights, recipe_of
 from chashka.training.contrastive import ContrastiveTask, concept_weights
 from chashka.training.distil import DistilTask
-from chashka.training.features import (
-    canvas_file,
-    load_features,
-    load_latents,
-    write_canvas,
-    write_embeddings,
-    write_latents,
-    write_said,
-    write_text,
-)
+from chashka.training.features import load_features, load_latents
 from chashka.training.judge import JudgeTask
 from chashka.training.judge_scenes import decoded
 from chashka.training.loop import Slice, Task, Trainer
 from chashka.training.masks import with_mask_channels
+from chashka.training.material import Material, encoder_of, text_encoder_of
 from chashka.training.origin import begin, origin, tables_of
 from chashka.training.picture import PictureTask, prototypes
-from chashka.training.pictures import Pictures, load_pictures, without
+from chashka.training.pictures import Pictures, load_pictures
 from chashka.training.recipes import (
     AutoencoderRecipe,
     ContrastiveRecipe,
@@ -52,7 +41,7 @@ from chashka.training.recipes import (
     UNetRecipe,
     UpscaleRecipe,
 )
-from chashka.training.scenes import Composer, load_scenes
+from chashka.training.scenes import load_scenes
 from chashka.training.sentences import Sentences, Translations
 from chashka.training.stopping import listening
 from chashka.training.t5 import T5Task
@@ -177,13 +166,7 @@ def _autoencoder(path: Path, device: str) -> tuple[nn.Module, nn.Module]:
     """A trained encoder and its decoder, for use."""
     found = recipe_of(path, "encoder")
     assert isinstance(found, AutoencoderRecipe)
-    return _encoder(path, device), load_component(Decoder(found.network), path, "decoder").to(device).eval()
-
-
-def _encoder(path: Path, device: str) -> nn.Module:
-    found = recipe_of(path, "encoder")
-    assert isinstance(found, AutoencoderRecipe)
-    return load_component(Encoder(found.network), path, "encoder").to(device).eval()
+    return encoder_of(path, device), load_component(Decoder(found.network), path, "decoder").to(device).eval()
 
 
 def _upscale_task(recipe: UpscaleRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UpscaleTask:
@@ -225,7 +208,7 @@ def _looks(
     """What the concepts look like, computed once: another machine's linear algebra may turn every axis round."""
     file = folder / "looks.safetensors"
     if not file.exists():
-        _latents(folder, autoencoder, Material(shards, UNetRecipe(variants=1), device))
+        Material(folder, shards, UNetRecipe(variants=1), {"autoencoder": autoencoder}, device).write_latents()
         seen = load_latents(folder, device)
         if seen.concepts != concepts:
             raise TrainingError(f"{shards}: captions and pictures are not of one build; make the captions again")
@@ -247,37 +230,12 @@ def _picture_task(recipe: PictureRecipe, shards: Path, run: Path, device: str, f
     pictures, file = load_pictures(shards, 64), run / "features" / "prototypes.safetensors"
     if not file.exists():
         captions = load_captions(shards / "captions.safetensors")
-        text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
+        text = text_encoder_of(frozen["clip"], device)
         known = {k: v.cpu() for k, v in prototypes(text, captions.to(device), len(pictures.styles)).items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(known, file.with_suffix(".part"))
         file.with_suffix(".part").replace(file)
     return PictureTask(recipe, pictures, load_file(file), device)
-
-
-class Material:
-    """What the features of a U-Net's run are made of, each read once and when it is asked for first."""
-
-    def __init__(self, shards: Path, recipe: UNetRecipe, device: str) -> None:
-        self.shards, self.recipe, self.device = shards, recipe, device
-
-    @functools.cached_property
-    def pictures(self) -> Pictures:
-        return load_pictures(self.shards, keep=without(self.recipe.without))
-
-    @functools.cached_property
-    def composer(self) -> Composer:
-        return Composer(load_scenes(self.shards / "scenes.safetensors"), self.pictures, self.device)
-
-
-def _latents(folder: Path, autoencoder: Path, material: Material) -> None:
-    """Write latents of all pictures into ``folder`` unless they are there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "latents.safetensors").exists():
-        return
-    encoder = _encoder(autoencoder, material.device)
-    write_latents(folder / "part", encoder, material.pictures, material.recipe, material.device)
-    (folder / "part").replace(folder / "latents.safetensors")
 
 
 def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UNetTask:
@@ -297,103 +255,18 @@ def _unet_task(recipe: UNetRecipe, shards: Path, run: Path, device: str, frozen:
         raise TrainingError(
             f"network.pooled is {recipe.network.pooled}; the text encoder's vector has {clip.text.pooled}"
         )
-    folder, material = run / "features", Material(shards, recipe, device)
-    _latents(folder, frozen["autoencoder"], material)
-    if recipe.picture_share:
-        _embeddings(folder, frozen, material)
-    _texts(folder, frozen, clip, shards, recipe, device)
-    _scenes(folder, frozen, material)
-    _canvases(folder, frozen["autoencoder"], material)
+    folder = run / "features"
+    material = Material(folder, shards, recipe, frozen, device)
+    material.write()
     decoder = load_component(Decoder(autoencoder.network), frozen["autoencoder"], "decoder")
     features = load_features(folder, device, recipe.canvases)
     if not isinstance(recipe, DistilRecipe):
-        return UNetTask(recipe, features, decoder, device, _places(folder, shards, recipe, device))
+        return UNetTask(recipe, features, decoder, device, material.places())
     unet = load_component(UNet(recipe.network), frozen["unet"], "unet")
     head = None
     if recipe.head is not None:
         head = load_component(KandinskyTextHead(recipe.head), frozen["unet"], "text_head")
     return DistilTask(recipe, features, decoder, device, (unet, head), folder)
-
-
-def _t5(path: Path, device: str) -> nn.Module:
-    found = recipe_of(path, "text_t5")
-    assert isinstance(found, T5Recipe)
-    return load_component(T5TextEncoder(found.text), path, "text_t5").to(device).eval()
-
-
-def _texts(
-    folder: Path, frozen: dict[str, Path], clip: ContrastiveRecipe, shards: Path, recipe: UNetRecipe, device: str
-) -> None:
-    """Write the texts of pictures and of composed scenes into ``folder`` unless they are there."""
-    wanted = ["text"] + ["said"] * (recipe.scenes > 0)
-    wanted = [name for name in wanted if not (folder / f"{name}.safetensors").exists()]
-    if not wanted:
-        return
-    text = load_component(ContrastiveTextEncoder(clip.text), frozen["clip"], "text_contrastive").to(device).eval()
-    other = None if recipe.head is None else _t5(frozen["t5"], device)
-    for name in wanted:
-        if name == "text":
-            write_text(folder / "part", text, other, load_captions(shards / "captions.safetensors"), recipe, device)
-        else:
-            write_said(folder / "part", text, other, load_scenes(shards / "scenes.safetensors"), recipe, device)
-        (folder / "part").replace(folder / f"{name}.safetensors")
-
-
-def _canvases(folder: Path, autoencoder: Path, material: Material) -> None:
-    """Write the latents of the recipe's canvases into ``folder`` unless they are there."""
-    recipe = material.recipe
-    wanted = [(h, w) for h, w, _ in recipe.canvases if not (folder / canvas_file((h, w))).exists()]
-    if not wanted:
-        return
-    encoder, scale = _encoder(autoencoder, material.device), load_latents(folder, "cpu").latent_scale
-    composer = material.composer if recipe.scenes else None
-    for canvas in wanted:
-        write_canvas(folder / "part", encoder, material.pictures, composer, scale, recipe, canvas)
-        (folder / "part").replace(folder / canvas_file(canvas))
-
-
-def _scenes(folder: Path, frozen: dict[str, Path], material: Material) -> None:
-    """Write what the recipe reads of composed scenes (latents, embeddings, places) into ``folder`` unless it is there."""
-    recipe, device = material.recipe, material.device
-    files = ["scenes.safetensors"] + ["composed.safetensors"] * (recipe.picture_share > 0)
-    files += [places.FILE] * bool(recipe.related or recipe.reading)
-    wanted = [name for name in files if recipe.scenes and not (folder / name).exists()]
-    if not wanted:
-        return
-    readers: dict[str, composed.Reader] = {}
-    if "scenes.safetensors" in wanted:
-        encoder, scale = _encoder(frozen["autoencoder"], device), load_latents(folder, "cpu").latent_scale
-        readers["scenes.safetensors"] = composed.encoded(encoder, scale)
-    if "composed.safetensors" in wanted:
-        readers["composed.safetensors"] = composed.embedded(_tower(frozen["picture"], device))
-    if places.FILE in wanted:
-        side = recipe.head.places if recipe.head is not None else 0
-        readers[places.FILE] = composed.laid_out(material.composer.scenes, side or places.SIDE)
-    composed.write_composed(folder, material.composer, readers, recipe)
-
-
-def _places(folder: Path, shards: Path, recipe: UNetRecipe, device: str) -> places.Places | None:
-    """Who is where in the composed scenes, for a recipe that wants to know."""
-    if not recipe.scenes or not (recipe.related or recipe.reading):
-        return None
-    return places.load_places(folder / places.FILE, load_scenes(shards / "scenes.safetensors"), device)
-
-
-def _embeddings(folder: Path, frozen: dict[str, Path], material: Material) -> None:
-    """Write the embeddings of all pictures into ``folder`` unless they are there."""
-    if "picture" not in frozen:
-        raise TrainingError("this recipe shows pictures (picture_share): give --frozen picture=WEIGHTS")
-    if (folder / "picture.safetensors").exists():
-        return
-    tower = _tower(frozen["picture"], material.device)
-    write_embeddings(folder / "part", tower, material.pictures, material.recipe, material.device)
-    (folder / "part").replace(folder / "picture.safetensors")
-
-
-def _tower(path: Path, device: str) -> nn.Module:
-    found = recipe_of(path, "picture")
-    assert isinstance(found, PictureRecipe)
-    return load_component(ImageTower(found.network), path, "picture").to(device).eval()
 
 
 def _begin_with(task: Task, start: Path) -> None:

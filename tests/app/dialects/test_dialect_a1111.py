@@ -374,6 +374,15 @@ def test_our_own_infotext_draws_the_same_picture(served: Served) -> None:
     assert (first == again).all() and served.jobs()[-1].fields["spacing"] == "karras"
 
 
+def test_long_prompts_are_drawn_and_read_back(served: Served) -> None:
+    long = "a red cat, on a table, " * 434
+    (first,), info = drawn(served, prompt=long, negative_prompt=long[:9000], seed=5)
+    (again,), _ = drawn(served, infotext=info["infotexts"][0])
+    assert (first == again).all() and served.jobs()[-1].fields["prompt"] == long.strip()
+    error = served.post(f"{ROOT}/txt2img", 422, prompt="x" * 10_001)
+    assert "10000 characters" in error["errors"]
+
+
 def test_infotext_of_a_picture_that_was_drawn_elsewhere_names_its_number(served: Served) -> None:
     """The native API and OpenAI's draw picture i of one seed; its infotext says so, and draws it again here."""
     from PIL import Image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import threading
@@ -239,6 +240,32 @@ def test_autoencoders_are_those_of_the_folder(tmp_path: Path) -> None:
         assert used()[0] == "soft" and used(sd_vae="None")[0] is None
         error = served.post(f"{ROOT}/options", 422, sd_vae="nowhere")
         assert "allowed: Automatic, None, kl-f8.vae.pt, soft" in error["errors"]
+
+
+def test_the_autoencoder_of_infotext_is_taken_and_compared(tmp_path: Path) -> None:
+    models = models_folder(tmp_path / "models")
+    (models / "vaes").mkdir()
+    (models / "vaes" / "soft.pt").write_bytes(b"soft")
+    right = hashlib.sha256(b"soft").hexdigest()[:10]
+    with serving(tmp_path / "data", models=models) as served:
+        for name, digits, field, told in (
+            ("soft", right, "soft", ""),
+            ("soft.pt", right.upper(), "soft", ""),
+            (
+                "soft",
+                "0123456789",
+                "soft",
+                "VAE: 'soft' has another content here than the picture was drawn with (0123456789)",
+            ),
+            ("gone", right, None, "sd_vae: 'gone' is not on this server; the model's own autoencoder was used"),
+        ):
+            text = f"a cup\nSteps: 2, Sampler: Euler, Seed: 7, Size: 64x64, VAE hash: {digits}, VAE: {name}"
+            settings = {"sd_model_checkpoint": "sd"}
+            _, info = drawn(served, infotext=text, override_settings=settings)
+            assert served.jobs()[-1].fields.get("vae") == field
+            assert told in warnings(info) and ("vae" in warnings(info).lower()) == bool(told)
+        drawn(served, infotext=text, override_settings=settings | {"sd_vae": "soft"})
+        assert served.jobs()[-1].fields["vae"] == "soft"
 
 
 def test_clip_skip_is_ours(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ async def _or_sampler(handler: Handler, call: Call) -> Response:
     try:
         return await handler(call)
     except names.SamplerNotFoundError as error:
-        known = ", ".join(one.name for one in names.SAMPLER_NAMES)
+        known = ", ".join(one["name"] for one in names.sampler_list())
         errors = f"sampler_name: {str(error)[:60]!r} is not here; allowed: {known}"
         return _refused(400, "Sampler not found", errors)
     except draw.ScriptError as error:

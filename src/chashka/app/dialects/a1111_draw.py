@@ -116,6 +116,9 @@ async def _asked(tasks: Tasks, call: Call, body: Drawing) -> Asked:
     vae = set_.get("sd_vae", models.OWN)
     if models.asks(str(vae)):
         fields |= await call.run(_autoencoder, str(vae), preset.adapters, settings, warnings)
+        said = texts.parameters(body.infotext or "")
+        if "vae" in fields and said.get("VAE") == vae and said.get("VAE hash"):
+            warnings += await call.run(models.changed, fields["vae"], said["VAE hash"], settings)
     if full.styles:
         fields = texts.styled(fields, full.styles, texts.styles(settings.data), warnings)
     return Asked(full, model, fields, warnings)

@@ -75,6 +75,17 @@ def autoencoder(said: str, settings: Settings) -> str | None:
     return next((name for name, place in sorted(found.items()) if place.name == said), None)
 
 
+def changed(name: str, digits: str, settings: Settings) -> list[str]:
+    """A warning where an autoencoder of ours has another content than infotext says. digits: the first ones of its sha256."""
+    from chashka import adapters
+    from chashka.again import contents
+
+    sums = contents(adapters.vaes(settings.models).files[name], settings.cache)
+    if "" in sums or any(one.startswith(digits.lower()) for one in sums):
+        return []
+    return [f"VAE: {name[:60]!r} has another content here than the picture was drawn with ({digits[:10]})"]
+
+
 def enlarging(settings: Settings) -> list[str]:
     """Names of models that have an upscaler."""
     from chashka import families

@@ -1,36 +1,13 @@
-"""A1111's names of samplers and schedulers, and ours: the one table of both."""
+"""A1111's names of schedulers, and what its clients are told of samplers (``diffusion.sampler_names`` has the table of those)."""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 from typing import Any
 
-from chashka.diffusion import SAMPLERS
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A sampler or scheduler. name: as A1111 lists it. ours: as it is called here; None: the model's own choice."""
-
-    name: str
-    label: str
-    ours: str | None
-    aliases: tuple[str, ...] = ()
-
-
-SAMPLER_NAMES = (
-    Named("DPM++ 2M", "DPM++ 2M", "dpmpp_2m", ("k_dpmpp_2m",)),
-    Named("DPM++ 2M SDE", "DPM++ 2M SDE", "dpmpp_2m_sde", ("k_dpmpp_2m_sde",)),
-    Named("Euler a", "Euler a", "euler_a", ("k_euler_a", "k_euler_ancestral")),
-    Named("Euler", "Euler", "euler", ("k_euler",)),
-    Named("Heun", "Heun", "heun", ("k_heun",)),
-    Named("DDIM", "DDIM", "ddim", ("ddim",)),
-    Named("PLMS", "PLMS", "plms", ("plms",)),
-    Named("UniPC", "UniPC", "unipc", ("unipc",)),
-    Named("LCM", "LCM", "lcm", ("k_lcm",)),
-    Named("DDPM", "DDPM", "ddpm", ("ddpm",)),
-)
+from chashka.diffusion import SAMPLERS, spaced_sampler
+from chashka.diffusion.sampler_names import EVERYWHERE, SAMPLER_NAMES, Named
+from chashka.errors import InputError
 
 SCHEDULER_NAMES = (
     Named("automatic", "Automatic", None),
@@ -41,8 +18,6 @@ SCHEDULER_NAMES = (
     Named("align_your_steps", "Align Your Steps", "ays"),
     Named("ddim", "DDIM", "ddim"),
 )
-EVERYWHERE = ("karras", "exponential")
-"""Spacings of ours that every model has; the others are for models with a table of noise levels."""
 
 
 class SamplerNotFoundError(Exception):
@@ -54,15 +29,10 @@ def sampler(name: str) -> tuple[str, str | None]:
 
     Case does not matter; our names are taken too, which our pictures carry. Raises SamplerNotFoundError.
     """
-    text = " ".join(name.split())
-    for spacing in ("", *EVERYWHERE):
-        whole = text if not spacing else text.lower().removesuffix(f" {spacing}")
-        if spacing and whole == text.lower():
-            continue
-        found = _named(SAMPLER_NAMES, whole)
-        if found is not None and found.ours is not None:
-            return found.ours, spacing or None
-    raise SamplerNotFoundError(name)
+    try:
+        return spaced_sampler(name)
+    except InputError as error:
+        raise SamplerNotFoundError(name) from error
 
 
 def spacing(name: str, tables: bool) -> tuple[str | None, str | None]:

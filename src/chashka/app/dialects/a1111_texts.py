@@ -15,7 +15,8 @@ from chashka.images.foreign import LONGEST_RAW, pairs_of, parameters_of
 STYLES = "styles.csv"
 """A1111's own file of styles, looked for in the data folder: columns name, prompt, negative_prompt."""
 _MOST_STYLES = 1_000
-_SKIPPED = "Clip skip"
+_SETTINGS = {"Clip skip": CLIP_SKIP, "VAE": "sd_vae"}
+"""What stands among the settings of a request."""
 _FIELDS = {
     "Steps": "steps",
     "Sampler": "sampler_name",
@@ -55,13 +56,14 @@ def completed(body: Drawing, warnings: list[str]) -> Drawing:
     known = {name: value for name, value in values.items() if name in type(body).model_fields}
     if not isinstance(body, TextToImage):
         known.pop("enable_hr", None)
-    read = {"Prompt", "Negative prompt", "Size", "Size-1", "Size-2", "Version", _SKIPPED, *_FIELDS}
+    read = {"Prompt", "Negative prompt", "Size", "Size-1", "Size-2", "Version", "VAE hash", *_SETTINGS, *_FIELDS}
     left_out = sorted(set(said) - read)
     if left_out:
         warnings.append(f"infotext: {', '.join(left_out)[:200]} had no effect")
     own = body.said() | dict(body.model_extra or {})
-    if _SKIPPED in said:
-        own["override_settings"] = {CLIP_SKIP: said[_SKIPPED]} | (body.override_settings or {})
+    settings = {ours: said[theirs] for theirs, ours in _SETTINGS.items() if theirs in said}
+    if settings:
+        own["override_settings"] = settings | (body.override_settings or {})
     return parsed(type(body), known | own)
 
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageChops, ImageOps
 from chashka.errors import FileError, InputError
 from chashka.images.metadata import COMPOSED, TRAINED, Label
 from chashka.images.privacy import compact_alpha, limited
+from chashka.images.segments import rest_in, segments
 from chashka.images.writing import encode
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -140,6 +141,8 @@ def reencoded(data: bytes, file_format: str, quality: int) -> bytes:
         image.load()
         out = io.BytesIO()
         kept = {name: image.info[name] for name in ("exif", "xmp") if image.info.get(name)}
+        if file_format == "jpeg" and (rest := rest_in(image, (kept.get("xmp") or b"").decode("utf-8", "replace"))):
+            kept["extra"] = segments(rest)
         pixels = image if file_format == "webp" else image.convert("RGB")
         pixels.save(out, file_format.upper(), quality=quality, **kept)
         return out.getvalue()

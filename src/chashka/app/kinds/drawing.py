@@ -30,6 +30,8 @@ STORED = ("model", "prompts", *OWN, *SIDES)
 """What job's fields have beyond a request's. prompts: what the choices came to, each a prompt and its negative prompt."""
 LORAS = 8
 SIDE = 2048
+MOST_TEXT = 64_000
+"""Characters of all prompts that a job's choices come to: the policy reads every one of them before the job is accepted."""
 USUAL_STEPS = 50
 """What a model takes that names no number of its own; for the cost alone."""
 
@@ -164,6 +166,7 @@ def _checked(
     cost = _cost(request, preset, size, pictures, settings)
     stored = {"model": model} | request.model_dump(mode="json", exclude_none=True) | own
     texts = dict.fromkeys(text for one in (request, *requests) for text in wanted(one))
+    at_most("prompt", sum(map(len, texts)), MOST_TEXT, " characters in all prompts that are chosen")
     return NewFields(stored, tuple(texts), pictures, cost)
 
 

@@ -16,7 +16,7 @@ export class StudioComposer extends HTMLElement {
   /** @type {string | null} id of the picture to start from */
   #start = null;
   #problem = h('p', { class: 'problem', role: 'alert' });
-  #field = h('textarea', { id: 'prompt', rows: 1, maxLength: 2000, autocomplete: 'off', 'aria-describedby': 'how' });
+  #field = h('textarea', { id: 'prompt', rows: 1, maxLength: 10000, autocomplete: 'off', 'aria-describedby': 'how' });
   #chip = h('div', { class: 'chip', hidden: true });
   #picture = h('img', { alt: '', width: 40, height: 40 });
   #strength = h('select', { id: 'strength' });

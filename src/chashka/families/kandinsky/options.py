@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from chashka.diffusion import FLOW_SPACINGS, TABLE_SPACINGS, sampler_name
+from chashka.diffusion import FLOW_SPACINGS, TABLE_SPACINGS, with_sampler
 from chashka.errors import InputError
 from chashka.request import LONGEST_PROMPT, Number, Request, Whole, bounded
 
+LONGEST_PART = 2000
+"""Characters of a text in a mixture, which has sixteen of them at most; a text encoder reads far fewer."""
 OWN_SAMPLER = "p_sampler"
 """Kandinsky's own: ancestral, with the variance that the network says."""
 
@@ -19,7 +21,7 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    text: str | None = Field(None, min_length=1, max_length=LONGEST_PROMPT)
+    text: str | None = Field(None, min_length=1, max_length=LONGEST_PART)
     picture: Whole | None = Field(None, ge=0)
     weight: Number = Field(ge=0, le=1000)
 
@@ -72,10 +74,10 @@ class Options(Request):
         max_length=16,
     )
 
-    @field_validator("sampler")
+    @model_validator(mode="before")
     @classmethod
-    def _sampler(cls, value: str | None) -> str | None:
-        return value if value is None or value == OWN_SAMPLER else sampler_name(value)
+    def _sampler(cls, said: dict[str, Any]) -> dict[str, Any]:
+        return with_sampler(said, (OWN_SAMPLER,))
 
     @field_validator("spacing")
     @classmethod

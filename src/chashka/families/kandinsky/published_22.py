@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chashka.checkpoints import diffusers_names
+from chashka.checkpoints import diffusers_names, several_files
 from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.configurations import checked, read_json
-from chashka.checkpoints.torch_file import read_checkpoint
+from chashka.checkpoints.several_files import read_weights
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
 from chashka.errors import WeightsError
@@ -34,8 +34,15 @@ PRIOR = ("prior", "kandinsky-2-2-prior")
 DECODER = ("decoder", "kandinsky-2-2-decoder")
 INPAINTING = ("decoder-inpaint", "kandinsky-2-2-decoder-inpaint")
 """What the folders may be called."""
-WEIGHTS = tuple(f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"))
-TOWER = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin")
+INDICES = ("safetensors.index.json", "safetensors.index.fp16.json", "bin.index.json", "bin.index.fp16.json")
+"""What those of weights in several files end in; single files are taken before them."""
+WEIGHTS = tuple(
+    f"diffusion_pytorch_model.{kind}" for kind in ("safetensors", "fp16.safetensors", "bin", "fp16.bin", *INDICES)
+)
+TOWER = (
+    *("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin"),
+    *(f"{'pytorch_model' if kind.startswith('bin') else 'model'}.{kind}" for kind in INDICES),
+)
 CONFIG = "config.json"
 HEAD = ("encoder_hid_proj.", "add_embedding.")
 DEFAULTS = {"steps": 50, "guidance_scale": 4.0, "sampler": "p_sampler", "prior_steps": 25, "prior_guidance_scale": 4.0}
@@ -74,8 +81,8 @@ def _open(preset: Preset, choice: EngineChoice, names: Sequence[str], channels: 
     prior = _prior(engine, _part(preset.place, PRIOR))
     head, unet = _unet(engine, decoder / "unet", channels)
     cfg = _movq_config(_config(decoder / "movq"), decoder / "movq")
-    source = found(decoder / "movq", WEIGHTS)
-    halves = movq(engine, source, cfg, diffusers_names.autoencoder(len(cfg.mult), read_checkpoint(source)))
+    source = _weights(decoder / "movq", WEIGHTS)
+    halves = movq(engine, source, cfg, diffusers_names.autoencoder(len(cfg.mult), read_weights(source)))
     schedule, threshold = _schedule(decoder / "scheduler" / "scheduler_config.json")
     return Bundle(
         family=FAMILY,
@@ -99,9 +106,18 @@ def _part(folder: Path, names: Sequence[str]) -> Path:
     raise WeightsError(f"{folder}: {' or '.join(names)} not found")
 
 
+def _weights(folder: Path, names: Sequence[str]) -> Path:
+    """A part's file, or the index of several. Raises WeightsError, also for several that are not complete."""
+    usable = (folder / name for name in names if several_files.there(folder / name))
+    source = next(usable, None) or found(folder, names)
+    if several_files.is_index(source):
+        several_files.check(source)
+    return source
+
+
 def _unet(engine: Engine, folder: Path, channels: int) -> tuple[Graph, Graph]:
     """Head and U-Net."""
-    said, source = _config(folder), found(folder, WEIGHTS)
+    said, source = _config(folder), _weights(folder, WEIGHTS)
     if said.get("addition_embed_type") != "image" or said.get("encoder_hid_dim_type") != "image_proj":
         raise WeightsError(f"{folder}: not the U-Net of Kandinsky 2.2, which is told of pictures' embeddings alone")
     with checked(folder):
@@ -119,7 +135,7 @@ def _unet(engine: Engine, folder: Path, channels: int) -> tuple[Graph, Graph]:
             resample="resblock",
             scale_shift=True,
         )
-    tensors = read_checkpoint(source)
+    tensors = read_weights(source)
     weight = tensors.get("encoder_hid_proj.image_embeds.weight")
     if weight is None:
         raise WeightsError(f"{source}: encoder_hid_proj.image_embeds is missing")
@@ -155,7 +171,7 @@ def _movq_config(said: dict[str, Any], folder: Path) -> AutoencoderConfig:
 
 
 def _prior(engine: Engine, folder: Path) -> PicturePrior:
-    said, source = _config(folder / "prior"), found(folder / "prior", WEIGHTS)
+    said, source = _config(folder / "prior"), _weights(folder / "prior", WEIGHTS)
     with checked(folder / "prior"):
         heads = int(said["num_attention_heads"])
         width = int(said["embedding_dim"])
@@ -168,16 +184,16 @@ def _prior(engine: Engine, folder: Path) -> PicturePrior:
             heads,
         )
     text, vision = _text_config(folder / "text_encoder"), _vision_config(folder / "image_encoder")
-    text_file, vision_file = (found(folder / part, TOWER) for part in ("text_encoder", "image_encoder"))
-    statistics = read_checkpoint(source)
+    text_file, vision_file = (_weights(folder / part, TOWER) for part in ("text_encoder", "image_encoder"))
+    statistics = read_weights(source)
     mean, std = (np.asarray(computable(statistics[name]), np.float32).reshape(-1) for name in ("clip_mean", "clip_std"))
     parts = towers_and_network(
         engine,
         (text, vision),
         cfg,
-        (text_file, lambda: diffusers_names.clip_text(read_checkpoint(text_file))),
-        (vision_file, lambda: diffusers_names.clip_vision(read_checkpoint(vision_file))),
-        (source, lambda: diffusers_names.prior(heads, read_checkpoint(source))),
+        (text_file, lambda: diffusers_names.clip_text(read_weights(text_file))),
+        (vision_file, lambda: diffusers_names.clip_vision(read_weights(vision_file))),
+        (source, lambda: diffusers_names.prior(heads, read_weights(source))),
     )
     return PicturePrior(*parts, Table.squared_cosine(), mean, std, vision.resolution)
 

@@ -6,17 +6,16 @@ offsets, cuts) is a matter of requests.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chashka.checkpoints import diffusers_names
+from chashka.checkpoints import diffusers_names, several_files
 from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.renaming import some, without_rest
-from chashka.checkpoints.torch_file import read_checkpoint
+from chashka.checkpoints.several_files import read_weights
 from chashka.errors import WeightsError
 from chashka.families.stable_diffusion import tokenizer
 from chashka.families.stable_diffusion.layout import SCALE, Opened, Parts, Untold, assembled, text_of_transformers
@@ -29,8 +28,8 @@ PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "Stabl
 """Pipelines of diffusers whose networks are those of the published checkpoints."""
 KINDS = (".safetensors", ".bin")
 """What files of weights end in. Before it may stand the name of a variant, such as fp16, bf16 or non_ema."""
-SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
-"""In the names of files that hold a part of the weights each."""
+VARIANTS = ("{stem}.*{kind}", "{stem}{kind}.index.*.json", "{stem}{kind}.*.index.json")
+"""Files of weights that are not the plain one, and indices of weights in several files likewise."""
 DIFFUSERS = ("diffusion_pytorch_model",)
 COMPONENTS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": ("model", "pytorch_model")}
 """Networks, and what their files of weights may be called."""
@@ -96,7 +95,8 @@ SCHEDULER_SAYS: dict[str, tuple[Any, ...]] = {
 def check(folder: Path) -> None:
     """Raises WeightsError for another pipeline, and for a folder that lacks something: what was found, what is missing.
 
-    So for one that has several files of weights of a component, of which none is the plain one.
+    So for one that has several files of weights of a component, of which none is the plain one; and for weights in several files
+    of which one is missing, or damaged, or holds other weights than their index says, as far as safetensors' headers tell.
     """
     kind = str(read_json(folder / INDEX).get("_class_name") or "pipeline without a name")
     if kind not in PIPELINES:
@@ -111,6 +111,22 @@ def check(folder: Path) -> None:
             f"{folder}: a folder of diffusers without {' and '.join(missing)}; {found}. "
             "Put what is missing there, as it was published"
         )
+    for index in _indices(folder):
+        several_files.check(index)
+
+
+def look(folder: Path) -> tuple[str, ...]:
+    """``check``, with a look into parts that are torch's files; notes for people, of which there are none. Raises WeightsError."""
+    check(folder)
+    for index in _indices(folder):
+        several_files.check(index, torch=True)
+    return ()
+
+
+def _indices(folder: Path) -> list[Path]:
+    """Of the components whose weights are in several files."""
+    found = [_weights(folder / name, stems) for name, stems in COMPONENTS.items()]
+    return [file for file in found if file is not None and several_files.is_index(file)]
 
 
 def _needed(folder: Path) -> dict[str, str]:
@@ -155,7 +171,7 @@ def _networks(folder: Path, files: Mapping[str, Path]) -> tuple[Parts, float]:
         # a file of transformers leaves out what it takes for usual
         own: dict[str, Any] = {"num_attention_heads": 8, "hidden_act": "quick_gelu"} | said["text_encoder"]
         untold = Untold(shape.heads, shape.head_width, _number(own, "num_attention_heads"), own["hidden_act"])
-    unet, text = (read_checkpoint(files[name]) for name in ("unet", "text_encoder"))
+    unet, text = (read_weights(files[name]) for name in ("unet", "text_encoder"))
     found = assembled(
         without_rest(
             lambda tensors: diffusers_names.unet(shape, tensors), unet, files["unet"], "a U-Net of 1.x or 2.x"
@@ -173,12 +189,12 @@ def _networks(folder: Path, files: Mapping[str, Path]) -> tuple[Parts, float]:
 
 
 def weights_of_autoencoder(place: Path) -> Path | None:
-    """The file of weights in the folder of an autoencoder."""
+    """The file of weights in the folder of an autoencoder, or the index of several."""
     return _weights(place, DIFFUSERS)
 
 
 def autoencoder(place: Path, file: Path) -> tuple[dict[str, Any], float]:
-    """The weights of an autoencoder's folder by the original names, and the scale of its latents. file: of the weights."""
+    """The weights of an autoencoder's folder by the original names, and the scale of its latents. file: of weights, or index."""
     config = place / "config.json"
     said = read_json(config)
     _check_said(config, said, VAE_SAYS)
@@ -186,7 +202,7 @@ def autoencoder(place: Path, file: Path) -> tuple[dict[str, Any], float]:
         levels, scale = len(_numbers(said, "block_out_channels")), said.get("scaling_factor", SCALE)
         if not isinstance(scale, int | float) or not 0 < scale < 1e6:
             raise ValueError(f"scaling_factor is {str(scale)[:40]}; allowed: a number above 0")
-    tensors = read_checkpoint(file)
+    tensors = read_weights(file)
     found = without_rest(partial(diffusers_names.autoencoder, levels), tensors, file, "their autoencoder")
     return found, float(scale)
 
@@ -275,18 +291,18 @@ def _check_scheduler(file: Path, said: Mapping[str, Any]) -> None:
 
 
 def _weights(folder: Path, stems: tuple[str, ...]) -> Path | None:
-    """A component's file: the plain one, or the only variant. None: there is none.
+    """A component's file, or the index of its several files: the plain one, or the only variant. None: there is none.
 
-    Raises WeightsError for several variants without a plain one, and for weights in several files.
+    An index counts where one of its parts is there: downloads bring all indices, being small. Raises WeightsError for several
+    variants without a plain one, and for parts without an index or an index without parts where there is nothing else.
     """
     variants: list[Path] = []
     for kind in KINDS:
-        plain = next((file for stem in stems if (file := folder / f"{stem}{kind}").is_file()), None)
-        if plain is not None:
-            return plain
-        found = [
-            file for stem in stems for file in sorted(folder.glob(f"{stem}.*{kind}")) if not SHARD.search(file.name)
-        ]
+        plain = (folder / f"{stem}{kind}{more}" for more in ("", ".index.json") for stem in stems)
+        one = next((file for file in plain if several_files.there(file)), None)
+        if one is not None:
+            return one
+        found = [file for stem in stems for file in _variants(folder, stem, kind) if several_files.there(file)]
         if len(found) == 1 and not variants:
             return found[0]
         variants += found
@@ -295,10 +311,29 @@ def _weights(folder: Path, stems: tuple[str, ...]) -> Path | None:
             f"{folder}: several files of weights, {', '.join(file.name for file in variants)}, and none of them is the plain one; "
             "leave one of them there"
         )
-    parts = [file.name for stem in stems for file in sorted(folder.glob(f"{stem}*")) if SHARD.search(file.name)]
-    if parts:
-        raise WeightsError(
-            f"{folder}: its weights are in several files, {some(parts)}; supported are weights in one file. In diffusers, open the "
-            "folder and write it with save_pretrained(…, max_shard_size='20GB')"
-        )
+    _check_parts(folder, stems)
     return None
+
+
+def _variants(folder: Path, stem: str, kind: str) -> list[Path]:
+    found = [file for pattern in VARIANTS for file in sorted(folder.glob(pattern.format(stem=stem, kind=kind)))]
+    single = [file for file in found if file.suffix != ".json" and not several_files.PART.fullmatch(file.name)]
+    return single + [file for file in found if several_files.is_index(file)]
+
+
+def _check_parts(folder: Path, stems: tuple[str, ...]) -> None:
+    """Raises WeightsError for an index or parts of weights that are not complete, in a folder that has no others."""
+    for file in sorted(folder.glob("*")):
+        told = several_files.INDEX.fullmatch(file.name)
+        if told is not None and told["stem"] in stems:
+            several_files.check(file)
+    told_of = {file.name: several_files.PART.fullmatch(file.name) for file in sorted(folder.glob("*"))}
+    parts = {name: told for name, told in told_of.items() if told is not None and told["stem"] in stems}
+    if parts:
+        first = next(iter(parts.values()))
+        variant = first["variant"] or first["former"]
+        index = f"{first['stem']}{first['kind']}.index{f'.{variant}' if variant else ''}.json"
+        raise WeightsError(
+            f"{folder}: its weights are in several files, {some(list(parts))}, without {index}, which says what is in which. "
+            "Put it there, as it was published"
+        )

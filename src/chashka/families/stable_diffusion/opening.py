@@ -16,7 +16,7 @@ from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.torch_file import SUFFIXES, read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
-from chashka.engines.sums import content_of, state_of
+from chashka.engines.sums import content_of, state_of, sum_of
 from chashka.errors import InputError, WeightsError
 from chashka.families.family import Bundle, Preset
 from chashka.families.latents import LatentCodec
@@ -37,6 +37,7 @@ from chashka.families.stable_diffusion.text import CLIP, ChunkedText, Layers, To
 from chashka.families.stable_diffusion.tokenizer import Tokenizer
 from chashka.nets.configs import CLIPTextConfig
 from chashka.prompts.tags import Weight
+from chashka.request import Added
 
 if TYPE_CHECKING:
     from chashka.families.family import EngineChoice
@@ -83,7 +84,7 @@ def _recognised_folder(path: Path) -> Preset | None:
     if not (path / folder.INDEX).is_file():
         return None
     folder.check(path)
-    return _preset(path.resolve().name, path, folder.INDEX, open_folder)
+    return _preset(path.resolve().name, path, folder.INDEX, open_folder, partial(folder.look, path))
 
 
 def _preset(
@@ -155,7 +156,19 @@ def _bundle(preset: Preset, choice: EngineChoice, read: Callable[[], Opened]) ->
         blanks=found.inpainting,
         conventions=conventions,
         notes=partial(_notes, unsaid=opened.prediction is None and found.version == "2"),
+        added=_added(choice, opened.sources["autoencoder"]),
     )
+
+
+def _added(choice: EngineChoice, autoencoder: Path) -> tuple[Added, ...]:
+    """What is told of the choice in metadata. autoencoder: the file that its weights come from."""
+    cache = choice.cache_dir
+    loras = [Added("lora", file.stem, sum_of(file, cache), weight.unet, weight.text) for file, weight in choice.loras]
+    words = [Added("embedding", file.stem, sum_of(file, cache)) for file in choice.embeddings]
+    if choice.vae is None:
+        return (*loras, *words)
+    name = choice.vae.resolve().name if choice.vae.is_dir() else choice.vae.stem
+    return (*loras, *words, Added("vae", name, sum_of(autoencoder, cache)))
 
 
 def _notes(request: Options, unsaid: bool) -> Sequence[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from chashka.diffusion import TABLE_SPACINGS, sampler_name
+from chashka.diffusion import TABLE_SPACINGS, with_sampler
 from chashka.errors import InputError
 from chashka.prompts import composition, emphasis, schedules
 from chashka.request import LONGEST_PROMPT, Number, Request, Whole, bounded
@@ -55,10 +55,10 @@ class Options(Request):
         None, "original or diffusers", "sample like the original code, mistakes included, or like diffusers"
     )
 
-    @field_validator("sampler")
+    @model_validator(mode="before")
     @classmethod
-    def _sampler(cls, value: str | None) -> str | None:
-        return None if value is None else sampler_name(value)
+    def _sampler(cls, said: dict[str, Any]) -> dict[str, Any]:
+        return with_sampler(said)
 
     @field_validator("spacing")
     @classmethod

@@ -16,6 +16,7 @@ import numpy as np
 
 from chashka.diffusion import Array, Conditioning
 from chashka.engines import Graph
+from chashka.errors import InputError
 from chashka.families.family import Meter
 from chashka.families.stable_diffusion.options import Options
 from chashka.families.stable_diffusion.sampling import prompts
@@ -24,6 +25,9 @@ from chashka.prompts import clip_words, emphasis, tags
 BACK = 20
 """How many words a chunk gives up so that the next one begins behind a comma."""
 REMEMBERED = 64
+MOST_WORDS = 9_600
+"""Words that there is room for in all chunks of a text, 128 of CLIP's: attention to them takes memory in proportion. Ten thousand
+letters of English are about 31 chunks."""
 
 
 @dataclass(slots=True)
@@ -162,11 +166,19 @@ class ChunkedText:
     def meters(self, request: Options, steps: int, over: int = 0) -> tuple[Meter, Meter]:
         """The prompt and the negative prompt: of each the longest text that is read in any of the steps, one of AND's at a time.
 
-        over: steps of a second pass, whose texts count too.
+        over: steps of a second pass, whose texts count too. Raises InputError for a text of too many chunks.
         """
         said = prompts(request, steps) + prompts(request, over, steps)
         prompt = {part.text for parts, _ in said for part in parts}
-        return self._longest(prompt, request), self._longest({negative for _, negative in said}, request)
+        told = self._longest(prompt, request), self._longest({negative for _, negative in said}, request)
+        for name, meter in zip(("prompt", "negative_prompt"), told, strict=True):
+            if meter.limit > MOST_WORDS:
+                room = self._reader.room
+                raise InputError(
+                    f"{name}: it is read in {meter.limit // room} chunks of {room} words; allowed: at most {MOST_WORDS // room}; "
+                    "make it shorter"
+                )
+        return told
 
     def _longest(self, texts: Iterable[str], request: Options) -> Meter:
         count = self._cut if request.compat is not None else partial(self._chunks, grammar=not request.plain())
