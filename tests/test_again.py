@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parts_files import write_parts
 
 from chashka import again, images
 from chashka.engines import sums
@@ -18,6 +17,7 @@ from chashka.errors import FileError, InputError
 from chashka.families import Weight
 from chashka.families.stable_diffusion.options import Options
 from chashka.request import Added, Picture
+from parts_files import write_parts
 
 INK, SOFT = b"ink", b"soft"
 DIGEST = {content: hashlib.sha256(content).hexdigest() for content in (INK, SOFT)}
