@@ -24,7 +24,7 @@ from chashka.training.components import load_component
 from chashka.training.distil import DistilTask
 from chashka.training.features import load_features
 from chashka.training.loop import generator
-from chashka.training.material import encoder_of
+from chashka.training.material import network_of
 from chashka.training.pictures import load_pictures, without
 from chashka.training.recipes import DistilRecipe, UNetRecipe
 from chashka.training.scenes import Composer, load_scenes
@@ -240,7 +240,7 @@ def test_composed_scenes_are_shown_in_place_of_texts_too(runs: Path, shards: Pat
         load_scenes(shards / "scenes.safetensors"), load_pictures(shards, keep=without(recipe.without)), "cpu"
     )
     picture = composer(torch.arange(2), generator(recipe.run.seed + 79, 0))
-    encoder = encoder_of(weights["autoencoder"], "cpu")
+    encoder = network_of("encoder", weights["autoencoder"], "cpu")
     tower = load_component(ImageTower(PICTURE.network), weights["picture"], "picture").eval()
     with torch.no_grad():
         again = encoder(picture).chunk(2, 1)[0] * f.latent_scale

@@ -25,8 +25,16 @@ from chashka.training.features import (
     write_text,
 )
 from chashka.training.pictures import Pictures, load_pictures, without
-from chashka.training.recipes import AutoencoderRecipe, ContrastiveRecipe, PictureRecipe, T5Recipe, UNetRecipe
+from chashka.training.recipes import UNetRecipe
 from chashka.training.scenes import Composer, SceneTable, load_scenes
+
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], str]] = {
+    "encoder": (Encoder, "network"),
+    "text_contrastive": (ContrastiveTextEncoder, "text"),
+    "text_t5": (T5TextEncoder, "text"),
+    "picture": (ImageTower, "network"),
+}
+"""Of each component its class, and where in its stage's recipe the configuration stands."""
 
 
 class Material:
@@ -62,7 +70,7 @@ class Material:
         """Of all pictures."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._there("latents.safetensors"):
-            encoder = encoder_of(self.frozen["autoencoder"], self.device)
+            encoder = network_of("encoder", self.frozen["autoencoder"], self.device)
             self._made(
                 "latents.safetensors",
                 lambda path: write_latents(path, encoder, self.pictures, self.recipe, self.device),
@@ -79,7 +87,7 @@ class Material:
         if "picture" not in self.frozen:
             raise TrainingError("this recipe shows pictures (picture_share): give --frozen picture=WEIGHTS")
         if not self._there("picture.safetensors"):
-            tower = tower_of(self.frozen["picture"], self.device)
+            tower = network_of("picture", self.frozen["picture"], self.device)
             self._made(
                 "picture.safetensors",
                 lambda path: write_embeddings(path, tower, self.pictures, self.recipe, self.device),
@@ -92,8 +100,8 @@ class Material:
         if not wanted:
             return
         recipe, device = self.recipe, self.device
-        text = text_encoder_of(self.frozen["clip"], device)
-        other = None if recipe.head is None else t5_of(self.frozen["t5"], device)
+        text = network_of("text_contrastive", self.frozen["clip"], device)
+        other = None if recipe.head is None else network_of("text_t5", self.frozen["t5"], device)
         if "text" in wanted:
             captions = load_captions(self.shards / "captions.safetensors")
             self._made("text.safetensors", lambda path: write_text(path, text, other, captions, recipe, device))
@@ -108,10 +116,12 @@ class Material:
         wanted = [name for name in files if not self._there(name)]
         readers: dict[str, composed.Reader] = {}
         if "scenes.safetensors" in wanted:
-            encoder, scale = encoder_of(self.frozen["autoencoder"], self.device), self._scale()
+            encoder, scale = network_of("encoder", self.frozen["autoencoder"], self.device), self._scale()
             readers["scenes.safetensors"] = composed.encoded(encoder, scale)
         if "composed.safetensors" in wanted:
-            readers["composed.safetensors"] = composed.embedded(tower_of(self.frozen["picture"], self.device))
+            readers["composed.safetensors"] = composed.embedded(
+                network_of("picture", self.frozen["picture"], self.device)
+            )
         if places.FILE in wanted:
             side = recipe.head.places if recipe.head is not None else 0
             readers[places.FILE] = composed.laid_out(self.table, side or places.SIDE)
@@ -124,7 +134,7 @@ class Material:
         wanted = [(h, w) for h, w, _ in recipe.canvases if not self._there(canvas_file((h, w)))]
         if not wanted:
             return
-        encoder, scale = encoder_of(self.frozen["autoencoder"], self.device), self._scale()
+        encoder, scale = network_of("encoder", self.frozen["autoencoder"], self.device), self._scale()
         composer = self.composer if recipe.scenes else None
         for canvas in wanted:
             write = functools.partial(
@@ -150,25 +160,8 @@ class Material:
         (self.folder / "part").replace(self.folder / name)
 
 
-def encoder_of(path: Path, device: str) -> nn.Module:
-    found = recipe_of(path, "encoder")
-    assert isinstance(found, AutoencoderRecipe)
-    return load_component(Encoder(found.network), path, "encoder").to(device).eval()
-
-
-def text_encoder_of(path: Path, device: str) -> nn.Module:
-    found = recipe_of(path, "text_contrastive")
-    assert isinstance(found, ContrastiveRecipe)
-    return load_component(ContrastiveTextEncoder(found.text), path, "text_contrastive").to(device).eval()
-
-
-def t5_of(path: Path, device: str) -> nn.Module:
-    found = recipe_of(path, "text_t5")
-    assert isinstance(found, T5Recipe)
-    return load_component(T5TextEncoder(found.text), path, "text_t5").to(device).eval()
-
-
-def tower_of(path: Path, device: str) -> nn.Module:
-    found = recipe_of(path, "picture")
-    assert isinstance(found, PictureRecipe)
-    return load_component(ImageTower(found.network), path, "picture").to(device).eval()
+def network_of(part: str, path: Path, device: str) -> nn.Module:
+    """A frozen network, made as the recipe in its weights says. part: a key of NETWORKS."""
+    kind, field = NETWORKS[part]
+    network: nn.Module = kind(getattr(recipe_of(path, part), field))
+    return load_component(network, path, part).to(device).eval()

@@ -26,7 +26,7 @@ from chashka.training.judge import JudgeTask
 from chashka.training.judge_scenes import decoded
 from chashka.training.loop import Slice, Task, Trainer
 from chashka.training.masks import with_mask_channels
-from chashka.training.material import Material, encoder_of, text_encoder_of
+from chashka.training.material import Material, network_of
 from chashka.training.origin import begin, origin, tables_of
 from chashka.training.picture import PictureTask, prototypes
 from chashka.training.pictures import Pictures, load_pictures
@@ -166,7 +166,9 @@ def _autoencoder(path: Path, device: str) -> tuple[nn.Module, nn.Module]:
     """A trained encoder and its decoder, for use."""
     found = recipe_of(path, "encoder")
     assert isinstance(found, AutoencoderRecipe)
-    return encoder_of(path, device), load_component(Decoder(found.network), path, "decoder").to(device).eval()
+    return network_of("encoder", path, device), load_component(Decoder(found.network), path, "decoder").to(
+        device
+    ).eval()
 
 
 def _upscale_task(recipe: UpscaleRecipe, shards: Path, run: Path, device: str, frozen: dict[str, Path]) -> UpscaleTask:
@@ -230,7 +232,7 @@ def _picture_task(recipe: PictureRecipe, shards: Path, run: Path, device: str, f
     pictures, file = load_pictures(shards, 64), run / "features" / "prototypes.safetensors"
     if not file.exists():
         captions = load_captions(shards / "captions.safetensors")
-        text = text_encoder_of(frozen["clip"], device)
+        text = network_of("text_contrastive", frozen["clip"], device)
         known = {k: v.cpu() for k, v in prototypes(text, captions.to(device), len(pictures.styles)).items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(known, file.with_suffix(".part"))

@@ -213,7 +213,7 @@ class UNetTask:
         return Denoiser(self._predict, schedule, self.recipe.prediction, data_std=self.recipe.data_std)
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
-        # Compiled for the shapes that steps have, each of which costs a minute; what is drawn and looked at goes without.
+        # Compiled for each of the shapes that steps have, which takes minutes; what is drawn and looked at goes without.
         usual = self.unet.training and torch.is_grad_enabled() and x.shape[0] == self.recipe.run.batch
         if usual and self.recipe.compile:
             x = x.contiguous(memory_format=torch.channels_last)
