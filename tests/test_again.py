@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from parts_files import write_parts
 INK, SOFT = b"ink", b"soft"
 DIGEST = {content: hashlib.sha256(content).hexdigest() for content in (INK, SOFT)}
 ADDED = (
+    Added("checkpoint", "m", DIGEST[INK]),
     Added("lora", "ink", DIGEST[INK], 0.8, 0.8),
     Added("lora", "line", DIGEST[SOFT], -0.25, 0.5),
     Added("embedding", "red-cat", DIGEST[SOFT]),
     Added("vae", "kl-f8.vae", DIGEST[INK]),
 )
 TOLD = {
+    "checkpoint": {"name": "m", "sha256": DIGEST[INK]},
     "loras": [
         {"name": "ink", "sha256": DIGEST[INK], "weight": 0.8},
         {"name": "line", "sha256": DIGEST[SOFT], "weight": -0.25, "text_weight": 0.5},
@@ -70,7 +72,8 @@ def test_a_file_says_what_it_was_drawn_with(tmp_path: Path, suffix: str) -> None
 def test_the_a1111_text_says_it_in_a1111s_way() -> None:
     prompt, line = images.a1111_parameters(picture()).split("\n")
     assert prompt == "a boat <lora:ink:0.8> <lora:line:0.5:-0.25>"
-    assert f'Model: m, VAE hash: {DIGEST[INK][:10]}, VAE: kl-f8.vae, TI hashes: "red-cat: {DIGEST[SOFT][:12]}"' in line
+    ink, soft = DIGEST[INK][:10], DIGEST[SOFT][:12]
+    assert f'Model hash: {ink}, Model: m, VAE hash: {ink}, VAE: kl-f8.vae, TI hashes: "red-cat: {soft}"' in line
     for said in (
         "a <lora:ink:0.8> boat <lyco: old/line :0.5:-0.25>",
         "<lora:ink:te=0.8:unet=0.8><lora:line:0.5:-0.25>",
@@ -200,6 +203,30 @@ def test_weights_in_several_files_have_the_sum_that_engines_know_them_by(tmp_pat
     assert sums.content_of(index, cache) == whole == sums.sum_of(index, cache, most=2)
 
 
+@dataclass
+class Opened:
+    """What is asked of a bundle."""
+
+    weights: Path | None
+    model: str = "m"
+
+
+def test_a_checkpoint_of_another_content_is_an_error_or_a_note(tmp_path: Path) -> None:
+    stored = images.describe(picture())
+    (tmp_path / "right").write_bytes(INK)
+    (tmp_path / "other").write_bytes(SOFT)
+    assert again.same_checkpoint(stored, Opened(tmp_path / "right"), cache_dir=tmp_path / "cache") == ""
+    with pytest.raises(InputError, match=f"{DIGEST[INK][:12]}.*m has now .{DIGEST[SOFT][:12]}.*--model.*--anyway"):
+        again.same_checkpoint(stored, Opened(tmp_path / "other"))
+    assert "these were taken" in again.same_checkpoint(stored, Opened(tmp_path / "other"), anyway=True)
+    assert again.same_checkpoint(stored, Opened(None)) == ""
+    assert again.same_checkpoint({}, Opened(tmp_path / "right")) == ""
+    assert "not known" in again.same_checkpoint({"checkpoint": {"name": "m"}}, Opened(tmp_path / "right"))
+    for nonsense in ("m", 3, {"name": "m", "sha256": "../x"}, {}):
+        with pytest.raises(FileError, match="damaged: checkpoint"):
+            again.same_checkpoint({"checkpoint": nonsense}, Opened(tmp_path / "right"))
+
+
 def test_pictures_that_are_the_same_but_for_a_weight_are_other_files() -> None:
-    one, other = (replace(ADDED[0], unet=value) for value in (0.8, 0.7))
+    one, other = (replace(ADDED[1], unet=value) for value in (0.8, 0.7))
     assert images.describe(picture(added=(one,))) != images.describe(picture(added=(other,)))

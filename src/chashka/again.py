@@ -1,4 +1,4 @@
-"""What a picture was drawn with beside its request, found again by what its file says: LoRAs, embeddings and the autoencoder.
+"""What a picture was drawn with beside its request, found again by what its file says: checkpoint, LoRAs, embeddings, autoencoder.
 
 A file says names and sums, and never where anything lies. A name that is another file's by now is told by the sum.
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chashka.adapters import Shelf, name_of, vaes
 from chashka.checkpoints.several_files import is_index
@@ -19,6 +19,9 @@ from chashka.engines.sums import CHEAP, sum_of
 from chashka.errors import FileError, InputError
 from chashka.prompts.tags import Weight
 from chashka.request import Added, shown
+
+if TYPE_CHECKING:
+    from chashka.families import Bundle
 
 _SUM = re.compile(r"[0-9a-f]{64}")
 _LONGEST = 255
@@ -65,6 +68,30 @@ def kept(
         next((search.one(one) for one in vae), None),
     )
     return Kept(found.loras, found.embeddings, found.vae, tuple(dict.fromkeys(search.notes)))
+
+
+def same_checkpoint(
+    stored: Mapping[str, Any], bundle: Bundle, *, anyway: bool = False, cache_dir: Path | None = None
+) -> str:
+    """A note, or "": whether ``bundle`` has the weights that the picture's metadata mean.
+
+    Raises InputError where they are others; with ``anyway`` the note says so. FileError for metadata that nobody wrote like that.
+    """
+    said = stored.get("checkpoint")
+    if said is None or bundle.weights is None:
+        return ""
+    wanted = _row(said, "checkpoint").sha256
+    if not wanted:
+        return "model: the picture's file tells no sum of its weights: whether they are the same is not known"
+    now = sum_of(bundle.weights, cache_dir, math.inf)
+    if now == wanted:
+        return ""
+    other = f"model: the picture was drawn with other weights (sha256 {wanted[:12]}…) than {bundle.model} has now ({now[:12]}…)"
+    if not anyway:
+        raise InputError(
+            f"{other}; name the right model with --model, or draw with these, another picture, with --anyway"
+        )
+    return f"{other}; these were taken"
 
 
 def contents(place: Path, cache_dir: Path | None, most: float = CHEAP) -> list[str]:

@@ -220,9 +220,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What a model was opened with beside its own files, for metadata. kind: lora, embedding or vae.
+    """A file that a model was opened with, for metadata. kind: checkpoint (the U-Net's weights), lora, embedding or vae.
 
-    name: its file's without the suffix, or its folder's, and never a path: where somebody keeps it is nobody else's business.
+    name: the model's, or a file's without the suffix, or a folder's, and never a path: where somebody keeps it is nobody else's
+    business.
     sha256: of its weights, 64 digits; "" where finding out would have taken long. unet, text: how much of a LoRA each of them got.
     """
 
@@ -240,7 +241,8 @@ class Picture:
     pixels: uint8 (H, W, 4) with straight alpha, or (H, W, 3) on a background colour. seed and index identify its noise.
     request: as it was really drawn, defaults filled in. notes: what differs from what was asked, one sentence each.
     edited: made from a given picture, which is declared differently in the file (IPTC digital source type). sources: which.
-    added: the LoRAs, embeddings and the autoencoder that the model was opened with, in the order in which they were added.
+    added: the checkpoint, and the LoRAs, embeddings and the autoencoder that the model was opened with, in the order in which they
+    were added.
     """
 
     pixels: Array = field(repr=False)

@@ -72,6 +72,18 @@ def test_what_it_was_drawn_with_is_loaded(
     assert error.startswith("error: with: there is no file or folder 'gone.pt'")
 
 
+def test_other_weights_are_an_error_or_a_note(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "unet.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(families, "load", lambda *_, **__: replace(toy_bundle(), weights=here / "unet.safetensors"))
+    drawn = _drawn(
+        here, model="kandinsky-teacup", family="kandinsky", checkpoint={"name": "teacup", "sha256": "a" * 64}
+    )
+    error = call("again", drawn).error
+    assert "model: the picture was drawn with other weights (sha256 aaaaaaaaaaaa…)" in error and "--anyway" in error
+    result = call("again", drawn, "--anyway")
+    assert result.code == 0 and "note: model: the picture was drawn with other weights" in result.err
+
+
 def test_a_picture_of_another_one_needs_that(call: Call, here: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 4), dtype=np.uint8)
     mask = np.zeros((64, 96), np.uint8)

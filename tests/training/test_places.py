@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ from chashka.nets.unet import UNet
 from chashka.training import stages
 from chashka.training.composed import encoded, laid_out, write_composed
 from chashka.training.layout import BESIDE, LEFT, ON, RIGHT
-from chashka.training.loop import generator
+from chashka.training.loop import Slice, Trainer, generator
 from chashka.training.pictures import Pictures
 from chashka.training.places import NOTHING, Lesson, in_reading_order, load_places, with_places
 from chashka.training.recipes import UNetRecipe
@@ -118,6 +121,37 @@ def test_a_head_learns_to_read_places_and_begins_with_weights_that_know_none(
     assert float(task._reading(task._text(rows), torch.full_like(scene, -1)).detach()) == 0
     _, figures = task.loss(generator(0, 0), 0.0)
     assert set(figures) == {"low", "high", "reading"}
+
+
+def _over(asked: Iterator[int]) -> bool:
+    return next(asked, None) is None
+
+
+def test_the_lesson_alone_comes_first(runs: Path, shards: Path, tmp_path: Path) -> None:
+    """Nothing but the head's places moves then; a run that is cut within a line of its log goes on with the figures of both."""
+    with_scenes(shards)
+    run = replace(READING.run, steps=8, log_every=8)
+    recipe = replace(READING, reading_first=0.5, run=run)
+    task = stages._unet_task(recipe, shards, tmp_path / "whole", "cpu", frozen(runs))
+    loss, figures = task.loss(generator(0, 0), 0.499)
+    loss.backward()
+    assert set(figures) == {"reading"}
+    assert all(p.grad is None for p in task.unet.parameters())
+    assert {name.split(".")[0] for name, p in task.head.named_parameters() if p.grad is not None} >= {"places"}
+    assert set(task.loss(generator(0, 0), 0.5)[1]) == {"low", "high", "reading"}
+
+    def trained(folder: Path, *cuts: int) -> list[dict[str, object]]:
+        for cut in (*cuts, 99):
+            trainer = Trainer(stages._unet_task(recipe, shards, folder, "cpu", frozen(runs)), recipe, folder, "cpu")
+            asked = iter(range(cut))
+            trainer.train(Slice(), say=lambda line: None, stop=partial(_over, asked))
+        return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+    whole = trained(tmp_path / "whole")
+    assert {"loss", "reading", "low", "high"} <= whole[0].keys()
+    assert trained(tmp_path / "cut", 2, 4) == whole
+    with pytest.raises(TrainingError, match="reading_first"):
+        replace(recipe, reading=0.0)
 
 
 def test_related_scenes_come_as_often_as_asked(runs: Path, shards: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from chashka.cli.places import cache_dir, models_dir
 from chashka.errors import FileError, InputError, WeightsError
 
 if TYPE_CHECKING:
+    from chashka.families import Bundle
     from chashka.request import Inputs, Request
 
 GIVEN = [
@@ -30,7 +30,7 @@ GIVEN = [
         help="A LoRA, an embedding or an autoencoder that it was drawn with, where it is not in --models; repeatable.",
     ),
     click.option(
-        "--anyway", is_flag=True, help="Take files that have other contents than those it was drawn with, and say so."
+        "--anyway", is_flag=True, help="Take files, and a model, of other contents than it was drawn with, and say so."
     ),
 ]
 USES = ("init", "mask")
@@ -59,7 +59,7 @@ def again(
     another machine, engine or precision the last bits may differ.
     """
     from chashka import families
-    from chashka.again import kept
+    from chashka.again import kept, same_checkpoint
     from chashka.generate.modes import wanted
     from chashka.prompts import policy
 
@@ -77,9 +77,16 @@ def again(
             "the file was enlarged after it was drawn; what is drawn is the picture before: see chashka upscale"
         )
     running: dict[str, Any] = {"engine": engine, "device": device, "precision": precision, "cache_dir": cache_dir()}
-    opening = partial(families.load, name, models=models, vae=found.vae, **running)
+    notes += found.notes
+
+    def opening(**adapters: Any) -> Bundle:
+        bundle = families.load(name, models=models, vae=found.vae, **running, **adapters)
+        note = same_checkpoint(stored, bundle, anyway=anyway, cache_dir=cache_dir())
+        notes.extend([note] if note else [])
+        return bundle
+
     bundle, pictures, seconds = drawn(opening, {(found.loras, found.embeddings): [0]}, [request], read)
-    deliver(bundle, pictures, wish, None, started, seconds, [*notes, *found.notes])
+    deliver(bundle, pictures, wish, None, started, seconds, notes)
 
 
 def _stored(file: Path) -> Mapping[str, Any]:

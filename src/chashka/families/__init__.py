@@ -14,7 +14,7 @@ from pathlib import Path
 from chashka.errors import InputError, UncalibratedError, WeightsError
 from chashka.families.family import Bundle, Codec, EngineChoice, Family, Meter, Plan, Preset, TextEncoder
 from chashka.prompts.tags import Weight
-from chashka.request import Request, shown
+from chashka.request import Added, Request, shown
 
 FAMILIES: dict[str, str] = {
     "kandinsky": "chashka.families.kandinsky:FAMILY",
@@ -269,4 +269,10 @@ def load(
 
 
 def _opened(preset: Preset, choice: EngineChoice) -> Bundle:
-    return replace(preset.open(preset, choice), loras=tuple(file.stem for file, _ in choice.loras), vae=choice.vae)
+    from chashka.engines.sums import sum_of
+
+    bundle = preset.open(preset, choice)
+    file, added = bundle.weights, bundle.added
+    if file is not None:  # of many gigabytes it is told where the engine, or whoever added the model, knows it already
+        added = (Added("checkpoint", preset.name, sum_of(file, choice.cache_dir)), *added)
+    return replace(bundle, loras=tuple(file.stem for file, _ in choice.loras), vae=choice.vae, added=added)

@@ -230,7 +230,8 @@ class Bundle:
     conventions: what is done another implementation's way, for a request. blanks: a masked network is given the latents of the
     picture whose masked part is grey. exact: opens the same model in float32; None where it is in float32. notes: what people
     should know of a request to it, one sentence each. loras: names of those whose changes are in the weights: their files' stems.
-    vae: file or folder of the autoencoder, where it is not the model's own. added: all of these and the embeddings, for metadata.
+    vae: file or folder of the autoencoder, where it is not the model's own. weights: the file that the U-Net's come from. added:
+    all of these and the embeddings, for metadata.
     """
 
     family: Family
@@ -254,6 +255,7 @@ class Bundle:
     notes: Callable[[Any], Sequence[str]] = lambda _: ()
     loras: tuple[str, ...] = ()
     vae: Path | None = None
+    weights: Path | None = None
     added: tuple[Added, ...] = ()
 
     @property

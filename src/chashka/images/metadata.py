@@ -87,6 +87,7 @@ class Told:
 def describe(picture: Picture) -> dict[str, Any]:
     """Everything needed to draw the picture again: {family, version, model, request, picture, seed}, and what there is of others.
 
+    checkpoint: {name, sha256} of the file that the U-Net's weights come from.
     sources: the pictures that it was made from. loras, embeddings: lists of {name, sha256}, with a LoRA's ``weight``, and its
     ``text_weight`` if the text encoder got another; those of the prompt's tags too, in the order in which they were added. vae:
     {name, sha256}. Without ``sha256`` nobody knew it.
@@ -106,13 +107,14 @@ def describe(picture: Picture) -> dict[str, Any]:
 
 def _added(picture: Picture) -> dict[str, Any]:
     """The part of :func:`describe` that tells what the model was opened with."""
-    told: dict[str, list[dict[str, Any]]] = {"lora": [], "embedding": [], "vae": []}
+    told: dict[str, list[dict[str, Any]]] = {"checkpoint": [], "lora": [], "embedding": [], "vae": []}
     for one in picture.added:
         said: dict[str, Any] = {"name": one.name} | ({"sha256": one.sha256} if one.sha256 else {})
         if one.kind == "lora":
             said |= {"weight": one.unet} | ({"text_weight": one.text} if one.text != one.unet else {})
         told[one.kind].append(said)
-    found = {"loras": told["lora"], "embeddings": told["embedding"], "vae": next(iter(told["vae"]), None)}
+    alone = {kind: next(iter(told[kind]), None) for kind in ("checkpoint", "vae")}
+    found = {**alone, "loras": told["lora"], "embeddings": told["embedding"]}
     return {name: value for name, value in found.items() if value}
 
 
@@ -127,6 +129,7 @@ def a1111_parameters(picture: Picture) -> str:
         "CFG scale": None if request.guidance_scale is None else f"{request.guidance_scale:g}",
         "Seed": picture.seed,
         "Size": f"{width}x{height}",
+        "Model hash": next((one.sha256[:10] for one in picture.added if one.kind == "checkpoint" and one.sha256), None),
         "Model": picture.model or None,
         **_hashes(picture),
         "Denoising strength": None if request.strength is None else f"{request.strength:g}",

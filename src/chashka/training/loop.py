@@ -94,8 +94,9 @@ class Trainer:
         self.for_int8 = stored_as_int8(task.modules) if self.run.int8_from < 1 else []
         self.owner = {p: o for o in self.optimisers for group in o.param_groups for p in group["params"]}
         self.progress = Progress()
-        self.figures: list[dict[str, torch.Tensor]] = []
-        """Of the steps since the last line of the log; part of the state, so that a resumed run logs the same lines."""
+        self.figures: dict[str, list[torch.Tensor]] = {}
+        """By name, of those steps since the last line of the log that have it; part of the state, so that a resumed run logs the
+        same lines."""
         found = self.folder.load()
         if found is not None:
             self._restore(*found)
@@ -119,7 +120,8 @@ class Trainer:
             if now - looked > self.run.look_minutes * 60:
                 self._look(say)
                 looked = now = time.monotonic()
-            self.figures.append(self._step())
+            for name, figure in self._step().items():
+                self.figures.setdefault(name, []).append(figure)
             self.progress = Progress(self.progress.step + 1, self.progress.seconds + time.monotonic() - now)
             if self.progress.step % self.run.log_every == 0:
                 steps, seconds = self.progress.step - counted.step, self.progress.seconds - counted.seconds
@@ -137,8 +139,7 @@ class Trainer:
         tensors |= {f"frozen/{name}": value for name, value in frozen(self.task.modules).items()}
         for name, p in self.weights.items():
             tensors |= {f"{key}/{name}": value for key, value in self.owner[p].state[p].items()}
-        if self.figures:
-            tensors |= {f"figures/{key}": torch.stack([f[key] for f in self.figures]) for key in self.figures[0]}
+        tensors |= {f"figures/{name}": torch.stack(values) for name, values in self.figures.items()}
         self.folder.save(tensors, self.progress)
 
     def averaged(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -177,8 +178,8 @@ class Trainer:
 
     def _log(self, rate: float) -> str:
         """Write the means of the steps since the last line, and begin anew."""
-        means = {key: float(torch.stack([f[key] for f in self.figures]).mean()) for key in self.figures[0]}
-        self.figures = []
+        means = {name: float(torch.stack(values).mean()) for name, values in self.figures.items()}
+        self.figures = {}
         if means["loss"] != means["loss"]:
             raise TrainingError(f"the loss is not a number at step {self.progress.step}: lower the learning rate")
         record: dict[str, Any] = {"step": self.progress.step, **{k: round(v, 6) for k, v in means.items()}}
@@ -212,8 +213,9 @@ class Trainer:
                 self.owner[p].state[p] = {k: v.to(p.device) for k, v in kept.items() if v is not None}
             for name, value in frozen(self.task.modules).items():
                 value.copy_(tensors[f"frozen/{name}"])
-        pending = {
-            key.removeprefix("figures/"): v.to(self.device) for key, v in tensors.items() if key.startswith("figures/")
+        self.figures = {
+            key.removeprefix("figures/"): list(values.to(self.device))
+            for key, values in tensors.items()
+            if key.startswith("figures/")
         }
-        self.figures = [dict(zip(pending, row, strict=True)) for row in zip(*pending.values(), strict=True)]
         self.progress = progress

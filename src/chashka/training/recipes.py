@@ -200,6 +200,8 @@ class UNetRecipe:
                           of the pooled text, which does not tell the left of two things from the right (docs/models/experiments.md)
     related               share of the composed scenes that are of two things, who is where being said; the others are of every kind
     reading               weight of the lesson that a head with places learns from the scenes' layouts (places.py)
+    reading_first         share of the run's steps at its beginning in which the head learns that lesson alone; they cost little,
+                          and the U-Net then begins with places that read
     picture_copies        embeddings kept of each picture: itself, then copies mirrored, shifted and scaled a little
     mask_share            share of presentations with a random mask (masks.py), for a network of 2·C + 1 input channels; the
                           others have a mask of ones, which is what a text alone means to such a network
@@ -249,6 +251,7 @@ class UNetRecipe:
     words_share: float = 0.0
     related: float = 0.0
     reading: float = 0.0
+    reading_first: float = 0.0
     picture_copies: int = 4
     mask_share: float = 0.0
     compile: bool = False
@@ -275,11 +278,13 @@ class UNetRecipe:
             )
         if self.reading and (self.head is None or not self.head.places):
             raise TrainingError("reading needs a text head with places: set head.places")
+        if self.reading_first and not self.reading:
+            raise TrainingError(f"reading_first is {self.reading_first:g}, but nothing is read: set reading above 0")
         if self.network.in_channels not in (channels, 2 * channels + 1):
             raise TrainingError(
                 f"network.in_channels is {self.network.in_channels}; allowed: {channels}, or {2 * channels + 1} with a mask"
             )
-        for name in ("picture_share", "picture_mix", "words_share", "related", "mask_share"):
+        for name in ("picture_share", "picture_mix", "words_share", "related", "reading_first", "mask_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
         for height, width, share in self.canvases:

@@ -117,6 +117,8 @@ class UNetTask:
 
     def loss(self, generator: torch.Generator, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         recipe, b = self.recipe, self.recipe.run.batch
+        if share < recipe.reading_first:
+            return self._reading_alone(generator)
         x0, rows, seen, scene = self._batch(generator)
         said = self._text(rows)
         text = self._differently(said, rows, seen, generator)
@@ -133,6 +135,13 @@ class UNetTask:
             low = (value * (t < 0.2)).sum() / (t < 0.2).sum().clamp(min=1)
             high = (value * (t > 0.5)).sum() / (t > 0.5).sum().clamp(min=1)
         return loss, {"low": low, "high": high} | {name: figure.detach() for name, figure in figures.items()}
+
+    def _reading_alone(self, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The lesson by itself: a step of it costs a hundredth of the U-Net's, which then begins with places that read."""
+        u = torch.rand(2, self.recipe.run.batch, generator=generator, device=self.device)
+        scene = self._chosen(u[0], len(self.features.scene_latents), generator)
+        value = self._reading(self._text(self._said(scene, u[1])), scene)
+        return value, {"reading": value.detach()}
 
     def _reading(self, text: Conditioning, scene: torch.Tensor) -> torch.Tensor:
         """How badly the head's places tell what stands where. scene: -1 where there is none, or no text."""
@@ -247,15 +256,19 @@ class UNetTask:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Composed scenes (latents, the first of all) with one of their captions in place of ``recipe.scenes`` of the batch, and
         which scene each row is (-1: none)."""
-        f, device = self.features, x0.device
+        device = x0.device
         u = torch.rand(3, len(x0), generator=generator, device=device)
         scene = self._chosen(u[0], len(scenes), generator)
-        first, last = f.scene_first[scene], f.scene_first[scene + 1]
-        said = first + (u[1] * (last - first)).long()
+        said = self._said(scene, u[1])
         said = torch.where(u[2] < self.recipe.drop_text, torch.zeros_like(said), said)
         composed = torch.rand(len(x0), generator=generator, device=device) < self.recipe.scenes
         mixed = torch.where(composed[:, None, None, None], scenes[scene].float(), x0)
         return mixed, torch.where(composed, said, rows), torch.where(composed, scene, -1)
+
+    def _said(self, scene: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """The row of one caption of each scene (B,), by chances u (B,) in [0, 1)."""
+        first, last = self.features.scene_first[scene], self.features.scene_first[scene + 1]
+        return first + (u * (last - first)).long()
 
     def _chosen(self, u: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
         """Scenes by chances u (B,) in [0, 1), of the first ``count``; where it is known who is where, those that say it."""

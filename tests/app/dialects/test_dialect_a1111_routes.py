@@ -242,6 +242,33 @@ def test_autoencoders_are_those_of_the_folder(tmp_path: Path) -> None:
         assert "allowed: Automatic, None, kl-f8.vae.pt, soft" in error["errors"]
 
 
+def test_the_model_of_infotext_is_taken_and_compared(tmp_path: Path) -> None:
+    models = models_folder(tmp_path / "models")
+    right = hashlib.sha256((models / "sd.safetensors").read_bytes()).hexdigest()[:10]
+    with serving(tmp_path / "data", models=models) as served:
+        for model, digits, used, told in (
+            ("sd", right, "sd", ""),
+            ("stable_diffusion-sd", right, "sd", ""),
+            ("called otherwise", right.upper(), "sd", ""),
+            ("sd", "", "sd", ""),
+            (
+                "sd",
+                "0123456789",
+                "sd",
+                "Model: 'sd' has another content here than the picture was drawn with (0123456789)",
+            ),
+            ("gone", "0123456789", "kandinsky-teacup", "Model: 'gone' is not on this server; another one was used"),
+            ("", "", "kandinsky-teacup", ""),
+        ):
+            line = f"a cup\nSteps: 2, Sampler: Euler, Seed: 7, Size: 64x64, Model hash: {digits or '?'}, Model: {model or '?'}"
+            text = line if digits else line.replace("Model hash: ?, ", "").removesuffix(", Model: ?")
+            _, info = drawn(served, infotext=text)
+            assert served.jobs()[-1].fields["model"] == used, text
+            assert told in warnings(info) and ("Model" in warnings(info)) == bool(told)
+        drawn(served, infotext=text, override_settings={"sd_model_checkpoint": "kandinsky-teacup"})
+        assert served.jobs()[-1].fields["model"] == "kandinsky-teacup"
+
+
 def test_the_autoencoder_of_infotext_is_taken_and_compared(tmp_path: Path) -> None:
     models = models_folder(tmp_path / "models")
     (models / "vaes").mkdir()

@@ -104,9 +104,12 @@ async def _asked(tasks: Tasks, call: Call, body: Drawing) -> Asked:
         raise ScriptError(body.script_name)
     settings, warnings = call.service.settings, list[str]()
     full = texts.completed(body, warnings)
-    chosen = (body.override_settings or {}).get("sd_model_checkpoint") or tasks.settings(call.who).get(
-        "sd_model_checkpoint"
-    )
+    said = texts.parameters(body.infotext or "")
+    chosen = (body.override_settings or {}).get("sd_model_checkpoint")
+    if not chosen:
+        chosen, told = await call.run(models.meant, said, settings)
+        warnings += told
+        chosen = chosen or tasks.settings(call.who).get("sd_model_checkpoint")
     model = await call.run(models.named, str(chosen), settings) if chosen else settings.model
     declaration, preset = families.find(model, settings.models)
     options: type[Options] = declaration.options
@@ -116,7 +119,6 @@ async def _asked(tasks: Tasks, call: Call, body: Drawing) -> Asked:
     vae = set_.get("sd_vae", models.OWN)
     if models.asks(str(vae)):
         fields |= await call.run(_autoencoder, str(vae), preset.adapters, settings, warnings)
-        said = texts.parameters(body.infotext or "")
         if "vae" in fields and said.get("VAE") == vae and said.get("VAE hash"):
             warnings += await call.run(models.changed, fields["vae"], said["VAE hash"], settings)
     if full.styles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,24 @@ def named(said: str, settings: Settings) -> str:
         ):
             return str(row["model_name"])
     raise NoModelError(f"model {said[:60]!r} is not on this server; GET /sdapi/v1/sd-models lists those that are")
+
+
+def meant(said: Mapping[str, str], settings: Settings) -> tuple[str | None, list[str]]:
+    """The model that infotext means by ``Model hash``, or by ``Model`` where nothing here has that hash, and a warning where it is
+    not here or has another content; (None, []) where it says nothing of a model."""
+    from chashka.families import FAMILIES
+
+    digits, name = said.get("Model hash", "").strip().lower(), said.get("Model", "").strip()
+    names = {name, *(name.removeprefix(f"{family}-") for family in FAMILIES)}
+    rows = models(settings) if digits or name else []
+    same = [row for row in rows if digits and str(row["sha256"] or "").startswith(digits)]
+    called = [row for row in rows if row["model_name"] in names]
+    found = next(iter([row for row in same if row in called] or same or called), None)
+    if found is None:
+        what = name[:60] or digits[:10]
+        return None, [f"Model: {what!r} is not on this server; another one was used"] if what else []
+    warning = f"Model: {name[:60]!r} has another content here than the picture was drawn with ({digits[:10]})"
+    return str(found["model_name"]), [warning] if digits and found["sha256"] and found not in same else []
 
 
 def autoencoders(settings: Settings) -> list[str]:

@@ -17,6 +17,8 @@ STYLES = "styles.csv"
 _MOST_STYLES = 1_000
 _SETTINGS = {"Clip skip": CLIP_SKIP, "VAE": "sd_vae"}
 """What stands among the settings of a request."""
+_CHECKED = ("Model", "Model hash", "VAE hash")
+"""What is looked for on this server (a1111_models.py)."""
 _FIELDS = {
     "Steps": "steps",
     "Sampler": "sampler_name",
@@ -56,7 +58,7 @@ def completed(body: Drawing, warnings: list[str]) -> Drawing:
     known = {name: value for name, value in values.items() if name in type(body).model_fields}
     if not isinstance(body, TextToImage):
         known.pop("enable_hr", None)
-    read = {"Prompt", "Negative prompt", "Size", "Size-1", "Size-2", "Version", "VAE hash", *_SETTINGS, *_FIELDS}
+    read = {"Prompt", "Negative prompt", "Size", "Size-1", "Size-2", "Version", *_CHECKED, *_SETTINGS, *_FIELDS}
     left_out = sorted(set(said) - read)
     if left_out:
         warnings.append(f"infotext: {', '.join(left_out)[:200]} had no effect")

@@ -66,4 +66,5 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         picture=picture,
         upscaler=open_upscaler(engine, preset),
         samplers={OWN_SAMPLER: ddpm},
+        weights=preset.place / "unet.safetensors",
     )

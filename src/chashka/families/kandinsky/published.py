@@ -73,7 +73,8 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, 
     require_transformers(f"the model kandinsky-{preset.name}")
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
     folder = preset.place
-    head, unet = _unet(engine, found(folder, names), sizes)
+    weights = found(folder, names)
+    head, unet = _unet(engine, weights, sizes)
     encoder, decoder = _autoencoder(engine, found(folder, VAE), sizes.autoencoder)
     latents = sizes.autoencoder.z_channels
     device, dtype = engine.beside
@@ -96,6 +97,7 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, 
         masked=sizes.unet.in_channels != latents,
         samplers=own_samplers(),
         conventions=conventions,
+        weights=weights,
     )
 
 

@@ -96,6 +96,7 @@ def _open(preset: Preset, choice: EngineChoice, names: Sequence[str], channels: 
         masked=channels != cfg.z_channels,
         samplers=own_samplers(),
         conventions=conventions_22,
+        weights=_weights(decoder / "unet", WEIGHTS),
     )
 
 

@@ -156,6 +156,7 @@ def _bundle(preset: Preset, choice: EngineChoice, read: Callable[[], Opened]) ->
         blanks=found.inpainting,
         conventions=conventions,
         notes=partial(_notes, unsaid=opened.prediction is None and found.version == "2"),
+        weights=opened.sources["unet"],
         added=_added(choice, opened.sources["autoencoder"]),
     )
 

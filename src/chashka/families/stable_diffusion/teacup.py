@@ -81,6 +81,7 @@ def open_teacup(preset: Preset, choice: EngineChoice) -> Bundle:
         upscaler=open_upscaler(engine, preset),
         conventions=conventions,
         notes=_notes,
+        weights=folder / "unet.safetensors",
     )
 
 
