@@ -89,10 +89,11 @@ def test_the_command(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     given = precision.precision_report.__kwdefaults__
     monkeypatch.setattr(precision.precision_report, "__kwdefaults__", {**given, "prompts": FEW})
     out = tmp_path / "p.json"
-    words = ["precision", "--int8", "./small", "--shards", str(shards), "--steps", "2", "--out", str(out)]
+    words = ["precision", "--int8", "./small", "--shards", str(shards), "--steps", "2", "-n", "3", "--out", str(out)]
     result = CliRunner().invoke(evaluate, words, catch_exceptions=False)
     assert result.exit_code == 0 and "holds within 1%: no" in result.output
     assert [name for name, _ in loaded] == [families.DEFAULT, "./small"]
     assert all(options["precision"] == "f32" for _, options in loaded)
     stored = json.loads(out.read_text(encoding="utf-8"))
     assert stored["holds"] is False and stored["settings"]["steps"] == 2
+    assert stored["pictures"] == 3 * len(FEW)

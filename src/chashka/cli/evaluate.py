@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+EACH = click.option(
+    "-n", "n", type=click.IntRange(1, 64), default=1, show_default=True, help="How many pictures of each prompt."
+)
 
 
 def _model_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -103,9 +106,7 @@ def autoencoder(shards: Path, limit: int | None, out: Path | None, **given: Any)
 @click.option(
     "--picture", type=FILE, help="Judge by the picture encoder in this average.safetensors, not by the nearest picture."
 )
-@click.option(
-    "-n", "n", type=click.IntRange(1, 64), default=1, show_default=True, help="How many pictures of each prompt."
-)
+@EACH
 @click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
 @_drawing_options
 @_model_options
@@ -187,22 +188,23 @@ def curve(logs: tuple[Path, ...], out: Path, title: str | None, anew: tuple[str,
 @click.option("--int8", "smaller", required=True, help="The same model in fewer bits: ./FOLDER of chashka export.")
 @click.option("--shards", type=FOLDER, help="Also held-out figures, from this folder of shards: they decide.")
 @click.option("--engine", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True)
+@EACH
 @click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
 @_drawing_options
 def precision(
-    reference: str | None, smaller: str, shards: Path | None, engine: str, out: Path | None, **fields: Any
+    reference: str | None, smaller: str, shards: Path | None, engine: str, n: int, out: Path | None, **fields: Any
 ) -> None:
     """Whether smaller weights hold: two models on the same seeds, in float32, so that only their weights differ.
 
-    Held-out figures may get worse by 1 %; pictures need not be equal.
+    Held-out figures may get worse by 1 %; pictures need not be equal. Of few pictures 1 % is less than one of them: -n.
     """
     from chashka import families
     from chashka.evaluation.precision import precision_report, told
     from chashka.evaluation.prompts import PROMPTS
 
     pair = [families.load(name, engine=engine, precision="f32") for name in (reference or families.DEFAULT, smaller)]
-    with _bar(2 * len(PROMPTS)) as advance:
-        report = precision_report(pair[0], pair[1], shards, on_picture=advance, **fields)
+    with _bar(2 * len(PROMPTS) * n) as advance:
+        report = precision_report(pair[0], pair[1], shards, on_picture=advance, n=n, **fields)
     _write(report, out)
     for line in told(report):
         click.echo(line)

@@ -198,6 +198,40 @@ def languages(out: Path, chosen: str | None, scenes: tuple[Path, ...], **given: 
         click.echo(f"{row.locale}: {row.found} (without spaces {row.unspaced or 'not asked'})")
 
 
+@click.command()
+@SHARDS
+@click.option(
+    "--prompts", "which", type=click.Choice(["dev", "report"]), default="dev", show_default=True,
+    help="Those to tune on, or the others.",
+)  # fmt: skip
+@click.option("--language", default="en", show_default=True, help="A language of the grammar.")
+@click.option("-n", "n", type=click.IntRange(1, 64), default=2, show_default=True, help="Scenes of each prompt.")
+@click.option("--out", type=FILE, help="Also write the report as JSON into this file.")
+@_model_options
+def hearing(shards: Path, which: Any, language: str, n: int, out: Path | None, **given: Any) -> None:
+    """How much the model hears of who is where: its error when the two things of a prompt are exchanged. Needs torch."""
+    from importlib.util import find_spec
+
+    from chashka.data.composed_words import COLOURS
+    from chashka.errors import InputError, MissingExtraError
+
+    if find_spec("torch") is None:
+        raise MissingExtraError("train", "chashka evaluate hearing")
+    if language not in COLOURS:
+        raise InputError(f"language: {language[:20]!r} is not among the grammar's; use one of {', '.join(COLOURS)}")
+    from chashka.training import hearing as measure
+
+    bundle, _ = _bundle(given)
+    with _bar(measure.count(which) * n) as advance:
+        report = measure.hearing(bundle, shards, which, language, n, advance)
+    _write(report, out)
+    for level in report.levels:
+        click.echo(
+            f"t = {level.t}: exchanged it costs {level.heard:.1%} of what silence costs; the right text is preferred in "
+            f"{level.preferred} of {report.scenes} scenes"
+        )
+
+
 def _tower(file: Path | None, bundle: Bundle) -> PictureTower | None:
     """The one in a file, the model's own, or none where it has none."""
     from chashka.evaluation.tower import TrainedTower
@@ -219,4 +253,4 @@ def _spaces(judge: TrainedDetector, tower: PictureTower | None) -> list[Features
     return [judge, *([] if tower is None else [TowerFeatures(tower)])]
 
 
-COMMANDS = (teacup, distribution, memory, languages, version)
+COMMANDS = (teacup, distribution, memory, languages, version, hearing)
