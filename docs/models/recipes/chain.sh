@@ -97,7 +97,7 @@ chashka export --autoencoder "$(weights decoder-first)" --clip "$(weights clip-s
     --unet "$(weights unet-seventeenth)" --latents "$RUNS/unet-seventeenth/features/latents.safetensors" \
     --picture "$(weights picture-sixth)" --upscaler "$(weights upscale-first)" --fast "$(weights distil-first)" \
     --precision text_contrastive=int8 --precision text_t5=int8 --precision unet=int8 --precision picture=int8 --precision fast=int8 --out "$OUT/kandinsky"
-chashka export --autoencoder "$OUT/kandinsky" --clip "$OUT/kandinsky" --unet "$(weights stable-third)" --out "$OUT/stable_diffusion"
+chashka export --autoencoder "$OUT/kandinsky" --clip "$OUT/kandinsky" --unet "$(weights stable-third)" --precision unet=int8 --out "$OUT/stable_diffusion"
 for judge in a b; do
     chashka export --judge "$(weights judge-$judge-second)" --shards "$SHARDS" --precision int8 --out "$OUT/judge_$judge"
 done

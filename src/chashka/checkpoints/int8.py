@@ -24,23 +24,22 @@ CLIPS = (1.0, 0.975, 0.95, 0.925, 0.9, 0.85, 0.8, 0.7)
 """Candidates for the largest value that is kept, as shares of a channel's largest: the one with the least squared error wins."""
 
 
-def to_int8(weight: NumpyArray, largest: int = LARGEST) -> tuple[NumpyArray, NumpyArray]:
+def to_int8(weight: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
     """(C, …) finite floats → int8 of the same shape and float32 scales (C,), each channel with its own.
 
-    largest: the whole number, at most 127, that a channel's largest value may become. Raises WeightsError for a value that is not
-    finite.
+    Raises WeightsError for a value that is not finite.
     """
     rows = np.asarray(weight, np.float32).reshape(len(weight), -1)
     if not np.isfinite(rows).all():
         raise WeightsError("int8 cannot hold values that are not finite: keep these weights in float16")
     peak = np.abs(rows).max(1)
-    scale, best = _eleven_bits(peak / largest), np.full(len(rows), np.inf)
+    scale, best = _eleven_bits(peak / LARGEST), np.full(len(rows), np.inf)
     for clip in CLIPS:
-        tried = _eleven_bits(peak * np.float32(clip) / largest)
-        error = np.square(_rounded(rows, tried, largest) * tried[:, None] - rows, dtype=np.float64).sum(1)
+        tried = _eleven_bits(peak * np.float32(clip) / LARGEST)
+        error = np.square(_rounded(rows, tried) * tried[:, None] - rows, dtype=np.float64).sum(1)
         better = error < best
         scale, best = np.where(better, tried, scale), np.where(better, error, best)
-    return _rounded(rows, scale, largest).astype(np.int8).reshape(weight.shape), scale
+    return _rounded(rows, scale).astype(np.int8).reshape(weight.shape), scale
 
 
 def from_int8(values: NumpyArray, scales: NumpyArray) -> NumpyArray:
@@ -66,8 +65,8 @@ def widened(tensors: Mapping[str, NumpyArray]) -> dict[str, NumpyArray]:
     }
 
 
-def _rounded(rows: NumpyArray, scale: NumpyArray, largest: int) -> NumpyArray:
-    whole: NumpyArray = np.clip(np.rint(rows / scale[:, None]), -largest, largest)
+def _rounded(rows: NumpyArray, scale: NumpyArray) -> NumpyArray:
+    whole: NumpyArray = np.clip(np.rint(rows / scale[:, None]), -LARGEST, LARGEST)
     return whole
 
 

@@ -1,63 +1,112 @@
-"""A run's weights as small as they get without being worth less to the next run, so that a repository can hold them meanwhile.
+"""A run's weights as small as they get without being worth less, so that a repository can hold them until they are shipped.
 
-    python -m chashka.training.parcel pack RUN/average.safetensors PARCEL.xz
-    python -m chashka.training.parcel unpack PARCEL.xz average.safetensors
+    python -m chashka.training.parcel pack RUN/average.safetensors PARCEL.xz BASE
+    python -m chashka.training.parcel unpack PARCEL.xz average.safetensors BASE
 
-Matrices are rounded to ``LEVELS`` whole numbers on either side of zero, a scale for each output channel (checkpoints/int8.py), the
-rest to float16, and all is compressed, which takes out what rare levels cost. What is unpacked begins a run (``--start``), or
-is frozen in one.
+Matrices become int8 with a scale for each output channel, as the package stores them (checkpoints/int8.py), the rest float16. BASE
+is a folder of components that the run began with, the package's for example: of a matrix that it has too, only the difference
+is kept, in the same whole numbers; it is small, and compressing takes out what small numbers do not need. What is unpacked begins
+a run (``--start``), is frozen in one, or exported, to the very int8 numbers that were packed.
 """
 
 from __future__ import annotations
 
+import json
 import lzma
 import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import safe_open
 
+from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.int8 import SCALES, to_int8
-from chashka.checkpoints.safetensors_file import read_metadata, read_tensors, write
+from chashka.checkpoints.safetensors_file import read_tensors, sha256, write
+from chashka.engines.components import WIDE
 from chashka.errors import TrainingError
 
-LEVELS = 63
-"""Seven bits: of a U-Net that learnt with int8 weights its own held-out error tells what they cost (docs/models/next)."""
 SMALLEST = 4096
-"""Numbers of a matrix from which on it is rounded."""
+"""Numbers of a matrix from which on it is int8."""
+PARTS = {"unet": "nets.unet:UNet", "text_head": "nets.kandinsky_text:KandinskyTextHead"}
+WIDE_HERE = tuple(f"{part}/{begin}" for part, name in PARTS.items() for begin in WIDE[name])
+"""What the package has in float16 as well."""
+STEPS, BASES = ".__step__", "bases"
+"""Behind the name of a difference's scales, and the metadata's {component: sha256 of its file in BASE}."""
+
+Arrays = dict[str, npt.NDArray[np.generic]]
 
 
-def pack(average: Path, parcel: Path, levels: int = LEVELS) -> None:
-    """average: a run's weights, float32. Raises WeightsError for a file that is none."""
+def pack(average: Path, parcel: Path, base: Path) -> None:
+    """average: a run's weights, named ``component/…``. Raises WeightsError for weights that are not finite."""
     with safe_open(average, framework="numpy") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    small: dict[str, np.ndarray] = {}
+    before, bases = _known(base, {name.split("/", 1)[0] for name in tensors})
+    small: Arrays = {}
     for name, value in tensors.items():
-        if value.ndim > 1 and value.size >= SMALLEST:
-            small[name], small[name + SCALES] = to_int8(value, levels)
-        else:
+        if value.ndim < 2 or value.size < SMALLEST or name.startswith(WIDE_HERE):
             small[name] = value.astype(np.float16)
-    whole = parcel.with_suffix(".part")
-    write(whole, small, metadata)
-    parcel.write_bytes(lzma.compress(whole.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
-    whole.unlink()
+            continue
+        whole, scales = to_int8(value)
+        known = before.get(name)
+        if known is None or known.shape != value.shape:
+            small[name], small[name + SCALES] = whole, scales
+        else:  # -254 to 254
+            steps = whole.astype(np.int16) - _steps(known, scales)
+            small[name] = steps.astype(np.int8) if np.abs(steps).max() < 128 else steps
+            small[name + STEPS] = scales
+    made = parcel.with_suffix(".part")
+    write(made, small, {**metadata, BASES: json.dumps(bases, sort_keys=True)})
+    parcel.write_bytes(lzma.compress(made.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+    made.unlink()
 
 
-def unpack(parcel: Path, average: Path) -> None:
-    """Write float32 weights as a run leaves them. Raises TrainingError for a file that is no parcel."""
+def unpack(parcel: Path, average: Path, base: Path) -> None:
+    """Write float32 weights as a run leaves them. Raises TrainingError for a file that is no parcel, or of another base."""
     try:
         data = lzma.decompress(parcel.read_bytes())
     except (OSError, lzma.LZMAError, EOFError) as error:
         raise TrainingError(f"{parcel} is no parcel: {error}") from error
-    whole = average.with_suffix(".part")
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    whole.write_bytes(data)
-    write(
-        average, {name: value.astype(np.float32) for name, value in read_tensors(whole).items()}, read_metadata(whole)
-    )
-    whole.unlink()
+    made = average.with_suffix(".part")
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_bytes(data)
+    with safe_open(made, framework="numpy") as file:
+        metadata = file.metadata()
+    wanted = json.loads(metadata.pop(BASES))
+    before, bases = _known(base, wanted.keys())
+    if bases != wanted:
+        made.unlink()
+        raise TrainingError(
+            f"{parcel} was packed beside other weights than {base} has; give the folder that it was packed beside"
+        )
+    tensors = read_tensors(made)
+    steps = {name: tensors.pop(name) for name in [name for name in tensors if name.endswith(STEPS)]}
+    for name, scales in ((name.removesuffix(STEPS), scales) for name, scales in steps.items()):
+        whole = tensors[name].astype(np.int16) + _steps(before[name], scales)
+        tensors[name] = whole.astype(np.float32) * _column(scales, whole.ndim)
+    write(average, {name: value.astype(np.float32) for name, value in tensors.items()}, metadata)
+    made.unlink()
+
+
+def _known(base: Path, components: set[str]) -> tuple[Arrays, dict[str, str]]:
+    """The weights of those components that the folder has, and their files' sums."""
+    files = {name: base / f"{name}.safetensors" for name in sorted(components)}
+    there = {name: file for name, file in files.items() if file.is_file()}
+    weights = {f"{name}/{key}": computable(v) for name, file in there.items() for key, v in read_tensors(file).items()}
+    return weights, {name: sha256(file) for name, file in there.items()}
+
+
+def _steps(weights: npt.NDArray[np.generic], scales: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
+    """Weights (C, …) as whole numbers of scales (C,), as far as int8 goes."""
+    rounded = np.rint(weights.astype(np.float32) / _column(scales, weights.ndim))
+    whole: npt.NDArray[np.int16] = np.clip(rounded, -127, 127).astype(np.int16)
+    return whole
+
+
+def _column(scales: npt.NDArray[np.generic], ndim: int) -> npt.NDArray[np.float32]:
+    return scales.astype(np.float32).reshape(-1, *(1,) * (ndim - 1))
 
 
 if __name__ == "__main__":
-    (pack if sys.argv[1] == "pack" else unpack)(Path(sys.argv[2]), Path(sys.argv[3]))
+    (pack if sys.argv[1] == "pack" else unpack)(*map(Path, sys.argv[2:5]))
