@@ -24,7 +24,7 @@ WEIGHTS = {
     "unet/time_embed.0.weight": CHANCE.normal(size=(64, 64)).astype(np.float32),
     "text_head/ln.bias": CHANCE.normal(size=200).astype(np.float32),
 }
-MATRICES = ("unet/a.weight", "unet/new.weight")
+MATRICES = ("unet/a.weight", "unet/b.weight", "unet/new.weight")
 
 
 @pytest.fixture

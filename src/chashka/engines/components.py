@@ -102,9 +102,14 @@ FEWEST = 8
 
 def kept_wide(module: Any, name: str, shape: Sequence[int]) -> bool:
     """Whether the weight stays float16 in an int8 file: biases, norms, small ones, and those named in ``WIDE``."""
+    return wide_in(class_name(module), name, shape)
+
+
+def wide_in(network: str, name: str, shape: Sequence[int]) -> bool:
+    """The same by the network's class, as ``class_name`` gives it."""
     if len(shape) < 2 or math.prod(shape[1:]) < FEWEST:
         return True
-    return name.startswith(WIDE.get(class_name(module), ()))
+    return name.startswith(WIDE.get(network, ()))
 
 
 def class_name(module: Any) -> str:

@@ -23,14 +23,11 @@ from safetensors import safe_open
 from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.int8 import SCALES, to_int8
 from chashka.checkpoints.safetensors_file import read_tensors, sha256, write
-from chashka.engines.components import WIDE
+from chashka.engines.components import wide_in
 from chashka.errors import TrainingError
 
-SMALLEST = 4096
-"""Numbers of a matrix from which on it is int8."""
-PARTS = {"unet": "nets.unet:UNet", "text_head": "nets.kandinsky_text:KandinskyTextHead"}
-WIDE_HERE = tuple(f"{part}/{begin}" for part, name in PARTS.items() for begin in WIDE[name])
-"""What the package has in float16 as well."""
+NETWORKS = {"unet": "nets.unet:UNet", "text_head": "nets.kandinsky_text:KandinskyTextHead"}
+"""Classes of the components, by which the package's own rule says what is float16; of others every matrix is int8."""
 STEPS, BASES = ".__step__", "bases"
 """Behind the name of a difference's scales, and the metadata's {component: sha256 of its file in BASE}."""
 
@@ -45,7 +42,8 @@ def pack(average: Path, parcel: Path, base: Path) -> None:
     before, bases = _known(base, {name.split("/", 1)[0] for name in tensors})
     small: Arrays = {}
     for name, value in tensors.items():
-        if value.ndim < 2 or value.size < SMALLEST or name.startswith(WIDE_HERE):
+        part, key = name.split("/", 1)
+        if wide_in(NETWORKS.get(part, ""), key, value.shape):
             small[name] = value.astype(np.float16)
             continue
         whole, scales = to_int8(value)
@@ -72,8 +70,8 @@ def unpack(parcel: Path, average: Path, base: Path) -> None:
     made.parent.mkdir(parents=True, exist_ok=True)
     made.write_bytes(data)
     with safe_open(made, framework="numpy") as file:
-        metadata = file.metadata()
-    wanted = json.loads(metadata.pop(BASES))
+        metadata = dict(file.metadata() or {})
+    wanted = json.loads(metadata.pop(BASES, "{}"))
     before, bases = _known(base, wanted.keys())
     if bases != wanted:
         made.unlink()
@@ -109,4 +107,6 @@ def _column(scales: npt.NDArray[np.generic], ndim: int) -> npt.NDArray[np.float3
 
 
 if __name__ == "__main__":
-    (pack if sys.argv[1] == "pack" else unpack)(*map(Path, sys.argv[2:5]))
+    if len(sys.argv) != 5 or sys.argv[1] not in ("pack", "unpack"):
+        raise SystemExit(__doc__)
+    (pack if sys.argv[1] == "pack" else unpack)(*map(Path, sys.argv[2:]))

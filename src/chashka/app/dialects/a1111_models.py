@@ -6,11 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chashka.app.dialects.calls import NoModelError
 from chashka.app.settings import Settings
+from chashka.checkpoints.several_files import is_index
 from chashka.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    from chashka.collection import Kept
 
 OWN = "Automatic"
 NONE = (OWN, "None")
@@ -62,14 +66,16 @@ def meant(said: Mapping[str, str], settings: Settings) -> tuple[str | None, list
     digits, name = said.get("Model hash", "").strip().lower(), said.get("Model", "").strip()
     names = {name, *(name.removeprefix(f"{family}-") for family in FAMILIES)}
     rows = models(settings) if digits or name else []
-    same = [row for row in rows if digits and str(row["sha256"] or "").startswith(digits)]
+    sums = {row["model_name"]: _sums(row, settings) for row in rows}
+    same = [row for row in rows if digits and any(sum_.startswith(digits) for sum_ in sums[row["model_name"]])]
     called = [row for row in rows if row["model_name"] in names]
     found = next(iter([row for row in same if row in called] or same or called), None)
     if found is None:
         what = name[:60] or digits[:10]
         return None, [f"Model: {what!r} is not on this server; another one was used"] if what else []
+    other = digits and sums[found["model_name"]] and found not in same
     warning = f"Model: {name[:60]!r} has another content here than the picture was drawn with ({digits[:10]})"
-    return str(found["model_name"]), [warning] if digits and found["sha256"] and found not in same else []
+    return str(found["model_name"]), [warning] if other else []
 
 
 def autoencoders(settings: Settings) -> list[str]:
@@ -120,23 +126,39 @@ def enlarging(settings: Settings) -> list[str]:
 
 def _sum(name: str, place: Path, settings: Settings) -> str | None:
     """The sha256 of a model's largest file, as 64 digits; None for one that would take long to read."""
-    from chashka.collection import Collection
-
-    if settings.models is not None:
-        for kept in Collection(settings.models).all():
-            sizes = {
-                sum_: (kept.folder / file).stat().st_size
-                for file, sum_ in kept.files.items()
-                if (kept.folder / file).is_file()
-            }
-            if kept.name == name and sizes:
-                return max(sizes, key=lambda sum_: sizes[sum_])
+    kept = _added(name, settings)
+    if kept is not None:
+        sizes = {
+            sum_: (kept.folder / file).stat().st_size
+            for file, sum_ in kept.files.items()
+            if (kept.folder / file).is_file()
+        }
+        if sizes:
+            return max(sizes, key=lambda sum_: sizes[sum_])
     files = [place] if place.is_file() else list(place.glob("*.safetensors"))
     if not files:
         return None
     largest = max(files, key=lambda file: file.stat().st_size)
     seen = largest.stat()
     return None if seen.st_size > _HASHED else _of_file(largest, seen.st_mtime_ns, seen.st_size)
+
+
+def _sums(row: Mapping[str, Any], settings: Settings) -> list[str]:
+    """What may stand in infotext as the hash of a model of :func:`one`: that of any file of its, since a picture is told the one
+    that its U-Net comes from. [] where that is not known: of weights in several files it is a sum of sums."""
+    kept = _added(row["model_name"], settings)
+    if kept is not None:
+        return [] if any(is_index(Path(file)) for file in kept.files) else list(kept.files.values())
+    return [row["sha256"]] if row["sha256"] else []
+
+
+def _added(name: str, settings: Settings) -> Kept | None:
+    """What was added under that name with ``chashka models add``."""
+    from chashka.collection import Collection
+
+    if settings.models is None:
+        return None
+    return next((kept for kept in Collection(settings.models).all() if kept.name == name), None)
 
 
 @lru_cache(maxsize=256)
