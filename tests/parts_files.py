@@ -35,6 +35,20 @@ def split(file: Path, count: int = 2, variant: str = "") -> Path:
     return write_parts(file.parent, file.stem, tensors, count, variant)
 
 
+def write_torch_parts(folder: Path, stem: str, *parts: Mapping[str, Any]) -> Path:
+    """The index of torch's files with these weights."""
+    import torch
+
+    said = {}
+    for i, part in enumerate(parts, 1):
+        file = f"{stem}-{i:05}-of-{len(parts):05}.bin"
+        torch.save({name: torch.from_numpy(np.array(value)) for name, value in part.items()}, folder / file)
+        said |= dict.fromkeys(part, file)
+    index = folder / f"{stem}.bin.index.json"
+    index.write_text(json.dumps({"weight_map": said}))
+    return index
+
+
 def say(index: Path, **changes: str | None) -> None:
     """Change what an index says of some weights; None: say nothing of it. Dots of names are written as two underscores."""
     told = json.loads(index.read_text())

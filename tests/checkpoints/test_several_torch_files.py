@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from chashka.checkpoints.several_files import check, read_weights
 from chashka.errors import WeightsError
-from parts_files import say
+from parts_files import say, write_torch_parts
 
 pytestmark = pytest.mark.torch
 TENSORS = {name: np.full((2, 3), i, np.float32) for i, name in enumerate("abcde")}
 
 
 def test_torchs_files_have_parts_too(tmp_path: Path) -> None:
-    said = {}
-    for i, names in enumerate(("ab", "cde"), 1):
-        file = f"pytorch_model-0000{i}-of-00002.bin"
-        torch.save({name: torch.from_numpy(TENSORS[name]) for name in names}, tmp_path / file)
-        said |= dict.fromkeys(names, file)
-    index = tmp_path / "pytorch_model.bin.index.json"
-    index.write_text(json.dumps({"weight_map": said}))
+    parts = ({name: TENSORS[name] for name in names} for names in ("ab", "cde"))
+    index = write_torch_parts(tmp_path, "pytorch_model", *parts)
     check(index, torch=True)
     found = read_weights(index)
     assert all(np.array_equal(found[name], value) for name, value in TENSORS.items()) and len(found) == 5

@@ -11,7 +11,8 @@ import pytest
 
 from chashka import families
 from chashka.checkpoints import sha256, write
-from chashka.evaluation.card import card, weight_facts
+from chashka.checkpoints.bfloat16 import BFLOAT16
+from chashka.evaluation.card import card, precision_of, weight_facts
 from chashka.evaluation.card_figures import REPORTS
 from chashka.evaluation.registry import Entry, Registry
 from chashka.families import Preset
@@ -37,6 +38,14 @@ def test_files_alone_are_enough(preset: Preset) -> None:
     assert "no registry beside this model" in text and "1,200 steps" in text
     assert 'defaults {"steps": 4}' in text
     assert "## What it learnt from\n\n### Drawings\n\nby many\n" in text
+
+
+def test_precision_is_what_most_numbers_are(tmp_path: Path) -> None:
+    tensors = {"a": np.ones(40, np.float16), "b": np.ones(3, np.float32), "ids": np.ones(2, np.int64)}
+    write(tmp_path / "a.safetensors", tensors, {})
+    write(tmp_path / "b.safetensors", {"a": np.ones(4, np.float16).view(BFLOAT16)}, {})
+    write(tmp_path / "c.safetensors", {}, {})
+    assert [precision_of(tmp_path / f"{name}.safetensors") for name in "abc"] == ["fp16", "bf16", "not known"]
 
 
 def test_the_registry_tells_history_and_what_is_not_known(preset: Preset) -> None:

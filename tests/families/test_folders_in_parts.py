@@ -22,6 +22,7 @@ from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.collection import Collection
 from chashka.engines import conversion, sums
 from chashka.errors import WeightsError
+from chashka.evaluation.card import weight_facts
 from chashka.families.stable_diffusion import folder as folders
 from parts_files import say, split
 
@@ -95,6 +96,15 @@ def test_a_copy_finds_the_kept_graphs(parts: Path, tmp_path: Path, monkeypatch: 
     shutil.copytree(parts, tmp_path / "copy")
     monkeypatch.setattr(conversion, "_convert", lambda *_: pytest.fail("it is there"))
     families.load(str(tmp_path / "copy"), engine="openvino", precision="f32", cache_dir=cache)
+
+
+def test_its_files_are_shown(parts: Path) -> None:
+    facts = weight_facts(families.find(str(parts))[1])
+    found = {str(row["name"]): row for row in facts}
+    names = [f"unet/{FIRST}", f"unet/{SECOND}", *(f"vae/{STEM}-0000{i}-of-00003.safetensors" for i in (1, 2, 3))]
+    assert sorted(found) == sorted([*names, *(f"text_encoder/model-0000{i}-of-00002.safetensors" for i in (1, 2))])
+    for name, row in found.items():
+        assert row["precision"] == "fp32" and row["sha256"] == sha256(parts / name), name
 
 
 @pytest.mark.parametrize("variant", [None, "fp16"])

@@ -12,10 +12,12 @@ from published_folder import SIZES, write_published
 from published_model import opened, tiny
 
 from chashka import families, generate
+from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.errors import WeightsError
 from chashka.families import Bundle, EngineChoice
 from chashka.families.kandinsky import INPAINTING_20, PUBLISHED
 from chashka.families.kandinsky.published import open_text
+from parts_files import write_parts, write_torch_parts
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
@@ -110,6 +112,28 @@ def test_safetensors_under_the_same_names(tmp_path: Path, recorded_words: None, 
     other = opened(PUBLISHED, folder)
     first, second = (generate.draw(b, b.request(**fields))[0].pixels for b in (published_bundle, other))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("of_torch", [True, False])
+def test_text_encoders_may_lie_in_several_files(
+    of_torch: bool, copy: Path, published: Path, recorded_words: None, published_bundle: Bundle
+) -> None:
+    for name in ("text_encoder1", "text_encoder2"):
+        tensors = dict(read_checkpoint(published / name / "pytorch_model.bin"))
+        (copy / name / "pytorch_model.bin").unlink()
+        if of_torch:
+            first = dict(list(tensors.items())[:5])
+            rest = {key: value for key, value in tensors.items() if key not in first}
+            write_torch_parts(copy / name, "pytorch_model", first, rest)
+        else:
+            write_parts(copy / name, "model", tensors)
+    assert families.find(f"{copy}/")[1].name == "2.0"
+    found, usual = opened(PUBLISHED, copy).text.encode(["кот"]), published_bundle.text.encode(["кот"])
+    assert all(np.array_equal(found[name], usual[name]) for name in ("tokens", "added"))
+    part = next((copy / "text_encoder2").glob("*-00001-of-00002*"))
+    part.unlink()
+    with pytest.raises(WeightsError, match=rf"text_encoder2: .*in 2 files; missing is {part.name}"):
+        opened(PUBLISHED, copy)
 
 
 def test_it_is_found_by_its_files(published: Path) -> None:

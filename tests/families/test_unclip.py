@@ -19,9 +19,9 @@ from chashka.diffusion import START, PictureNoise, Table
 from chashka.diffusion.respacing import section_respacing
 from chashka.errors import InputError, WeightsError
 from chashka.families import Bundle, EngineChoice
+from chashka.families.files import weight_files
 from chashka.families.kandinsky import INPAINTING_21, PUBLISHED_21, PUBLISHED_22, published_21
 from chashka.families.kandinsky.prior import DRAW, as_clip_sees
-from chashka.generate.passes import weight_files
 from chashka.prompts import clip_words
 from chashka.request import Inputs
 from parts_files import split
@@ -289,6 +289,11 @@ def test_folders_are_recognised(folders: Path, theirs: Modules) -> None:
     assert families.located("kandinsky-2.2", PUBLISHED_22, folders).place == folders / "kandinsky-2.2"
     with pytest.raises(WeightsError, match=r"kandinsky-2\.0.*\(there is kandinsky-2\.1"):
         families.load("kandinsky-2.0", models=folders / "kandinsky-2.1")
+
+
+def test_a_bundle_tells_the_file_of_its_unet(bundle_21: Bundle, bundle_22: Bundle, folders: Path) -> None:
+    assert bundle_21.weights == folders / "kandinsky-2.1" / "decoder_fp16.ckpt"
+    assert bundle_22.weights == folders / "kandinsky-2.2" / "decoder" / "unet" / "diffusion_pytorch_model.safetensors"
 
 
 def test_weights_in_several_files_are_read(theirs: Modules, folders: Path, tmp_path: Path) -> None:

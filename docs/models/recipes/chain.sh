@@ -5,7 +5,8 @@
 #   SHARDS=data/shards RUNS=runs/again DEVICE=cpu sh docs/models/recipes/chain.sh
 #
 # A line is: train STAGE RECIPE, --start=RUN where it goes on from another run's weights, and STAGE=RUN for those that it reads as
-# they are. A run is named like its recipe in this folder. Calling the script again goes on where it stopped.
+# they are. A run is named like its recipe in this folder. Calling the script again goes on where it stopped. After "scenes" the runs see
+# another table of composed scenes beside the same pictures.
 #
 # What comes out is not the same to the byte: a length in minutes is another number of steps on another machine, a GPU sums in
 # another order, and captions.safetensors holds English synonyms today that these models did not read. Which weights a run read was
@@ -29,6 +30,17 @@ train() {
     chashka train "$stage" --recipe "$HERE/$recipe.json" --shards "$SHARDS" --run "$RUNS/$recipe" --device "$DEVICE" $options
 }
 
+scenes() { # SEED COUNT LANGUAGES: the folder of the shards with these scenes, which the lines that follow read
+    SHARDS=$PLAIN-scenes$1
+    [ -e "$SHARDS/scenes.safetensors" ] && return
+    mkdir -p "$SHARDS"
+    for file in "$PLAIN"/*; do
+        case $file in */scenes.safetensors | */held-out.tsv | */\*) ;; *) ln -sf "$(realpath "$file")" "$SHARDS/" ;; esac
+    done
+    chashka data scenes --shards "$SHARDS" --seed "$1" --count "$2" --languages "$3"
+}
+
+PLAIN=$SHARDS
 [ -e "$SHARDS/captions.safetensors" ] || chashka data build --out "$SHARDS"
 [ -e "$SHARDS/scenes.safetensors" ] || chashka data scenes --shards "$SHARDS" --seed 0
 
@@ -65,6 +77,16 @@ train unet unet-seventeenth --start=unet-sixteenth autoencoder=decoder-first cli
 train distil distil-first autoencoder=decoder-first clip=clip-seventh t5=t5-fourth picture=picture-sixth unet=unet-seventeenth
 train upscale upscale-first autoencoder=decoder-first # by date
 
+# Who is where: a T5 encoder of more sentences, then the U-Net that hears it and its few steps. Each was begun from the package's int8.
+scenes 4 60000 6
+train t5 t5-fifth --start=t5-fourth
+train t5 t5-sixth --start=t5-fifth
+scenes 3 60000 3
+train unet unet-twenty-second --start=unet-seventeenth autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth
+train unet unet-twenty-third --start=unet-twenty-second autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth
+train distil distil-second --start=distil-first autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth unet=unet-twenty-third
+SHARDS=$PLAIN
+
 # The judges.
 train judge judge-a-first autoencoder=decoder-first # by date
 train judge judge-a-second --start=judge-a-first autoencoder=decoder-first # by date
@@ -93,9 +115,9 @@ train unet stable-second --start=crossing autoencoder=autoencoder clip=clip-sixt
 train unet stable-third --start=stable-second autoencoder=decoder-first clip=clip-seventh # by date
 
 # Into the form of the package.
-chashka export --autoencoder "$(weights decoder-first)" --clip "$(weights clip-seventh)" --t5 "$(weights t5-fourth)" \
-    --unet "$(weights unet-seventeenth)" --latents "$RUNS/unet-seventeenth/features/latents.safetensors" \
-    --picture "$(weights picture-sixth)" --upscaler "$(weights upscale-first)" --fast "$(weights distil-first)" \
+chashka export --autoencoder "$(weights decoder-first)" --clip "$(weights clip-seventh)" --t5 "$(weights t5-sixth)" \
+    --unet "$(weights unet-twenty-third)" --latents "$RUNS/unet-twenty-third/features/latents.safetensors" \
+    --picture "$(weights picture-sixth)" --upscaler "$(weights upscale-first)" --fast "$(weights distil-second)" \
     --precision text_contrastive=int8 --precision text_t5=int8 --precision unet=int8 --precision picture=int8 --precision fast=int8 --out "$OUT/kandinsky"
 chashka export --autoencoder "$OUT/kandinsky" --clip "$OUT/kandinsky" --unet "$(weights stable-third)" --precision unet=int8 --out "$OUT/stable_diffusion"
 for judge in a b; do

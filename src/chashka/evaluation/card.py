@@ -5,18 +5,30 @@ From its own files, the registry and the reports beside that.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from chashka.checkpoints import read_metadata, sha256
+from chashka.checkpoints.bfloat16 import BFLOAT16
 from chashka.checkpoints.content import is_safetensors
+from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.evaluation.card_figures import figures
 from chashka.evaluation.registry import Entry, Registry
 from chashka.families import Preset
+from chashka.families.files import weight_files
 from chashka.families.teacups import FAST
 
 ATTRIBUTION = "ATTRIBUTION.md"
 UNKNOWN = "not known"
+PRECISIONS = {
+    np.dtype(np.float16): "fp16",
+    np.dtype(np.float32): "fp32",
+    np.dtype(np.float64): "fp64",
+    BFLOAT16: "bf16",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +43,25 @@ class WeightFile:
     steps: str
 
 
-def weight_files(preset: Preset) -> list[WeightFile]:
-    """The model's weight files that are here, in the order of the preset. Raises WeightsError for damaged ones."""
-    paths = [preset.place / name for name in preset.weights]
+def known_files(preset: Preset) -> list[WeightFile]:
+    """The model's weight files that are here. Raises WeightsError for damaged ones."""
     found = []
-    for path in (path for path in paths if path.is_file()):
+    for path in weight_files(preset):
         metadata = read_metadata(path) if is_safetensors(path) else {}
-        told = (metadata.get("precision", "fp16"), metadata.get("licence", UNKNOWN), metadata.get("steps", "0"))
-        found.append(WeightFile(path.name, path.stat().st_size, sha256(path), *told))
+        precision = metadata["precision"] if "precision" in metadata else precision_of(path)
+        told = (precision, metadata.get("licence", UNKNOWN), metadata.get("steps", "0"))
+        below = path.parent.resolve().is_relative_to(preset.place.resolve())
+        name = path.relative_to(preset.place).as_posix() if below else path.name  # not its own: another preset's
+        found.append(WeightFile(name, path.stat().st_size, sha256(path), *told))
     return found
+
+
+def precision_of(path: Path) -> str:
+    """What most of a file's numbers are, such as ``fp16``. Raises WeightsError."""
+    numbers: Counter[str] = Counter()
+    for tensor in read_checkpoint(path).values():
+        numbers[PRECISIONS.get(tensor.dtype, str(tensor.dtype))] += tensor.size
+    return numbers.most_common(1)[0][0] if numbers else UNKNOWN
 
 
 def card(name: str, preset: Preset, registry: Registry | None, reports: Path | None = None) -> str:
@@ -47,7 +69,7 @@ def card(name: str, preset: Preset, registry: Registry | None, reports: Path | N
 
     reports: the folder that holds a folder of reports for each model, where there is one.
     """
-    files = weight_files(preset)
+    files = known_files(preset)
     parts = [
         f"# {name}",
         f"{preset.summary[:1].upper()}{preset.summary[1:]}. Licence: {preset.licence}.",
@@ -79,8 +101,7 @@ def _table(files: list[WeightFile]) -> list[str]:
 def _drawing(preset: Preset) -> list[str]:
     """What the files say about sampling; of drafts, what the change says that they are drawn with, if there is one."""
     lines = []
-    files = (preset.place / name for name in preset.weights)
-    here = sorted((path for path in files if path.is_file()), key=lambda path: path.stem)
+    here = sorted(weight_files(preset), key=lambda path: path.stem)
     changed = any(path.stem == FAST for path in here)
     for path in here:
         metadata = read_metadata(path) if is_safetensors(path) else {}
@@ -151,6 +172,6 @@ def _attribution(folder: Path) -> str | None:
 
 
 def weight_facts(preset: Preset) -> list[dict[str, str | int]]:
-    """``weight_files`` as plain data."""
+    """``known_files`` as plain data."""
     keys = ("name", "bytes", "sha256", "precision", "licence")
-    return [{key: getattr(file, key) for key in keys} for file in weight_files(preset)]
+    return [{key: getattr(file, key) for key in keys} for file in known_files(preset)]

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias
 
-from chashka.checkpoints.several_files import files_of, is_index
-from chashka.checkpoints.torch_file import SUFFIXES, not_finite
+from chashka.checkpoints.torch_file import not_finite
 from chashka.errors import ChashkaError, InputError, NotFiniteError, WeightsError
-from chashka.families.family import Bundle, Preset
+from chashka.families.family import Bundle
+from chashka.families.files import weight_files, weights_below
 from chashka.generate import regions
 from chashka.generate.frames import LONGEST_SIDE, asked_size, frame_for
 from chashka.generate.given import whole_mask, with_strength
@@ -80,24 +79,6 @@ def explained(error: NotFiniteError, bundle: Bundle) -> ChashkaError:
             more = f" and {len(spoiled) - 1} more of its tensors hold" if spoiled[1:] else " holds"
             return WeightsError(f"{file}: {spoiled[0]}{more} numbers that are not finite")
     return NotFiniteError(f"{error}, with {bundle.engine}; its weights are sound: try a lower guidance_scale")
-
-
-def weight_files(preset: Preset) -> list[Path]:
-    """A preset's files that hold weights; all of its folder where it names none (a folder of diffusers has an index)."""
-    if preset.folder is None or not preset.files:
-        return []
-    names = [name for entry in preset.files for name in ((entry,) if isinstance(entry, str) else entry)]
-    paths = [preset.folder / name for name in (*names, *preset.optional)]
-    named = [path for path in paths if path.suffix in SUFFIXES or is_index(path)]
-    if not named:
-        return weights_below(preset.folder)
-    return sorted(part for file in named if file.is_file() for part in files_of(file) if part.is_file())
-
-
-def weights_below(place: Path) -> list[Path]:
-    """A file of weights, or those in a folder."""
-    found = [place] if place.is_file() else sorted(place.rglob("*"))
-    return [file for file in found if file.suffix in SUFFIXES and file.is_file()]
 
 
 def _run(bundle: Bundle, request: Request, given: Inputs) -> Run:

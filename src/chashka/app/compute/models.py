@@ -96,7 +96,7 @@ class Models:
 
     def _added(self, key: Key) -> _Opened:
         from chashka import families
-        from chashka.generate.passes import weights_below
+        from chashka.families.files import weights_below
 
         model, loras, embeddings, vae, precision = key
         settings = self.settings
@@ -153,7 +153,7 @@ class Models:
 def _on_disk(model: str, folder: Path | None) -> int:
     """Bytes of a model's files. Raises as ``families.find`` and ``located``."""
     from chashka import families
-    from chashka.generate.passes import weight_files
+    from chashka.families.files import weight_files
 
     preset = families.located(model, families.find(model, folder)[1], folder)
     return sum(file.stat().st_size for file in weight_files(preset))

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 LENGTH = 77
 """Every text is this many tokens long, the rest of them padding, which the U-Net is not told to leave out."""
-WEIGHTS = ("pytorch_model.bin", "model.safetensors")
+WEIGHTS = ("pytorch_model.bin", "model.safetensors", "pytorch_model.bin.index.json", "model.safetensors.index.json")
+"""What a file of weights may be called, or the index of several."""
 ROBERTA: dict[str, Any] = {
     "vocab_size": 250002,
     "hidden_size": 1024,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chashka.checkpoints import several_files
 from chashka.checkpoints.torch_file import read_checkpoint
 from chashka.diffusion import Denoiser, Table
 from chashka.engines import Blueprint, Engine, Graph, GraphNetwork, open_engine
@@ -102,11 +103,17 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: tuple[str, 
 
 
 def found(folder: Path, names: Sequence[str]) -> Path:
-    """The first of ``names`` that is a file in ``folder``. Raises WeightsError."""
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise WeightsError(f"{folder}: {' or '.join(names)} not found")
+    """The first of ``names`` that is a file in ``folder``; of indices one that has some of its files, before one that has none.
+
+    Raises WeightsError, also for weights in several files of which one is missing or damaged.
+    """
+    there = [folder / name for name in names if (folder / name).is_file()]
+    if not there:
+        raise WeightsError(f"{folder}: {' or '.join(names)} not found")
+    source = next((file for file in there if several_files.there(file)), there[0])
+    if several_files.is_index(source):
+        several_files.check(source)
+    return source
 
 
 def _unet(engine: Engine, source: Path, sizes: Sizes) -> tuple[Graph, Graph]:

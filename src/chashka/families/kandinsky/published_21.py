@@ -91,8 +91,8 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: Sequence[st
     require_transformers(f"the model kandinsky-{preset.name}")
     engine = open_engine(choice.engine, choice.device, choice.precision, choice.threads, choice.cache_dir)
     folder = preset.place
-    decoder = found(folder, names)
-    head, unet = _decoder(engine, decoder, sizes)
+    source = found(folder, names)
+    head, unet = _decoder(engine, source, sizes)
     encoder, decoder = movq(engine, found(folder, MOVQ_FILE), sizes.movq)
     weights = found(folder, tuple(f"{ENCODER}/{name}" for name in WEIGHTS))
     text = contrastive(Place(folder / ENCODER, weights, *engine.beside), (sizes.head.tokens1, sizes.head.pooled1))
@@ -109,7 +109,7 @@ def _open(preset: Preset, choice: EngineChoice, sizes: Sizes, names: Sequence[st
         masked=sizes.unet.in_channels != sizes.movq.z_channels,
         samplers=own_samplers(),
         conventions=conventions_21,
-        weights=decoder,
+        weights=source,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chashka.checkpoints import diffusers_names, several_files
+from chashka.checkpoints import diffusers_names
 from chashka.checkpoints.bfloat16 import computable
 from chashka.checkpoints.configurations import checked, read_json
 from chashka.checkpoints.several_files import read_weights
@@ -81,7 +81,7 @@ def _open(preset: Preset, choice: EngineChoice, names: Sequence[str], channels: 
     prior = _prior(engine, _part(preset.place, PRIOR))
     head, unet = _unet(engine, decoder / "unet", channels)
     cfg = _movq_config(_config(decoder / "movq"), decoder / "movq")
-    source = _weights(decoder / "movq", WEIGHTS)
+    source = found(decoder / "movq", WEIGHTS)
     halves = movq(engine, source, cfg, diffusers_names.autoencoder(len(cfg.mult), read_weights(source)))
     schedule, threshold = _schedule(decoder / "scheduler" / "scheduler_config.json")
     return Bundle(
@@ -96,7 +96,7 @@ def _open(preset: Preset, choice: EngineChoice, names: Sequence[str], channels: 
         masked=channels != cfg.z_channels,
         samplers=own_samplers(),
         conventions=conventions_22,
-        weights=_weights(decoder / "unet", WEIGHTS),
+        weights=found(decoder / "unet", WEIGHTS),
     )
 
 
@@ -107,18 +107,9 @@ def _part(folder: Path, names: Sequence[str]) -> Path:
     raise WeightsError(f"{folder}: {' or '.join(names)} not found")
 
 
-def _weights(folder: Path, names: Sequence[str]) -> Path:
-    """A part's file, or the index of several. Raises WeightsError, also for several that are not complete."""
-    usable = (folder / name for name in names if several_files.there(folder / name))
-    source = next(usable, None) or found(folder, names)
-    if several_files.is_index(source):
-        several_files.check(source)
-    return source
-
-
 def _unet(engine: Engine, folder: Path, channels: int) -> tuple[Graph, Graph]:
     """Head and U-Net."""
-    said, source = _config(folder), _weights(folder, WEIGHTS)
+    said, source = _config(folder), found(folder, WEIGHTS)
     if said.get("addition_embed_type") != "image" or said.get("encoder_hid_dim_type") != "image_proj":
         raise WeightsError(f"{folder}: not the U-Net of Kandinsky 2.2, which is told of pictures' embeddings alone")
     with checked(folder):
@@ -172,7 +163,7 @@ def _movq_config(said: dict[str, Any], folder: Path) -> AutoencoderConfig:
 
 
 def _prior(engine: Engine, folder: Path) -> PicturePrior:
-    said, source = _config(folder / "prior"), _weights(folder / "prior", WEIGHTS)
+    said, source = _config(folder / "prior"), found(folder / "prior", WEIGHTS)
     with checked(folder / "prior"):
         heads = int(said["num_attention_heads"])
         width = int(said["embedding_dim"])
@@ -185,7 +176,7 @@ def _prior(engine: Engine, folder: Path) -> PicturePrior:
             heads,
         )
     text, vision = _text_config(folder / "text_encoder"), _vision_config(folder / "image_encoder")
-    text_file, vision_file = (_weights(folder / part, TOWER) for part in ("text_encoder", "image_encoder"))
+    text_file, vision_file = (found(folder / part, TOWER) for part in ("text_encoder", "image_encoder"))
     statistics = read_weights(source)
     mean, std = (np.asarray(computable(statistics[name]), np.float32).reshape(-1) for name in ("clip_mean", "clip_std"))
     parts = towers_and_network(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chashka.checkpoints.torch_file import read_checkpoint
+from chashka.checkpoints.several_files import read_weights
 from chashka.diffusion import Conditioning
 from chashka.errors import WeightsError
 from chashka.families.family import Meter
@@ -28,7 +28,7 @@ REMEMBERED = 64
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an encoder's files are, and what torch computes it with."""
+    """Where an encoder's files are, and what torch computes it with. weights: a file, or the index of several."""
 
     folder: Path
     weights: Path
@@ -118,12 +118,12 @@ def meter(words: encoders.Words, text: str) -> Meter:
 
 
 def _run_contrastive(place: Place, ids: torch.Tensor, mask: torch.Tensor) -> Sequence[torch.Tensor]:
-    network, projection = encoders.roberta(place.folder, read_checkpoint(place.weights), place.weights)
+    network, projection = encoders.roberta(place.folder, read_weights(place.weights), place.weights)
     return encoders.roberta_call(_moved(network, place), _moved(projection, place), ids, mask)
 
 
 def _run_t5(place: Place, ids: torch.Tensor, mask: torch.Tensor) -> Sequence[torch.Tensor]:
-    network = _moved(encoders.t5(place.folder, read_checkpoint(place.weights), place.weights), place)
+    network = _moved(encoders.t5(place.folder, read_weights(place.weights), place.weights), place)
     return (network(input_ids=ids, attention_mask=mask).last_hidden_state,)
 
 
