@@ -2,10 +2,12 @@
 
     .venv/bin/python benchmarks/sd15.py FOLDER [SIDE [STEPS [PRECISION]]]
 
-SIDE is 512, STEPS of the finished picture are 4, unless told; PRECISION: f32 or bf16 alone. FOLDER gets 2 GB of random weights
-in the original single file (float16; kept, so that a second run begins at once) and such weights in diffusers' layout. Every
-line is a process of its own, because memory is measured by the most that it ever held (VmHWM). A step is guided: two rows.
-``whole`` and ``fitted`` are pictures of 20 guided steps and of 10 at the places of ``ays``, guided in the middle six.
+SIDE is 512, STEPS of the finished picture are 4, unless told; PRECISION: f32, bf16 or w8a8 alone. FOLDER gets 2 GB of random
+weights in the original single file (float16; kept, so that a second run begins at once) and such weights in diffusers' layout.
+Every line is a process of its own, because memory is measured by the most that it ever held (VmHWM). A step is guided: two
+rows. ``whole`` and ``fitted`` are pictures of 20 guided steps and of 10 at the places of ``ays``, guided in the middle six.
+``w8a8`` is calibrated as ``chashka export --int8 --calibrate --calls 8 --steps 2`` does it, and timed in turns with the best of
+float's precisions; of random weights its drift says nothing of a real checkpoint.
 """
 
 from __future__ import annotations
@@ -31,12 +33,13 @@ ROWS = [
     ("diffusers", "torch", "bf16"),
     ("ours", "openvino", "bf16"),
     ("plain", "openvino", "bf16"),
+    ("int8", "openvino", "w8a8"),
 ]
-"""ours, diffusers, and diffusers' U-Net in a plain conversion to OpenVINO."""
+"""ours, diffusers, diffusers' U-Net in a plain conversion to OpenVINO, and ours with activations in int8."""
 
 
 def main() -> None:
-    lines = {"ours": ours, "diffusers": diffusers, "plain": plain}
+    lines = {"ours": ours, "diffusers": diffusers, "plain": plain, "int8": int8}
     if sys.argv[1] in lines:
         kind, home, *rest = sys.argv[1:]
         print(json.dumps(lines[kind](Path(home), *rest)))
@@ -129,6 +132,20 @@ def plain(folder: Path, engine: str, precision: str, side: str, steps: str) -> d
     given = [np.asarray(value.numpy()) for value in example]
     first = seconds(lambda: compiled(given))
     return shown(first=first, step=seconds(lambda: compiled(given), 2))
+
+
+def int8(folder: Path, engine: str, precision: str, side: str, steps: str) -> dict[str, str]:
+    """Of a step, by the same graph with weights and activations in int8."""
+    from chashka import families
+    from chashka.evaluation.calibration import calibrate
+
+    bundle = families.load(str(folder / FILE), engine=engine, precision="f32", cache_dir=folder / "cache")
+    started = time.perf_counter()
+    size, prompts = int(side), [PROMPT, "a red fox in the snow"]
+    report, _ = calibrate(bundle, folder / "cache", prompts, 8, steps=2, width=size, height=size)
+    taken = shown(calibrate=time.perf_counter() - started, step=report.w8a8_ms / 1000)
+    other = {report.float_precision: f"{report.float_ms / 1000:.2f} s", "rows": str(report.rows)}
+    return other | taken | {"times": f"{report.float_ms / report.w8a8_ms:.2f}"}
 
 
 def shown(**taken: float) -> dict[str, str]:
