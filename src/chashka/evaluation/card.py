@@ -15,6 +15,7 @@ from chashka.checkpoints import read_metadata, sha256
 from chashka.checkpoints.bfloat16 import BFLOAT16
 from chashka.checkpoints.content import is_safetensors
 from chashka.checkpoints.torch_file import read_checkpoint
+from chashka.errors import OtherKindError
 from chashka.evaluation.card_figures import figures
 from chashka.evaluation.registry import Entry, Registry
 from chashka.families import Preset
@@ -57,11 +58,15 @@ def known_files(preset: Preset) -> list[WeightFile]:
 
 
 def precision_of(path: Path) -> str:
-    """What most of a file's numbers are, such as ``fp16``. Raises WeightsError."""
+    """What most of a file's numbers are, such as ``fp16``; UNKNOWN for one that holds no weights. Raises WeightsError."""
+    try:
+        tensors = read_checkpoint(path)
+    except OtherKindError:  # a training's settings, say, beside the weights
+        return UNKNOWN
     numbers: Counter[str] = Counter()
-    for tensor in read_checkpoint(path).values():
+    for tensor in tensors.values():
         numbers[PRECISIONS.get(tensor.dtype, str(tensor.dtype))] += tensor.size
-    return numbers.most_common(1)[0][0] if numbers else UNKNOWN
+    return numbers.most_common(1)[0][0]
 
 
 def card(name: str, preset: Preset, registry: Registry | None, reports: Path | None = None) -> str:
