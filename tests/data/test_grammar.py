@@ -6,6 +6,7 @@ import pytest
 
 from chashka.data.composed_words import AND, COLOURS, EMOJI, GROUNDS, NOUNS, NUMBERS, RELATIONS, SIZES
 from chashka.data.grammar import Thing, language
+from chashka.data.wordings import WORDINGS
 from chashka.data.words import MAIN_LOCALES
 from chashka.errors import InputError
 
@@ -101,6 +102,36 @@ def test_relations(locale: str, index: int, a: Thing, b: Thing, expected: str) -
 )
 def test_counts_and_adjectives(locale: str, thing: Thing, expected: str) -> None:
     assert language(locale).thing(thing) == expected
+
+
+@pytest.mark.parametrize("locale", MAIN_LOCALES)
+def test_other_words_are_whole(locale: str) -> None:
+    say, rows = language(locale), WORDINGS[locale]
+    assert len(rows) == len(RELATIONS[locale]) + 1
+    for noun in range(0, len(EMOJI), 3):
+        thing, other = Thing(noun, noun % 11, noun % 2), Thing((noun + 7) % len(EMOJI), (noun + 3) % 11, noun % 2)
+        own = {say.relation(index, thing, other) for index in range(9)} | {say.together([thing, other])}
+        texts = [say.phrased(phrase, thing, other) for row in rows for phrase in row]
+        for text in texts:
+            assert not set("|{}") & set(text) and "  " not in text and text == text.strip(), text
+        # "in" and "with" say both where something is and what is worn: of these the things decide
+        assert len(set(texts)) >= len(texts) - 3 and not own & (set(texts) - {say.relation(8, thing, other)}), locale
+
+
+@pytest.mark.parametrize(
+    ("locale", "phrase", "a", "b", "expected"),
+    [
+        ("en", "{B} with {a} inside", Thing(CAT), Thing(CUP, RED), "a red teacup with a cat inside"),
+        ("ru", "{B} перед {Aunder}", Thing(CAT, GREY), Thing(HOUSE), "дом перед серой кошкой"),
+        ("ru", "{a} с {under}", Thing(CAT), Thing(ELEPHANT), "кошка со слоном"),
+        ("ru", "{a} с {under}", Thing(CAT), Thing(ELEPHANT, RED), "кошка с красным слоном"),
+        ("uk", "{a} разом із {under}", Thing(CAT), Thing(TABLE), "кіт разом зі столом"),
+        ("de", "{B} vor {Ab}", Thing(CAT, RED), Thing(ELEPHANT), "ein Elefant vor einer roten Katze"),
+        ("kk", "{a} мен {B}", Thing(CAT), Thing(ELEPHANT), "мысық мен піл"),
+    ],
+)
+def test_phrases_put_either_thing_into_its_form(locale: str, phrase: str, a: Thing, b: Thing, expected: str) -> None:
+    assert language(locale).phrased(phrase, a, b) == expected
 
 
 def test_several_things_on_a_ground() -> None:

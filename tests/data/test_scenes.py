@@ -97,6 +97,19 @@ def test_every_scene_can_be_said(locale: str, drawn: list[Scene]) -> None:
         assert text and not set("{}|") & set(text)
 
 
+def test_a_share_is_said_in_other_words(drawn: list[Scene]) -> None:
+    pairs = [scene for scene in drawn if scene.pair]
+    own, others, some = (
+        [say(scene, "de", STYLES, random.Random(i), share) for i, scene in enumerate(pairs)] for share in (0, 1, 0.5)
+    )
+    assert all(a != b for a, b in zip(own, others, strict=True)), "German has other words for everything"
+    changed = [a != b for a, b in zip(own, some, strict=True)]
+    assert 0.3 < sum(changed) / len(changed) < 0.7
+    english = [say(scene, "en", STYLES, random.Random(i), 1) for i, scene in enumerate(drawn)]
+    assert any(text.startswith("the ") for text in english)
+    assert 0.2 < sum(not {"a", "an", "the"} & set(text.split()) for text in english) / len(english) < 0.5
+
+
 def test_the_table_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     def encode(text: str) -> list[int]:
         return [1, *(260 + ord(letter) % 100 for letter in text[:20]), 2]

@@ -152,6 +152,10 @@ def test_report_of_a_toy(tmp_path: Path) -> None:
     rows = [dict(zip(told["outcomes"]["columns"], row, strict=True)) for row in told["outcomes"]["rows"]]
     assert [(row["prompt"], row["found"]) for row in rows] == [(o.prompt, o.found) for o in report.outcomes]
     assert NOT_LEFT_OUT not in as_markdown(replace(report, judge_unseen=True))
+    reworded = composition_report(drawn, painter, which="dev", limit=8, reworded=True)
+    assert "tuning prompts in other words" in as_markdown(reworded) and "other words" not in page
+    assert [o.text for o in reworded.outcomes] == [p.text("en", True) for p in scene_prompts("dev", 8)]
+    assert [o.text for o in reworded.outcomes] != [o.text for o in report.outcomes[::2]]
 
 
 def test_the_sheet_frames_every_picture_by_what_the_judge_said(tmp_path: Path) -> None:

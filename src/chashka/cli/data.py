@@ -95,7 +95,14 @@ def captions(shards: Path, cache: Path | None, vocabulary: Path | None, seed: in
 @click.option("--languages", type=click.IntRange(1, 12), default=3, show_default=True, help="Captions of each scene.")
 @click.option("--vocabulary", type=FILE, help="A vocabulary file.  [default: the one in the package]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives other scenes.")
-def scenes(shards: Path, count: int, languages: int, vocabulary: Path | None, seed: int) -> None:
+@click.option(
+    "--other-words",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help='Share of captions in other words: "cat beside dog" for "a cat next to a dog".',
+)
+def scenes(shards: Path, count: int, languages: int, vocabulary: Path | None, seed: int, other_words: float) -> None:
     """Compose scenes of several things, with captions in ten languages; training draws their pictures."""
     _needs("pymorphy3", "chashka data scenes")
     from chashka.data.scenes import write_held_out, write_scenes
@@ -105,7 +112,7 @@ def scenes(shards: Path, count: int, languages: int, vocabulary: Path | None, se
     drawn = [concept.removeprefix("emoji:") for concept, known in described.items() if known["emoji"]]
     read = Vocabulary.load(vocabulary or _own_vocabulary())
     out = shards / "scenes.safetensors"
-    write_scenes(out, count, seed, drawn, styles, lambda text: read.encode(text).ids, languages)
+    write_scenes(out, count, seed, drawn, styles, lambda text: read.encode(text).ids, languages, other_words)
     kept = write_held_out(shards / HELD_OUT)
     click.echo(f"{count} scenes with {count * languages} captions in {out}; {kept} kinds held out: {shards / HELD_OUT}")
 

@@ -41,6 +41,11 @@ TOWER = click.option(
 @click.option("--languages", default="en", show_default=True, help="Languages of the grammar, such as en,ru,de.")
 @click.option("-n", "n", type=click.IntRange(1, 64), default=1, show_default=True, help="Pictures of each prompt.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many prompts, of every task alike.")
+@click.option(
+    "--reworded",
+    is_flag=True,
+    help='Ask in other words than those of the training\'s grammar: "cat beside dog" for "a cat next to a dog".',
+)
 @_drawing_options
 @_model_options
 def teacup(
@@ -51,6 +56,7 @@ def teacup(
     languages: str,
     n: int,
     limit: int | None,
+    reworded: bool,
     **given: Any,
 ) -> None:
     """Draw composed prompts and let a trained judge say how many are right: one object to attributes and relations.
@@ -76,6 +82,7 @@ def teacup(
             locales=locales,
             n=n,
             limit=limit,
+            reworded=reworded,
             on_picture=advance,
         )
     click.echo(str(write_composition(report, out)))

@@ -6,6 +6,7 @@ gender for German, French and Spanish, cases as tables for Ukrainian, Kazakh and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,8 @@ from typing import Any, ClassVar
 from chashka.data.composed_words import AND, COLOURS, GROUNDS, NOUNS, NUMBERS, RELATIONS, SIZES, SPACE
 from chashka.errors import InputError, MissingExtraError
 
+FORMS = ("b", "on", "under")
+"""Forms that phrases ask for; most languages have one alone."""
 CASES = ("nomn", "gent", "datv", "accs", "ablt", "loct")
 
 
@@ -43,10 +46,21 @@ class Language:
 
     def relation(self, index: int, a: Thing, b: Thing) -> str:
         """``a`` stands in a relation to ``b``, of which there is one."""
-        forms = {
-            name: self._related(b, name) for name in ("b", "on", "under") if f"{{{name}}}" in self.relations[index]
-        }
-        return self.relations[index].format(a=self.thing(a), n=self._bare(b), **forms)
+        return self._filled(self.relations[index], a, b)
+
+    def phrased(self, phrase: str, a: Thing, b: Thing) -> str:
+        """Other words for it: a phrase of ``wordings.WORDINGS``, of which there is one each."""
+        return self._filled(phrase, a, b)
+
+    def _filled(self, phrase: str, a: Thing, b: Thing) -> str:
+        forms = {"a": self.thing(a), "B": self.thing(b), "n": self._bare(b)}
+        for form in FORMS:
+            forms |= {
+                name: self._related(thing, form)
+                for name, thing in ((form, b), (f"A{form}", a))
+                if f"{{{name}}}" in phrase
+            }
+        return phrase.format(**forms)
 
     def together(self, things: Sequence[Thing]) -> str:
         """ "a cat, a dog and two apples"."""
@@ -196,6 +210,10 @@ class Ukrainian(Language):
         )
     )
 
+    def phrased(self, phrase: str, a: Thing, b: Thing) -> str:
+        """«зі столом»."""
+        return re.sub(r"\b(?:з|із) (?=[зсшж][^аеєиіїоуюя ]|щ)", "зі ", super().phrased(phrase, a, b))
+
     def _adjectives(self, thing: Thing) -> list[str]:
         return [self.sizes[thing.size]] * (thing.size >= 0) + [self.colours[thing.colour]] * (thing.colour >= 0)
 
@@ -234,6 +252,10 @@ class Ukrainian(Language):
 
 class Russian(Language):
     _FORMS: ClassVar = {"b": "gent", "on": "loct", "under": "ablt"}
+
+    def phrased(self, phrase: str, a: Thing, b: Thing) -> str:
+        """«со слоном»; the grammar's own words say «с слоном», as they did to the vocabulary."""
+        return re.sub(r"\bс (?=[зсшж][^аеёиоуыэюя ]|щ)", "со ", super().phrased(phrase, a, b))
 
     def _words(self, thing: Thing) -> str:
         words = [self.sizes[thing.size]] * (thing.size >= 0) + [self.colours[thing.colour]] * (thing.colour >= 0)

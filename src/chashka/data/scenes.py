@@ -33,6 +33,7 @@ from chashka.data.composed_words import COLOURS, EMOJI, GROUNDS, NOUNS, RELATION
 from chashka.data.grammar import Thing, language
 from chashka.data.styles import STYLE_WORDS, STYLED_FRAMES
 from chashka.data.tensors import write_tensors
+from chashka.data.wordings import WORDINGS, articles
 from chashka.data.words import MAIN_LOCALES
 from chashka.errors import FileError
 
@@ -82,6 +83,11 @@ class Scene:
     ground: int = -1
     ground_colour: int = -1
     style: int = -1
+
+    @property
+    def pair(self) -> bool:
+        """Whether two things are there, one of each, in a relation or together."""
+        return len(self.things) == 2 and all(thing.count == 1 for thing in self.things)
 
 
 def held_out(relation: int, a: str, b: str) -> bool:
@@ -155,11 +161,18 @@ class Scenes:
         return [row for row in self.nouns if EMOJI[row] in names]
 
 
-def say(scene: Scene, locale: str, styles: Sequence[str], rng: random.Random) -> str:
-    """The scene in words; everything that decides the picture is said."""
+def say(scene: Scene, locale: str, styles: Sequence[str], rng: random.Random, others: float = 0.0) -> str:
+    """The scene in words; everything that decides the picture is said. others: the share of captions in other words than the
+    grammar's own (``wordings``), where it knows some."""
     speaker = language(locale)
-    together = scene.relation < 0
-    text = speaker.together(scene.things) if together else speaker.relation(scene.relation, *scene.things)
+    other = others > 0 and rng.random() < others
+    if other and scene.pair:
+        text = speaker.phrased(rng.choice(WORDINGS[locale][scene.relation]), *scene.things)
+    else:
+        together = scene.relation < 0
+        text = speaker.together(scene.things) if together else speaker.relation(scene.relation, *scene.things)
+    if other and locale == "en" and rng.random() < 0.5:
+        text = articles(text, rng)
     if scene.ground >= 0:
         text = speaker.on_ground(text, scene.ground, scene.ground_colour)
     if scene.style >= 0:
@@ -189,8 +202,11 @@ def write_scenes(
     styles: Sequence[str],
     encode: Callable[[str], Sequence[int]],
     languages: int = 3,
+    others: float = 0.0,
 ) -> None:
     """``count`` scenes, each in ``languages`` of the main languages in turn, English and Russian twice as often.
+
+    others: the share of captions in other words than the grammar's own (``say``).
 
     ``drawn``: emoji (hexadecimal) that have pictures; ``encode``: text to token ids. The same arguments give the same bytes.
     """
@@ -203,7 +219,7 @@ def write_scenes(
     for row, scene in enumerate(scenes):
         for turn in range(languages):
             locale = wheel[(row * languages + turn) % len(wheel)]
-            ids += encode(say(scene, locale, styles, rng))
+            ids += encode(say(scene, locale, styles, rng, others))
             offsets.append(len(ids))
             owner.append(row)
             spoken.append(MAIN_LOCALES.index(locale))
@@ -219,6 +235,7 @@ def write_scenes(
         "styles": json.dumps(list(styles)),
         "relations": json.dumps(len(RELATIONS["en"])),
         "seed": str(seed),
+        "others": str(others),
     }
     write_tensors(path, columns, metadata, "the table of scenes")
 

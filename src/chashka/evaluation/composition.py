@@ -60,7 +60,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class CompositionReport:
-    """``judge_unseen``: the model's recipe says that it never saw the drawings that the judge learnt from."""
+    """``judge_unseen``: the model's recipe says that it never saw the drawings that the judge learnt from. ``reworded``: the
+    prompts were asked in other words than the grammar's own."""
 
     model: str
     version: str
@@ -75,6 +76,7 @@ class CompositionReport:
     judge_unseen: bool
     tables: tuple[Table, ...]
     outcomes: tuple[Outcome, ...]
+    reworded: bool = False
 
 
 def composition_report(
@@ -86,14 +88,15 @@ def composition_report(
     locales: Sequence[str] = ("en",),
     n: int = 1,
     limit: int | None = None,
+    reworded: bool = False,
     on_picture: Callable[[], object] | None = None,
 ) -> CompositionReport:
-    """Draw the prompts in every language, ``n`` pictures each, and judge them.
+    """Draw the prompts in every language, ``n`` pictures each, and judge them; reworded: asked in other words.
 
     Raises InputError for a language without a grammar, and what drawing raises.
     """
     bundle, prompts = drawn.bundle, scene_prompts(which, limit)
-    texts = {locale: [prompt.text(locale) for prompt in prompts] for locale in locales}
+    texts = {locale: [prompt.text(locale, reworded) for prompt in prompts] for locale in locales}
     outcomes: list[Outcome] = []
     for locale in locales:
         for prompt, text in zip(prompts, texts[locale], strict=True):
@@ -120,6 +123,7 @@ def composition_report(
         set(judge.about.sources) <= set(left_out(bundle)),
         tuple(tables),
         tuple(outcomes),
+        reworded,
     )
 
 

@@ -16,6 +16,7 @@ from chashka.evaluation.scene_prompts import TASKS
 OUTCOME = ("prompt", "task", "locale", "picture", "found", "coloured", "placed", "second")
 SHEET = "composition.webp"
 SEEN = "The model's recipe left the judge's drawings out: it never saw them."
+REWORDED = " in other words than the grammar's own"
 NOT_LEFT_OUT = (
     "**The model was trained on the drawings that the judge learnt from too** (its recipe leaves none of them out), so that "
     "repeated drawings score: read these figures as an upper bound."
@@ -50,7 +51,8 @@ def as_markdown(report: CompositionReport) -> str:
         f"# Composition test of {report.model}",
         "",
         f"GenEval-style, emoji domain: its own prompts and its own judge, not comparable with GenEval's figures. {report.count} "
-        f"{'report' if report.prompts == 'report' else 'tuning'} prompts, {report.pictures} pictures, drawn by chashka "
+        f"{'report' if report.prompts == 'report' else 'tuning'} prompts{REWORDED if report.reworded else ''}, {report.pictures} "
+        f"pictures, drawn by chashka "
         f"{report.version} ({report.engine}): {drawn_with}. ± is one standard error over prompts.",
         "",
         *_judge("Judge", report.judge),

@@ -51,9 +51,9 @@ class ScenePrompt:
     triple: str
     composed: bool
 
-    def text(self, locale: str) -> str:
-        """The prompt in one of the grammar's languages."""
-        return say(self.scene, locale, (), random.Random(0))
+    def text(self, locale: str, reworded: bool = False) -> str:
+        """The prompt in one of the grammar's languages; reworded: in other words than the grammar's own, where it knows some."""
+        return say(self.scene, locale, (), random.Random(self.number if reworded else 0), float(reworded))
 
     @property
     def asked(self) -> Asked:
