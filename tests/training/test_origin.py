@@ -31,7 +31,7 @@ def test_a_run_knows_its_data_its_parents_and_its_machine(tmp_path: Path) -> Non
     shards.mkdir()
     (shards / origin.MANIFEST).write_bytes(b"pictures")
     start.write_bytes(b"weights")
-    origin.begin(run, shards, start, ("unet",), "cpu")
+    origin.begin(run, shards, [(start, ("unet",))], "cpu")
     told = origin.origin(run, 5400.0)
     assert told["data"] == hashlib.sha256(b"pictures").hexdigest()
     assert json.loads(told["parents"]) == [hashlib.sha256(b"weights").hexdigest()]
@@ -42,7 +42,7 @@ def test_a_run_knows_its_data_its_parents_and_its_machine(tmp_path: Path) -> Non
 def test_parents_of_a_folder_are_the_components_that_were_taken(tmp_path: Path) -> None:
     for name in ("unet", "decoder"):
         (tmp_path / f"{name}.safetensors").write_bytes(name.encode())
-    origin.begin(tmp_path / "run", tmp_path, tmp_path, ("unet", "text_head"), "cpu")
+    origin.begin(tmp_path / "run", tmp_path, [(tmp_path, ("unet", "text_head"))], "cpu")
     told = origin.origin(tmp_path / "run", 0)
     assert json.loads(told["parents"]) == [hashlib.sha256(b"unet").hexdigest()]
     assert "data" not in told
@@ -52,7 +52,7 @@ def test_tables_and_frozen_weights_are_known_by_name(tmp_path: Path) -> None:
     for name in ("captions.safetensors", "scenes.safetensors", "encoder.safetensors", "clip.safetensors"):
         (tmp_path / name).write_bytes(name.encode())
     frozen = {"clip": tmp_path / "clip.safetensors", "autoencoder": tmp_path, "t5": tmp_path / "gone"}
-    origin.begin(tmp_path / "run", tmp_path, None, (), "cpu", ("captions",), frozen)
+    origin.begin(tmp_path / "run", tmp_path, [], "cpu", ("captions",), frozen)
     told = origin.origin(tmp_path / "run", 0)
     assert told["captions"] == hashlib.sha256(b"captions.safetensors").hexdigest()
     assert "scenes" not in told

@@ -12,6 +12,7 @@ import torch
 from little import AUTOENCODER, CLIP, CONCEPTS, PICTURE, RUN, UNET, frozen, with_scenes
 from safetensors.torch import load_file
 
+from chashka.checkpoints import sha256
 from chashka.diffusion.guidance import Denoise, cfg
 from chashka.diffusion.samplers import SAMPLERS
 from chashka.errors import TrainingError
@@ -25,6 +26,7 @@ from chashka.training.distil import DistilTask
 from chashka.training.features import load_features
 from chashka.training.loop import generator
 from chashka.training.material import network_of
+from chashka.training.origin import origin
 from chashka.training.pictures import load_pictures, without
 from chashka.training.recipes import DistilRecipe, UNetRecipe
 from chashka.training.scenes import Composer, load_scenes
@@ -150,7 +152,11 @@ def test_a_network_learns_masks_from_weights_that_know_none(runs: Path, shards: 
     recipe = replace(FEW, network=MASKED.network, head=MASKED.head, mask_share=0.5)
     weights = frozen(runs) | {"unet": folder / stages.AVERAGE}
     stages.train(recipe, shards, tmp_path / "distil", frozen=weights)
-    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "distil" / stages.AVERAGE).values())
+    few = tmp_path / "distil" / stages.AVERAGE
+    assert all(torch.isfinite(v).all() for v in load_file(few).values())
+    stages.train(recipe, shards, tmp_path / "again", start=few, frozen=weights)
+    parents = json.loads(origin(tmp_path / "again", 0)["parents"])
+    assert parents == [sha256(weights["unet"]), sha256(few)], "the network that is changed, and the change before"
 
 
 def test_a_run_goes_on_when_recipes_have_learnt_new_fields(runs: Path, shards: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,16 +42,15 @@ PARTS = {
 def begin(
     run: Path,
     shards: Path,
-    start: Path | None,
-    parts: tuple[str, ...],
+    starts: Sequence[tuple[Path, tuple[str, ...]]],
     device: str,
     tables: tuple[str, ...] = (),
     frozen: Mapping[str, Path] | None = None,
 ) -> None:
     """Write ``origin.json`` into the folder of a new run; what is not known is left out.
 
-    start: the weights that the run goes on from. parts: the components that it takes of them. tables: files of ``shards`` that the
-    run reads besides pictures, by their stems. frozen: the weights of earlier stages, by stage.
+    starts: the weights that the run goes on from, each with the components that it takes of them. tables: files of ``shards``
+    that the run reads besides pictures, by their stems. frozen: the weights of earlier stages, by stage.
     """
     found: dict[str, object] = {"machine": machine(device)}
     if (shards / MANIFEST).is_file():
@@ -59,8 +58,9 @@ def begin(
     for name in tables:
         if (shards / f"{name}.safetensors").is_file():
             found[name] = sha256(shards / f"{name}.safetensors")
-    if start is not None:
-        found["parents"] = [sha256(file) for file in weight_files(start, parts) if file.is_file()]
+    if starts:
+        files = [file for start, parts in starts for file in weight_files(start, parts)]
+        found["parents"] = [sha256(file) for file in files if file.is_file()]
     if frozen:
         found["frozen"] = frozen_weights(frozen)
     code = revision()

@@ -75,11 +75,13 @@ def train(
     fresh = not (run / "manifest.json").exists()
     task = _task(recipe, shards, run, device, frozen or {})
     if fresh:
-        distilled = isinstance(task, DistilTask)  # what it changes is what it comes from
-        source, parts = ((frozen or {})["unet"], ("unet",)) if distilled else (start, tuple(task.modules))
+        # a change of a network comes from that, and from the change that it goes on from
+        starts: list[tuple[Path, tuple[str, ...]]] = []
+        starts += [((frozen or {})["unet"], ("unet",))] if isinstance(task, DistilTask) else []
+        starts += [] if start is None else [(start, tuple(task.modules))]
         if isinstance(task, TokensTask) and start is None:
             raise TrainingError("this recipe keeps an encoder's vector (kept): give the encoder with --start")
-        begin(run, shards, source, parts, device, tables_of(recipe), frozen)
+        begin(run, shards, starts, device, tables_of(recipe), frozen)
         if start is not None:
             _begin_with(task, start)
     with listening() as stop:
