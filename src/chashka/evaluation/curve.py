@@ -21,6 +21,8 @@ COLOURS = ("#b8472a", "#2a6ab8", "#3c8a3c", "#7a4fa3")
 TICKS = 4
 FIGURES = ("loss",)
 """Of the figures of a training batch only these are drawn; every held-out figure is."""
+LESSON = "reading"
+"""Where this is all of a U-Net's loss, its head learnt alone (``UNetRecipe.reading_first``): that is no error of drawing."""
 RUNS_OWN = "log.jsonl"
 
 
@@ -101,6 +103,8 @@ def _figures(path: Path) -> Iterable[tuple[int, str, float]]:
             row = json.loads(line)
             step = int(row["step"])
             figures = row["held_out"] if "held_out" in row else {name: row[name] for name in FIGURES if name in row}
+            if "loss" in row and row.get(LESSON) == row["loss"]:
+                continue
             yield from ((step, name, float(value)) for name, value in figures.items() if math.isfinite(float(value)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}, line {number}: not a line of a training log") from error
