@@ -9,7 +9,7 @@
 # another table of composed scenes beside the same pictures.
 #
 # What comes out is not the same to the byte: a length in minutes is another number of steps on another machine, a GPU sums in
-# another order, and captions.safetensors holds English synonyms today that these models did not read. Which weights a run read was
+# another order, and captions.safetensors holds English synonyms today that only the newest (t5-fifth on) read. Which weights a run read was
 # not recorded before origin.json named them: those of lines that end in "by date" are the newest ones of their day.
 set -eu
 HERE=$(dirname "$0")
