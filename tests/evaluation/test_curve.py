@@ -35,7 +35,11 @@ def test_runs_follow_one_another(tmp_path: Path) -> None:
 
 
 def test_the_loss_of_a_lesson_alone_is_not_drawn(tmp_path: Path) -> None:
-    rows = ({"step": 1, "loss": 7.0, "reading": 7.0}, {"step": 2, "loss": 0.3, "reading": 0.2}, {"step": 3, "loss": 0.2})
+    rows = (
+        {"step": 1, "loss": 7.0, "reading": 7.0},
+        {"step": 2, "loss": 0.3, "reading": 0.2},
+        {"step": 3, "loss": 0.2},
+    )
     (curve,) = read_logs([log(tmp_path / "a.jsonl", *rows)]).curves
     assert curve.points == ((2, 0.3), (3, 0.2))
 
