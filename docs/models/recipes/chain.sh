@@ -77,7 +77,7 @@ train unet unet-seventeenth --start=unet-sixteenth autoencoder=decoder-first cli
 train distil distil-first autoencoder=decoder-first clip=clip-seventh t5=t5-fourth picture=picture-sixth unet=unet-seventeenth
 train upscale upscale-first autoencoder=decoder-first # by date
 
-# Who is where: a T5 encoder of more sentences, then the U-Net that hears it and its few steps. Each was begun from the package's int8.
+# Who is where: a T5 encoder of more sentences, then the U-Net that hears it and its few steps. The first of each began from the package's int8.
 scenes 4 60000 6
 train t5 t5-fifth --start=t5-fourth
 train t5 t5-sixth --start=t5-fifth
