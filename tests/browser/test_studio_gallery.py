@@ -93,6 +93,10 @@ def test_deleting_has_a_way_back(server: Server, visit: Visit) -> None:
     page.keyboard.press("Control+z")
     count(page, 2)
     assert len(server.http.get("/v1/images").json()["data"]) == 2
+    server.clear()
+    page.reload()
+    page.locator("#gallery .empty").wait_for()
+    assert page.locator("job-card").count() == 0, "a job whose pictures are all deleted has nothing to show"
 
 
 def test_a_picture_has_its_own_view(server: Server, visit: Visit) -> None:

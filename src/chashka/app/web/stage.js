@@ -13,7 +13,8 @@ export class StudioStage extends HTMLElement {
   /** Show what is drawn now and what was drawn last. */
   async load() {
     const lists = await Promise.all([...STATES.map((state) => api.jobs({ state, limit: LATEST })), api.jobs({ limit: 1 })]);
-    const jobs = new Map(lists.flat().map((job) => [job.id, job]));
+    const shown = lists.flat().filter((job) => job.state !== 'done' || job.pictures.length); // not where all was deleted since
+    const jobs = new Map(shown.map((job) => [job.id, job]));
     for (const id of [...jobs.keys()].sort()) this.add(/** @type {Job} */ (jobs.get(id)), false);
   }
 
