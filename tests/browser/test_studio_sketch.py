@@ -48,10 +48,14 @@ def test_what_is_typed_is_sketched_and_then_drawn(server: Server, visit: Visit) 
     job = server.http.get("/v1/jobs", params={"limit": 1}).json()["data"][0]
     assert job["fields"]["seed"] == seed
     drawn = [server.http.get(one["url"]).content for one in sorted(job["pictures"], key=lambda one: one["index"])]
-    sketches = [server.http.post("/v1/sketches", json=said | {"first": index}).raise_for_status().content for index in range(4)]
+    sketches = [
+        server.http.post("/v1/sketches", json=said | {"first": index}).raise_for_status().content for index in range(4)
+    ]
     apart = np.array([[distance(sketch, picture) for picture in drawn] for sketch in sketches])
     others = apart[~np.eye(4, dtype=bool)]
-    assert np.diag(apart).mean() < others.mean(), "pictures look like their own sketches; one of four may be another's by chance"
+    assert np.diag(apart).mean() < others.mean(), (
+        "pictures look like their own sketches; one of four may be another's by chance"
+    )
 
 
 def distance(a: bytes, b: bytes) -> float:

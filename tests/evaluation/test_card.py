@@ -33,7 +33,8 @@ def test_files_alone_are_enough(preset: Preset) -> None:
     text = card("m-tiny", preset, None)
     assert text.startswith("# m-tiny\n\nTiny things. Licence: MIT.")
     digest = sha256(preset.folder / "unet.safetensors")
-    (file,) = weight_facts(preset)
+    ((file,), faults) = weight_facts(preset)
+    assert not faults
     assert f"| `unet.safetensors` | {file['bytes']:,} | int8 | MIT | `{digest}` |" in text
     assert "no registry beside this model" in text and "1,200 steps" in text
     assert 'defaults {"steps": 4}' in text

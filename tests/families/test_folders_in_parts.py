@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from stable_folder import tiny_folder
 from test_stable_folders import opened, weights
 
@@ -19,6 +20,7 @@ from chashka import families, generate
 from chashka.checkpoints import sha256
 from chashka.checkpoints.several_files import read_weights
 from chashka.checkpoints.torch_file import read_checkpoint
+from chashka.cli import main
 from chashka.collection import Collection
 from chashka.engines import conversion, sums
 from chashka.errors import WeightsError
@@ -99,12 +101,23 @@ def test_a_copy_finds_the_kept_graphs(parts: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_its_files_are_shown(parts: Path) -> None:
-    facts = weight_facts(families.find(str(parts))[1])
+    facts, faults = weight_facts(families.find(str(parts))[1])
+    assert not faults
     found = {str(row["name"]): row for row in facts}
     names = [f"unet/{FIRST}", f"unet/{SECOND}", *(f"vae/{STEM}-0000{i}-of-00003.safetensors" for i in (1, 2, 3))]
     assert sorted(found) == sorted([*names, *(f"text_encoder/model-0000{i}-of-00002.safetensors" for i in (1, 2))])
     for name, row in found.items():
         assert row["precision"] == "fp32" and row["sha256"] == sha256(parts / name), name
+
+
+@pytest.mark.parametrize("broken", ["vae/another.safetensors", "unet/another.ckpt"])
+def test_a_damaged_file_beside_them_hides_nothing(parts: Path, broken: str) -> None:
+    (parts / broken).write_bytes((parts / f"unet/{FIRST}").read_bytes()[:-100])
+    answer = CliRunner().invoke(main, ["models", "show", str(parts), "--json"])
+    assert answer.exit_code == 0, answer.output
+    told = json.loads(answer.stdout)
+    assert [row["name"] for row in told["files"] if row["precision"] == "damaged"] == [broken]
+    assert len(told["files"]) == 8 and Path(broken).name in told["notes"][0], told["notes"]
 
 
 @pytest.mark.parametrize("variant", [None, "fp16"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chashka.cli.places import cache_dir, models_dir, own_models
-from chashka.errors import FileError, InputError
+from chashka.errors import FileError, InputError, WeightsError
 
 if TYPE_CHECKING:
     from chashka.collection import Collection, Kept
@@ -60,7 +60,6 @@ def list_models(models: Path | None = None, as_json: bool = False) -> None:
 def show(name: str | None, models: Path | None, as_json: bool) -> None:
     """Show a model: its files with their metadata, and every field of its requests with what is allowed."""
     from chashka import families
-    from chashka.evaluation.card import weight_facts
 
     chosen = name or families.DEFAULT
     models = models_dir(models)
@@ -75,7 +74,7 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
         }
         for key, info in declaration.options.model_fields.items()
     ]
-    files, notes = (weight_facts(preset), list(preset.look())) if preset.folder else ([], [])
+    files, notes = _looked_into(preset) if preset.folder else ([], [])
     facts = {"name": chosen, **_facts(preset), "files": files, "notes": notes, "fields": fields}
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
@@ -91,6 +90,18 @@ def show(name: str | None, models: Path | None, as_json: bool) -> None:
     for row in fields:
         default = "" if row["default"] is None else f" [{row['default']}]"
         click.echo(f"  {row['name']}{default}: {row['about']}; {row['allowed']}")
+
+
+def _looked_into(preset: Preset) -> tuple[list[dict[str, str | int]], list[str]]:
+    """The weight files of a model that is here, and notes: a damaged file is told among them, and hides nothing of the others."""
+    from chashka.evaluation.card import weight_facts
+
+    files, notes = weight_facts(preset)
+    try:
+        notes += preset.look()
+    except WeightsError as error:
+        notes.append(str(error))
+    return files, list(dict.fromkeys(notes))
 
 
 @models.command("add")

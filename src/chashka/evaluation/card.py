@@ -15,7 +15,7 @@ from chashka.checkpoints import read_metadata, sha256
 from chashka.checkpoints.bfloat16 import BFLOAT16
 from chashka.checkpoints.content import is_safetensors
 from chashka.checkpoints.torch_file import read_checkpoint
-from chashka.errors import OtherKindError
+from chashka.errors import OtherKindError, WeightsError
 from chashka.evaluation.card_figures import figures
 from chashka.evaluation.registry import Entry, Registry
 from chashka.families import Preset
@@ -24,6 +24,7 @@ from chashka.families.teacups import FAST
 
 ATTRIBUTION = "ATTRIBUTION.md"
 UNKNOWN = "not known"
+DAMAGED = "damaged"
 PRECISIONS = {
     np.dtype(np.float16): "fp16",
     np.dtype(np.float32): "fp32",
@@ -46,15 +47,20 @@ class WeightFile:
 
 def known_files(preset: Preset) -> list[WeightFile]:
     """The model's weight files that are here. Raises WeightsError for damaged ones."""
-    found = []
-    for path in weight_files(preset):
-        metadata = read_metadata(path) if is_safetensors(path) else {}
-        precision = metadata["precision"] if "precision" in metadata else precision_of(path)
-        told = (precision, metadata.get("licence", UNKNOWN), metadata.get("steps", "0"))
-        below = path.parent.resolve().is_relative_to(preset.place.resolve())
-        name = path.relative_to(preset.place).as_posix() if below else path.name  # not its own: another preset's
-        found.append(WeightFile(name, path.stat().st_size, sha256(path), *told))
-    return found
+    return [_known(path, preset) for path in weight_files(preset)]
+
+
+def _known(path: Path, preset: Preset) -> WeightFile:
+    metadata = read_metadata(path) if is_safetensors(path) else {}
+    precision = metadata["precision"] if "precision" in metadata else precision_of(path)
+    told = (precision, metadata.get("licence", UNKNOWN), metadata.get("steps", "0"))
+    return WeightFile(_name(path, preset), path.stat().st_size, sha256(path), *told)
+
+
+def _name(path: Path, preset: Preset) -> str:
+    """From the model's folder; of a file that is another preset's, its own name."""
+    below = path.parent.resolve().is_relative_to(preset.place.resolve())
+    return path.relative_to(preset.place).as_posix() if below else path.name
 
 
 def precision_of(path: Path) -> str:
@@ -176,7 +182,15 @@ def _attribution(folder: Path) -> str | None:
     return None
 
 
-def weight_facts(preset: Preset) -> list[dict[str, str | int]]:
-    """``known_files`` as plain data."""
+def weight_facts(preset: Preset) -> tuple[list[dict[str, str | int]], list[str]]:
+    """The model's weight files as plain data, and what is wrong with those that are damaged, one sentence each."""
     keys = ("name", "bytes", "sha256", "precision", "licence")
-    return [{key: getattr(file, key) for key in keys} for file in known_files(preset)]
+    rows, faults = [], []
+    for path in weight_files(preset):
+        try:
+            file = _known(path, preset)
+        except WeightsError as error:
+            file = WeightFile(_name(path, preset), path.stat().st_size, sha256(path), DAMAGED, UNKNOWN, "0")
+            faults.append(str(error))
+        rows.append({key: getattr(file, key) for key in keys})
+    return rows, faults
