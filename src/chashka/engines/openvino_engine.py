@@ -28,6 +28,7 @@ from chashka.engines import quantised, selftest
 from chashka.engines.compiled_cache import CompiledCache
 from chashka.engines.components import base_of, ports
 from chashka.engines.engine import Blueprint, check_names
+from chashka.engines.machine import sparing
 from chashka.engines.openvino_changing import change_weights
 from chashka.engines.openvino_lowered import lower
 from chashka.engines.openvino_products import widen_products
@@ -232,7 +233,8 @@ class OpenVINOGraph:
         if key in self._requests:
             self._requests.move_to_end(key)
             return self._requests[key]
-        request = self._compiled(key).create_infer_request()
+        with sparing(self.weights):
+            request = self._compiled(key).create_infer_request()
         self._requests[key] = request
         while len(self._requests) > SHAPES_KEPT:
             self._requests.popitem(last=False)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chashka.checkpoints.bfloat16 import computable
+from chashka.checkpoints.safetensors_file import forget
 from chashka.engines.openvino_lowered import to_bfloat16
 from chashka.engines.precise import COMPRESSED
 
@@ -47,8 +48,11 @@ def note(graph: Path, tensors: Mapping[str, Any], alike: str) -> None:
         if name not in tensors or not _is_matrix(tensors[name]) or place is None or place.get("element_type") != "f16":
             continue
         begin, size = int(place.get("offset", "0")), int(place.get("size", "0"))
-        if np.array_equal(data[begin : begin + size], _half(tensors[name]).view(np.uint8).ravel()):
+        written = data[begin : begin + size]
+        if np.array_equal(written, _half(tensors[name]).view(np.uint8).ravel()):
             places[name] = begin, size
+        forget(written)
+        forget(np.asarray(tensors[name]))
     matrices = {name for name, value in tensors.items() if _is_matrix(value)}
     if places.keys() == matrices and len(set(places.values())) == len(places):  # equal ones may lie in one place
         said = {"alike": alike, "others": _others(tensors), "places": places}
