@@ -244,3 +244,17 @@ def test_a_missing_extra_is_named(words: list[str], extra: str, tmp_path: Path) 
 def test_captions_need_shards(call: Call, tmp_path: Path) -> None:
     result = call("data", "captions", "--shards", tmp_path)
     assert result.code == 5 and "chashka data build" in result.error
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("jobs", "wait", "job_1", "--timeout"),
+        ("train", "unet", "--shards", "nowhere", "--run", "nowhere", "--minutes"),
+        ("data", "scenes", "--shards", "nowhere", "--other-words"),
+    ],
+)
+def test_numbers_are_numbers(call: Call, words: tuple[str, ...], number: str) -> None:
+    result = call(*words, number)
+    assert result.code == 2 and words[-1] in result.error, result.error

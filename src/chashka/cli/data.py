@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from chashka.cli.numbers import Finite
 from chashka.cli.places import cache_dir
 from chashka.errors import FileError, MissingExtraError
 
@@ -97,7 +98,7 @@ def captions(shards: Path, cache: Path | None, vocabulary: Path | None, seed: in
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives other scenes.")
 @click.option(
     "--other-words",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.0,
     show_default=True,
     help='Share of captions in other words: "cat beside dog" for "a cat next to a dog".',

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chashka.cli import remote
+from chashka.cli.numbers import Finite
 from chashka.cli.opening import DATA, DATABASE, JSON, owning, reading
 from chashka.cli.places import data_dir
 from chashka.errors import InputError
@@ -95,7 +96,7 @@ def move(job: str, before: str | None, data: Path | None, database: str) -> None
 
 @jobs.command("wait")
 @click.argument("job")
-@click.option("--timeout", type=float, help="Seconds after which to give up.")
+@click.option("--timeout", type=Finite(0), help="Seconds after which to give up.")
 @DATA
 @DATABASE
 def wait(job: str, timeout: float | None, data: Path | None, database: str) -> int:

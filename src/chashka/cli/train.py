@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from chashka.cli.numbers import Finite
 from chashka.errors import MissingExtraError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -21,7 +22,7 @@ WEIGHTS = click.Path(path_type=Path)
 @click.option("--recipe", help="A recipe's name or JSON file. Default: the stage's own recipe.")
 @click.option("--shards", type=FOLDER, help="Folder made by chashka data build.")
 @click.option("--run", type=FOLDER, help="Folder of the run; the same folder again goes on where it stopped.")
-@click.option("--minutes", type=float, help="Stop cleanly after so many minutes; go on another time.")
+@click.option("--minutes", type=Finite(0), help="Stop cleanly after so many minutes; go on another time.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--start", type=WEIGHTS, help="Begin with these weights.")
 @click.option(
