@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def exported(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pa
     words = "\n".join(f"{piece}\t-3.0" for piece in "abcdefghijklmnop,")
     (out / "vocabulary.tsv").write_text(words + "\n", encoding="utf-8")  # the rest are bytes: 300 ids are enough
     return out
+
+
+def test_what_usually_draws_may_be_another_sampler_than_the_recipe_s(finished: Finished, tmp_path: Path) -> None:
+    said = []
+    for sampler in (None, "euler_a"):
+        ship(replace(finished, sampler=sampler), tmp_path / str(sampler))
+        said.append(json.loads(read_metadata(tmp_path / str(sampler) / "unet.safetensors")["defaults"]))
+    assert said[0] == said[1] | {"sampler": UNET.draw_sampler} and said[1]["sampler"] == "euler_a" != UNET.draw_sampler
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])

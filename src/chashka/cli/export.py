@@ -47,6 +47,10 @@ RUNS = [
         help="A block of the U-Net, such as output_blocks.3.0, that the guiding half of a guided call lacks; repeatable.",
     ),
     click.option(
+        "--sampler",
+        help='What draws where a request names no sampler, such as euler_a or "Euler a".  [default: the U-Net\'s recipe\'s]',
+    ),
+    click.option(
         "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the components.  [required]"
     ),
     click.option(
@@ -137,19 +141,22 @@ def _export_runs(
     upscaler: Path | None,
     latents: Path | None,
     guide_without: tuple[str, ...],
+    sampler: str | None,
     out: Path,
     precisions: tuple[str, ...],
 ) -> None:
+    from chashka.diffusion.sampler_names import sampler_name
     from chashka.families.kandinsky.opening import PICTURE
     from chashka.families.teacups import FAST, UPSCALER
 
+    usual = None if sampler is None else sampler_name(sampler)
     given = {PICTURE: picture, FAST: fast, UPSCALER: upscaler}
     precision = chosen_precision(precisions, tuple(name for name, weights in given.items() if weights is not None))
 
     def write() -> list[Path]:
         from chashka.training.ship import Finished, ship
 
-        finished = Finished(autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None, fast)
+        finished = Finished(autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None, fast, usual)
         return ship(finished, out, precision)
 
     _written(write)

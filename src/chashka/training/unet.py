@@ -351,7 +351,11 @@ class UNetTask:
         denoise = cfg(self._denoiser(schedule), cond, uncond, recipe.draw_guidance)
         sigmas = schedule.spaced(recipe.draw_steps, recipe.spacing)
         x = schedule.start(torch.randn(shape, generator=chance, device=rows.device), sigmas[0])
-        for step in SAMPLERS[recipe.draw_sampler](denoise, x, sigmas):
+
+        def noise(step: int, draw: int = 0) -> torch.Tensor:
+            return torch.randn(shape, generator=chance, device=rows.device)
+
+        for step in SAMPLERS[recipe.draw_sampler](denoise, x, sigmas, noise=noise):
             x = step.x
         with autocast(self.device):
             parts = [self.decoder(part / self.features.latent_scale).float() for part in x.split(8)]
