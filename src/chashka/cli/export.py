@@ -48,7 +48,7 @@ RUNS = [
     ),
     click.option(
         "--sampler",
-        help='What draws where a request names no sampler, such as euler_a or "Euler a".  [default: the U-Net\'s recipe\'s]',
+        help="What draws where a request names no sampler, such as euler_a or \"Euler a\".  [default: the U-Net's recipe's]",
     ),
     click.option(
         "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the components.  [required]"
