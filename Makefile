@@ -145,7 +145,7 @@ curves: $(FULL)/.installed
 	@$(foreach stage,$(CURVES),$(FULL)/bin/chashka evaluate curve $(call logs,$(RUNS_$(stage))) --presentations \
 		$(if $(filter stable,$(stage)),--anew stable-second --anew stable-third) --title $(stage) --out docs/models/curves/$(stage).svg &&) true
 
-# Everything in docs/models/kandinsky-teacup that is drawn by the weights in the tree; an hour of two cores. What was stopped in the
+# Everything in docs/models/kandinsky-teacup that is drawn by the weights in the tree, in turn. What was stopped in the
 # composed prompts goes on. Precision wants an export beside it, and versions a name: docs/models/README.md.
 TABLES := docs/models/kandinsky-teacup
 LANGUAGES := en,ru,de,fr,mn,fa
