@@ -126,13 +126,13 @@ ledger: $(FULL)/.installed
 
 # Runs in the order of training. The U-Net's first four predicted something else, and from the sixteenth on it knows other latents: those
 # errors do not compare.
-UNETS := first second third fourth fifth sixth seventh eighth ninth tenth twelfth thirteenth fourteenth fifteenth sixteenth seventeenth twenty-second twenty-third
+UNETS := first second third fourth fifth sixth seventh eighth ninth tenth twelfth thirteenth fourteenth fifteenth sixteenth seventeenth twenty-second twenty-third twenty-fourth twenty-fifth
 CURVES := autoencoder clip t5 picture distil judge-a judge-b stable
 RUNS_autoencoder := autoencoder autoencoder-second decoder-first
 RUNS_clip := clip-first clip-second clip-third clip-fourth clip-fifth clip-sixth clip-seventh
 RUNS_t5 := t5-first t5-second t5-third t5-fourth t5-fifth t5-sixth
 RUNS_picture := picture picture-third picture-fourth picture-fifth picture-sixth
-RUNS_distil := distil-first distil-second
+RUNS_distil := distil-first distil-second distil-third
 RUNS_judge-a := judge-a-first judge-a-second
 RUNS_judge-b := judge-b-first judge-b-second
 RUNS_stable := stable-first stable-second stable-third

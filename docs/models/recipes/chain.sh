@@ -30,14 +30,14 @@ train() {
     chashka train "$stage" --recipe "$HERE/$recipe.json" --shards "$SHARDS" --run "$RUNS/$recipe" --device "$DEVICE" $options
 }
 
-scenes() { # SEED COUNT LANGUAGES: the folder of the shards with these scenes, which the lines that follow read
+scenes() { # SEED COUNT LANGUAGES [SHARE in other words]: the folder of the shards with these scenes, which the lines that follow read
     SHARDS=$PLAIN-scenes$1
     [ -e "$SHARDS/scenes.safetensors" ] && return
     mkdir -p "$SHARDS"
     for file in "$PLAIN"/*; do
         case $file in */scenes.safetensors | */held-out.tsv | */\*) ;; *) ln -sf "$(realpath "$file")" "$SHARDS/" ;; esac
     done
-    chashka data scenes --shards "$SHARDS" --seed "$1" --count "$2" --languages "$3"
+    chashka data scenes --shards "$SHARDS" --seed "$1" --count "$2" --languages "$3" --other-words "${4:-0}"
 }
 
 PLAIN=$SHARDS
@@ -85,6 +85,12 @@ scenes 3 60000 3
 train unet unet-twenty-second --start=unet-seventeenth autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth
 train unet unet-twenty-third --start=unet-twenty-second autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth
 train distil distil-second --start=distil-first autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth unet=unet-twenty-third
+
+# The same in other words.
+scenes 5 60000 3 0.5
+train unet unet-twenty-fourth --start=unet-twenty-third autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth
+train unet unet-twenty-fifth --start=unet-twenty-fourth autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth
+train distil distil-third --start=distil-second autoencoder=decoder-first clip=clip-seventh t5=t5-sixth picture=picture-sixth unet=unet-twenty-fifth
 SHARDS=$PLAIN
 
 # The judges.
@@ -116,8 +122,8 @@ train unet stable-third --start=stable-second autoencoder=decoder-first clip=cli
 
 # Into the form of the package.
 chashka export --autoencoder "$(weights decoder-first)" --clip "$(weights clip-seventh)" --t5 "$(weights t5-sixth)" \
-    --unet "$(weights unet-twenty-third)" --latents "$RUNS/unet-twenty-third/features/latents.safetensors" \
-    --picture "$(weights picture-sixth)" --upscaler "$(weights upscale-first)" --fast "$(weights distil-second)" \
+    --unet "$(weights unet-twenty-fifth)" --latents "$RUNS/unet-twenty-fifth/features/latents.safetensors" --sampler euler_a \
+    --picture "$(weights picture-sixth)" --upscaler "$(weights upscale-first)" --fast "$(weights distil-third)" \
     --precision text_contrastive=int8 --precision text_t5=int8 --precision unet=int8 --precision picture=int8 --precision fast=int8 --out "$OUT/kandinsky"
 chashka export --autoencoder "$OUT/kandinsky" --clip "$OUT/kandinsky" --unet "$(weights stable-third)" --precision unet=int8 --out "$OUT/stable_diffusion"
 for judge in a b; do
