@@ -88,6 +88,20 @@ def test_convolutions_of_several_places_between_the_first_and_the_last_are_chose
     assert sorted(left) == [[4, 16, 3, 3], [16, 12, 3, 3]] and any(size[2:] == [1] for size in sizes.values())
 
 
+def test_of_products_those_that_widen_what_a_norm_left_are_chosen() -> None:
+    opset = openvino().opset13
+    x, text = (opset.parameter([-1, 3, 8], np.float32, name=name) for name in ("x", "tokens"))
+    normed = opset.mvn(x, [2], True, 1e-5, "inside_sqrt")
+    scaled = opset.add(opset.multiply(normed, np.ones(8, np.float32)), np.ones(8, np.float32))
+    given = {"plain": (normed, 32), "scaled": (scaled, 40), "narrow": (scaled, 31), "raw": (x, 32), "said": (text, 32)}
+    made = []
+    for name, (source, width) in given.items():
+        made.append(opset.matmul(source, np.ones((width, 8), np.float32), False, True))
+        made[-1].set_friendly_name(name)
+    model = openvino().Model([opset.result(product) for product in made], [x, text], "m")
+    assert quantised.chosen_products(model) == {"plain", "scaled"}
+
+
 def test_it_says_nearly_the_same(component: Path, made: Path) -> None:
     engine = OpenVINOEngine(precision="f32", threads=1)
     graph = engine.open(component, "unet")

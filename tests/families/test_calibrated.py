@@ -32,7 +32,7 @@ def test_from_a_checkpoint_to_a_drawing_in_int8(
     monkeypatch.setattr(calibration, "PAIRS", 5)
     report, file = calibration.calibrate(plain, tmp_path, ["a cup", "a boat"], 3, **FIELDS)
     assert file == quantised.home(tmp_path, report.weights_sha256) / "report.json"
-    assert report.calls == 2 and 0 < report.convolutions[0] < report.convolutions[1] and report.ratio > 0
+    assert report.calls == 2 and 0 < report.layers[0] < report.layers[1] and report.ratio > 0
     assert len(report.levels) == 2 and all(level.drift > 0 and level.added > 0 for level in report.levels)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("tmp")] == []
     small = opened(checkpoints, name, choices[1])

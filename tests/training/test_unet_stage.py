@@ -119,6 +119,18 @@ def test_only_steps_are_compiled(runs: Path, shards: Path, tmp_path: Path, monke
     assert seen == drawn
 
 
+def test_a_look_draws_with_the_recipe_s_sampler_and_its_noise(runs: Path, shards: Path, tmp_path: Path) -> None:
+    drawn = []
+    for sampler in ("euler", "euler_a", "euler_a"):
+        recipe = replace(UNET, draw_sampler=sampler, draw_steps=3)
+        task = stages._unet_task(recipe, shards, tmp_path, "cpu", frozen(runs))
+        task.unet.eval()
+        with torch.no_grad():
+            drawn.append(task._draw(task._look_rows()[:2], (16, 16), generator(0, 0)))
+    assert all(bool(pixels.isfinite().all()) for pixels in drawn)
+    assert torch.equal(drawn[1], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
 @pytest.mark.parametrize(
     ("canvases", "words"),
     [(((100, 128, 0.1),), "multiples of 64"), (((64, 128, 0.0),), "share above 0"), (((64, 64, 0.6),) * 2, "squares")],

@@ -42,7 +42,7 @@ scenes() { # SEED COUNT LANGUAGES [SHARE in other words]: the folder of the shar
 
 PLAIN=$SHARDS
 [ -e "$SHARDS/captions.safetensors" ] || chashka data build --out "$SHARDS"
-[ -e "$SHARDS/scenes.safetensors" ] || chashka data scenes --shards "$SHARDS" --seed 0
+[ -e "$SHARDS/scenes.safetensors" ] || chashka data scenes --shards "$SHARDS" --seed 0 --other-words 0
 
 # The autoencoder: whole, whole again, and its decoder alone. What follows reads the first or the last of the three.
 train autoencoder autoencoder

@@ -99,7 +99,7 @@ def captions(shards: Path, cache: Path | None, vocabulary: Path | None, seed: in
 @click.option(
     "--other-words",
     type=Finite(0, 1),
-    default=0.0,
+    default=0.5,
     show_default=True,
     help='Share of captions in other words: "cat beside dog" for "a cat next to a dog".',
 )

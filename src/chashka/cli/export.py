@@ -79,7 +79,7 @@ def export(int8: bool, calibrate: bool, **given: Any) -> None:
     --judge writes a judge in place of a model, for chashka evaluate --judge OUT.
 
     With --int8 --calibrate nothing of a run is exported: the U-Net of --model gets a second graph, for this machine, that
-    computes its convolutions with activations in int8 too, and a report of how far that is from the first one. If it holds,
+    computes its largest layers with activations in int8 too, and a report of how far that is from the first one. If it holds,
     --precision w8a8 draws with it. Needs the extra [quantise].
     """
     of_runs = {name: value for name, value in given.items() if name not in OWN}

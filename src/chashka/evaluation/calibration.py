@@ -118,7 +118,7 @@ def calibrate(
     with tempfile.TemporaryDirectory(dir=cache_dir) as temporary:
         path = Path(temporary) / f"{quantised.COMPONENT}.xml"
         inputs = [_inputs(graph, call) for call in chosen]
-        convolutions = quantised.quantise(graph.path, graph.weights, inputs, path)
+        layers = quantised.quantise(graph.path, graph.weights, inputs, path)
         float_ms, w8a8_ms, best, other = _timed(graph, path, inputs[len(inputs) // 2])
         rows = len(chosen[len(inputs) // 2].x)
         measured = _measured(bundle, GraphNetwork(other), held, fields, told)
@@ -130,7 +130,7 @@ def calibrate(
             openvino=openvino().get_version(),
             nncf=str(nncf().__version__),
             rest=other.engine.rest,
-            convolutions=convolutions,
+            layers=layers,
             calls=len(chosen),
             settings=measured.settings,
             prompts=tuple(taught),
@@ -258,9 +258,9 @@ def _timed(graph: OpenVINOGraph, path: Path, inputs: dict[str, Float]) -> tuple[
 
 def told(report: Calibration) -> list[str]:
     """The report for people, a line each."""
-    some, all_of_them = report.convolutions
+    some, all_of_them = report.layers
     lines = [
-        f"{report.model}: {some} of {all_of_them} convolutions in int8, ranges from {report.calls} calls of "
+        f"{report.model}: {some} of {all_of_them} layers in int8, ranges from {report.calls} calls of "
         f"{len(report.prompts)} drawings; measured on {len(report.held_out)} others",
         "      t    drift (at most)  added to its error",
     ]
