@@ -28,7 +28,16 @@ def child(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> Path:
     return calls
 
 
-GOOD = 'print(\'{"matmul": 0.99999, "attention": 0.9999}\')'
+COSINES = {"matmul": 0.99999, "attention": 0.9999}
+TAKEN = {"f32": 0.02, "bf16": 0.01}
+
+
+def answer(cosines: dict[str, float] | None = None, **taken: float) -> str:
+    said = {"cosines": COSINES if cosines is None else cosines, "seconds": TAKEN | taken}
+    return f"print({json.dumps(said)!r})"
+
+
+GOOD = answer()
 
 
 def test_a_good_answer_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -38,7 +47,7 @@ def test_a_good_answer_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert selftest.best_precision(tmp_path / "cache") == "bf16"
     assert calls.read_text().splitlines() == ["called"]
     (stored,) = json.loads((tmp_path / "cache" / selftest.FILE).read_text()).values()
-    assert stored == {"bf16": True, "cosines": {"matmul": 0.99999, "attention": 0.9999}}
+    assert stored == {"bf16": True, "cosines": COSINES, "seconds": TAKEN}
 
 
 def test_without_a_folder_a_process_asks_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,6 +65,7 @@ def test_without_a_folder_a_process_asks_once(monkeypatch: pytest.MonkeyPatch, t
         ),
         ("print('nonsense')", "no answer"),
         ("print('[1]')", "no answer"),
+        ("""print('{"cosines": {"matmul": 1.0}, "seconds": {}}')""", "no answer"),
         ("import time; time.sleep(30)", "no answer in 2 s"),
     ],
 )
@@ -82,20 +92,35 @@ def test_a_child_that_could_not_run_is_asked_again(monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("answer", ['{"matmul": 0.65, "attention": 0.9999}', "{}", '{"matmul": NaN}'])
+@pytest.mark.parametrize("cosines", [{"matmul": 0.65, "attention": 0.9999}, {}, {"matmul": float("nan")}])
 def test_wrong_products_and_no_bfloat16_are_float32(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cosines: dict[str, float]
 ) -> None:
-    child(monkeypatch, tmp_path, f"print({answer!r})")
-    assert selftest.best_precision(tmp_path) == "f32"
+    child(monkeypatch, tmp_path, answer(cosines))
+    assert selftest.best_precision(tmp_path) == "f32" and not selftest.works(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"other machine": {"bf16": false}}', '{"a": 1}'])
+@pytest.mark.parametrize("taken", [0.02, 0.03])
+def test_what_is_no_quicker_is_taken_when_asked_for_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: float
+) -> None:
+    child(monkeypatch, tmp_path, answer(bf16=taken))
+    assert selftest.best_precision(tmp_path) == "f32" and selftest.works(tmp_path)
+    assert OpenVINOEngine(cache_dir=tmp_path).precision == "f32"
+    assert OpenVINOEngine(precision="bf16", threads=1, cache_dir=tmp_path).precision == "bf16"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"other machine": {"bf16": false}}', '{"a": 1}', "of before"])
 def test_a_stored_file_that_does_not_help_is_replaced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
 ) -> None:
-    (tmp_path / selftest.FILE).write_text(content)
     child(monkeypatch, tmp_path, GOOD)
+    if content == "of before":  # when nothing was timed
+        selftest.works(tmp_path)
+        stored = json.loads((tmp_path / selftest.FILE).read_text())
+        content = json.dumps({key: {"bf16": True, "cosines": COSINES, "seconds": {"f32": None}} for key in stored})
+        selftest._ask_child.cache_clear()
+    (tmp_path / selftest.FILE).write_text(content)
     assert selftest.best_precision(tmp_path) == "bf16"
     stored = json.loads((tmp_path / selftest.FILE).read_text())
     assert ("other machine" in stored) == ("other machine" in content)
@@ -112,7 +137,8 @@ def test_this_machine_answers(tmp_path: Path) -> None:
     precision = selftest.best_precision(tmp_path)
     (stored,) = json.loads((tmp_path / selftest.FILE).read_text()).values()
     assert "reason" not in stored
-    assert (precision == "bf16") == bool(stored["cosines"])
+    assert selftest.works(tmp_path) == bool(stored["cosines"])
+    assert (precision == "bf16") == (bool(stored["cosines"]) and stored["seconds"]["bf16"] < stored["seconds"]["f32"])
     assert OpenVINOEngine(precision="auto", cache_dir=tmp_path).precision == precision
 
 

@@ -120,7 +120,7 @@ def test_what_is_compiled_is_what_is_written() -> None:
 
 def test_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     unet = network(SMALL)
-    monkeypatch.setattr(swift, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(swift, "quick_bfloat16", lambda: True)
     monkeypatch.setattr(swift, "compiles", lambda: True)
     assert swift.usable(unet, "cpu") and not swift.usable(unet, "cuda")
     for other in ({"context": None}, {"dropped": ("middle_block.0",)}):
@@ -128,7 +128,7 @@ def test_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swift, "compiles", lambda: False)
     assert not swift.usable(unet, "cpu")
     monkeypatch.setattr(swift, "compiles", lambda: True)
-    monkeypatch.setattr(swift, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(swift, "quick_bfloat16", lambda: False)
     assert not swift.usable(unet, "cpu")
 
 

@@ -1,11 +1,13 @@
-"""Does this machine compute bfloat16 right? Asked once per OpenVINO version and processor, in a child process.
+"""Does this machine compute bfloat16 right, and quicker than float32? Asked once per OpenVINO version and processor, in a child.
 
 There are reports of silently wrong bfloat16 matrix products (openvino issue 38256) and of a SIGFPE while compiling
 where a hypervisor hides instruction sets (issue 35943); with one thread, on a processor with AMX, compiling the embedded T5
 encoder ends so as well (2026.4). The first is found by comparing with float32; the second ends the process that asks,
-so a child asks, with as many threads as will compute. Whatever goes wrong, the answer is float32.
+so a child asks, with as many threads as will compute. Whatever goes wrong, the answer is float32. So it is where bfloat16 is
+slower: an Intel Xeon with AVX-512's, whose AMX a hypervisor hides, multiplies it half as fast as float32 and draws in 1.3 times the
+time.
 
-    python -m chashka.engines.selftest [THREADS]        prints the cosines as JSON
+    python -m chashka.engines.selftest [THREADS]        prints cosines and seconds as JSON
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -33,24 +36,43 @@ FILE = "selftest.json"
 ENCODER = Path(chashka.__file__).parent / "teacup" / "kandinsky" / "text_t5"
 ENOUGH = 0.999  # cosine between bf16 and f32; right ones are above 0.99999, wrong ones were at 0.28 to 0.65
 SECONDS = 60.0  # for the child; it needs about one
+TIMED = 8  # calls in each precision
 CRASHED = 128  # exit codes from here on, and negative ones, are crashes (Windows has 0xC0000094 and the like)
 FAILED = "the test could not run"
 
 
 def best_precision(cache_dir: Path | None = None, threads: int | None = None) -> str:
-    """ "bf16" if the child found it present and right, otherwise "f32". threads: that compute; None: all that there are.
+    """ "bf16" if the child found it present, right and quicker, otherwise "f32". threads: that compute; None: all there are."""
+    found = _result(cache_dir, threads)
+    taken = found.get("seconds", {})
+    return "bf16" if found["bf16"] is True and taken["bf16"] < taken["f32"] else "f32"
 
-    The result is stored in ``cache_dir``; with None it is remembered for this process alone. A child that could not be
-    started, or ended with an error of its own, says nothing about the processor and is asked again next time.
-    """
+
+def works(cache_dir: Path | None = None, threads: int | None = None) -> bool:
+    """Whether bfloat16 is there and right."""
+    return _result(cache_dir, threads)["bf16"] is True
+
+
+def _result(cache_dir: Path | None, threads: int | None) -> dict[str, Any]:
+    """What the child found, stored in ``cache_dir``; with None it is remembered for this process alone. A child that could not be
+    started, or ended with an error of its own, says nothing about the processor and is asked again next time."""
     key = f"openvino {importlib.metadata.version('openvino')} on {processor()}" + ", one thread" * alone(threads)
     path = cache_dir / FILE if cache_dir else None
     results = {name: result for name, result in recall(path).items() if isinstance(result, dict)}
-    if key not in results:
+    if not _whole(results.get(key)):
         results[key] = _ask_child(threads)
         if results[key].get("reason") != FAILED:
             remember(path, results)
-    return "bf16" if results[key].get("bf16") is True else "f32"
+    return results[key]
+
+
+def _whole(result: dict[str, Any] | None) -> bool:
+    """Whether a stored result says all that is asked now."""
+    if result is None or "bf16" not in result:
+        return False
+    taken = result.get("seconds")
+    timed = isinstance(taken, dict) and all(isinstance(taken.get(name), float) for name in ("f32", "bf16"))
+    return timed or result["bf16"] is not True
 
 
 def alone(threads: int | None) -> bool:
@@ -66,7 +88,7 @@ def judge(cosines: dict[str, float]) -> bool:
 
 @cache
 def _ask_child(threads: int | None) -> dict[str, Any]:
-    """{"bf16": bool, "cosines": {...}} or {"bf16": False, "reason": …}."""
+    """{"bf16": bool, "cosines": {...}, "seconds": {"f32": …, "bf16": …}} or {"bf16": False, "reason": …}."""
     if not sys.executable or getattr(sys, "frozen", False):  # a bundled program would start itself again
         return {"bf16": False, "reason": FAILED}
     # -P: the current folder is not searched
@@ -82,10 +104,13 @@ def _ask_child(threads: int | None) -> dict[str, Any]:
     if result.returncode != 0:
         return {"bf16": False, "reason": f"the test crashed with exit code {result.returncode}"}
     try:
-        cosines = {str(name): float(value) for name, value in json.loads(result.stdout).items()}
-    except (ValueError, AttributeError, TypeError):
+        said = json.loads(result.stdout)
+        cosines, taken = ({str(n): float(v) for n, v in said[part].items()} for part in ("cosines", "seconds"))
+        if cosines and taken.keys() != {"f32", "bf16"}:
+            raise ValueError(taken)
+    except (ValueError, KeyError, AttributeError, TypeError):
         return {"bf16": False, "reason": "no answer"}
-    return {"bf16": judge(cosines), "cosines": cosines}
+    return {"bf16": judge(cosines), "cosines": cosines, "seconds": taken}
 
 
 def _graphs(ov: Any) -> dict[str, tuple[Any, list[NumpyArray]]]:
@@ -119,20 +144,55 @@ def _graphs(ov: Any) -> dict[str, tuple[Any, list[NumpyArray]]]:
     return graphs
 
 
-def cosines(threads: int | None = None) -> dict[str, float]:
-    """The cosine between bfloat16 and float32 for every graph; empty where the CPU has no bfloat16."""
+def _work(ov: Any) -> tuple[Any, list[NumpyArray]]:
+    """What is timed: convolutions one after another, as a U-Net's middle levels have them."""
+    op = ov.opset13
+    random = np.random.default_rng(0)
+    first = op.parameter([2, 128, 32, 32], np.float32)
+    x = first
+    for _ in range(4):
+        kernel = op.constant(random.standard_normal((128, 128, 3, 3), dtype=np.float32) / 34)
+        x = op.swish(op.convolution(x, kernel, strides=[1, 1], pads_begin=[1, 1], pads_end=[1, 1], dilations=[1, 1]))
+    return ov.Model([x], [first], "work"), [random.standard_normal((2, 128, 32, 32), dtype=np.float32)]
+
+
+def asked(threads: int | None = None) -> dict[str, dict[str, float]]:
+    """``cosines`` between bfloat16 and float32 for every graph, and the ``seconds`` that some work takes in each.
+
+    Both are empty where the CPU has no bfloat16.
+    """
     ov = openvino()
     core = ov.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return {}
-    found = {}
+        return {"cosines": {}, "seconds": {}}
     settings = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
-    for name, (model, inputs) in (_graphs(ov) | _text(core)).items():
-        both = []
-        for precision in ("f32", "bf16"):
-            compiled = core.compile_model(model, "CPU", settings | {"INFERENCE_PRECISION_HINT": precision})
-            both.append(np.asarray(compiled(inputs)[0], np.float64).ravel())
-        right, other = both
+
+    def compiled(model: Any) -> dict[str, Any]:
+        hints = {name: settings | {"INFERENCE_PRECISION_HINT": name} for name in ("f32", "bf16")}
+        return {name: core.compile_model(model, "CPU", hint) for name, hint in hints.items()}
+
+    return {"cosines": _cosines(_graphs(ov) | _text(core), compiled), "seconds": _seconds(*_work(ov), compiled)}
+
+
+def _seconds(model: Any, inputs: list[NumpyArray], compiled: Callable[[Any], dict[str, Any]]) -> dict[str, float]:
+    """The quickest of some calls in turns, so that what else the machine does slows both."""
+    taken: dict[str, list[float]] = {}
+    both = compiled(model)
+    for number in range(2 + TIMED):
+        for name, call in both.items():
+            started = time.perf_counter()
+            call(inputs)
+            if number >= 2:
+                taken.setdefault(name, []).append(time.perf_counter() - started)
+    return {name: min(values) for name, values in taken.items()}
+
+
+def _cosines(
+    graphs: dict[str, tuple[Any, list[NumpyArray]]], compiled: Callable[[Any], dict[str, Any]]
+) -> dict[str, float]:
+    found = {}
+    for name, (model, inputs) in graphs.items():
+        right, other = (np.asarray(call(inputs)[0], np.float64).ravel() for call in compiled(model).values())
         length = float(np.linalg.norm(right) * np.linalg.norm(other))
         cosine = float(right @ other) / length if length > 0 and np.isfinite(length) else 0.0
         # Scaled results would have the right direction and the wrong length.
@@ -152,6 +212,6 @@ def _text(core: Any) -> dict[str, tuple[Any, list[NumpyArray]]]:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(cosines(int((*sys.argv, "0")[1]) or None)))
+        print(json.dumps(asked(int((*sys.argv, "0")[1]) or None)))
     except EngineError as error:
         sys.exit(str(error))

@@ -25,7 +25,7 @@ from chashka.nets.attention import (
     SpatialTransformer,
 )
 from chashka.nets.unet import ResBlock, UNet, Up, sinusoid, waves
-from chashka.training.arithmetic import cpu_has_bfloat16
+from chashka.training.arithmetic import quick_bfloat16
 from chashka.training.recipes import Run
 
 P = ParamSpec("P")
@@ -42,7 +42,7 @@ STEPS = 256
 def usable(unet: UNet, device: str) -> bool:
     """Whether this machine gains by it, can compile it, and the network is of the kind that is written here."""
     written = unet.cfg.context is not None and not unet.cfg.dropped
-    return written and device == "cpu" and cpu_has_bfloat16() and compiles()
+    return written and device == "cpu" and quick_bfloat16() and compiles()
 
 
 def worth(run: Run) -> bool:
