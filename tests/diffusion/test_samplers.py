@@ -20,6 +20,7 @@ from chashka.diffusion import (
     Table,
     sampler,
     sampler_name,
+    samplers_along,
     spaced_sampler,
     with_sampler,
 )
@@ -65,6 +66,24 @@ def test_deterministic_samplers_converge_at_their_order(name: str, order: float)
     if order == 1.0:
         assert measured < 1.3
     assert errors[2] < errors[0]
+
+
+@pytest.mark.parametrize("name", ["heun", "plms"])
+def test_slopes_are_mixed_along_the_straight_path_of_a_flow(name: str) -> None:
+    """From σ = 999 in few steps: in σ their mean is worse than Euler's one, in t it converges at its order."""
+    errors: dict[str, list[float]] = {"plain": [], "straight": [], "euler": []}
+    for steps in (12, 24):
+        sigmas = Flow(shift=0.5).spaced(steps)
+        x = 999 * np.array([0.7, -1.1])
+        wanted = flow_to(x, sigmas[0], 0.0)
+        chosen = {"plain": SAMPLERS[name], "straight": samplers_along(Flow())[name], "euler": SAMPLERS["euler"]}
+        for kind, method in chosen.items():
+            ran = list(method(exact_denoise, x, sigmas))
+            assert tuple(step.sigma for step in ran) == tuple(sigmas[1:])
+            errors[kind].append(float(np.abs(ran[-1].x - wanted).max()))
+    assert errors["straight"][0] < 0.3 * errors["euler"][0] < errors["plain"][0]
+    assert errors["straight"][1] < 0.4 * errors["straight"][0]
+    assert samplers_along(Table.scaled_linear()) is SAMPLERS
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

@@ -15,7 +15,7 @@ import pytest
 from tiny_components import GOLDEN, STORED, unet_inputs
 
 from chashka.checkpoints import read_tensors, write
-from chashka.engines import Graph, GraphNetwork, machine, open_engine
+from chashka.engines import Graph, GraphNetwork, open_engine
 from chashka.engines import compiled_cache as cache_module
 from chashka.engines.openvino_engine import SHAPES_KEPT, OpenVINOEngine
 from chashka.errors import EngineError, WeightsError
@@ -109,23 +109,6 @@ def test_few_shapes_are_kept_and_text_lengths_share_one(engine: OpenVINOEngine) 
     for rows in range(1, SHAPES_KEPT + 2):
         graph.prepare(x=(rows, 4, 4, 4), t=(rows,), tokens=(rows, 3, 24), added=(rows, 64))
     assert len(graph._requests) == SHAPES_KEPT
-
-
-def test_a_large_unet_computes_its_rows_one_after_another(
-    engine: OpenVINOEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that a guided step and one that is not, or more pictures, pack the weights once."""
-    for suffix in ("xml", "safetensors"):
-        shutil.copy(GOLDEN / f"{STORED}.{suffix}", tmp_path / f"unet.{suffix}")
-    together = engine.open(tmp_path, "unet")
-    monkeypatch.setattr(machine, "LARGE", 1)
-    one = engine.open(tmp_path, "unet")
-    assert engine.open(GOLDEN, STORED).alone is together.alone is False and one.alone
-    one.prepare(x=(4, 4, 8, 8), t=(4,), tokens=(4, 5, 24), added=(4, 64))
-    for rows in (3, 1, 2):
-        inputs = unet_inputs(rows, 8, 5)
-        np.testing.assert_allclose(one(**inputs)["out"], together(**inputs)["out"], rtol=1e-5, atol=1e-6)
-    assert len(one._requests) == 1 and len(together._requests) == 3
 
 
 def test_threads_take_turns(graph: Graph) -> None:

@@ -54,12 +54,14 @@ def exported(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
-def test_what_usually_draws_may_be_another_sampler_than_the_recipe_s(finished: Finished, tmp_path: Path) -> None:
+def test_how_is_usually_drawn_may_be_said_otherwise_than_by_the_recipe(finished: Finished, tmp_path: Path) -> None:
     said = []
-    for sampler in (None, "euler_a"):
-        ship(replace(finished, sampler=sampler), tmp_path / str(sampler))
-        said.append(json.loads(read_metadata(tmp_path / str(sampler) / "unet.safetensors")["defaults"]))
-    assert said[0] == said[1] | {"sampler": UNET.draw_sampler} and said[1]["sampler"] == "euler_a" != UNET.draw_sampler
+    for name, given in {"recipe": {}, "other": {"sampler": "euler_a", "guidance": 2.5}}.items():
+        ship(replace(finished, **given), tmp_path / name)  # type: ignore[arg-type]
+        said.append(json.loads(read_metadata(tmp_path / name / "unet.safetensors")["defaults"]))
+    steps = {"steps": UNET.draw_steps}
+    assert said[0] == steps | {"sampler": UNET.draw_sampler, "guidance_scale": UNET.draw_guidance}
+    assert said[1] == steps | {"sampler": "euler_a", "guidance_scale": 2.5} and UNET.draw_guidance != 2.5
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])

@@ -122,7 +122,7 @@ train unet stable-third --start=stable-second autoencoder=decoder-first clip=cli
 
 # Into the form of the package.
 chashka export --autoencoder "$(weights decoder-first)" --clip "$(weights clip-seventh)" --t5 "$(weights t5-sixth)" \
-    --unet "$(weights unet-twenty-fifth)" --latents "$RUNS/unet-twenty-fifth/features/latents.safetensors" --sampler euler_a \
+    --unet "$(weights unet-twenty-fifth)" --latents "$RUNS/unet-twenty-fifth/features/latents.safetensors" --guidance 3 \
     --picture "$(weights picture-sixth)" --upscaler "$(weights upscale-first)" --fast "$(weights distil-third)" \
     --precision text_contrastive=int8 --precision text_t5=int8 --precision unet=int8 --precision picture=int8 --precision fast=int8 --out "$OUT/kandinsky"
 chashka export --autoencoder "$OUT/kandinsky" --clip "$OUT/kandinsky" --unet "$(weights stable-third)" --precision unet=int8 --out "$OUT/stable_diffusion"

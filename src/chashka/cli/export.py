@@ -12,6 +12,7 @@ import click
 from chashka.cli.calibrate import CALIBRATE, OWN, check, check_runs, measure
 from chashka.cli.drawing import options
 from chashka.cli.evaluate import _bar
+from chashka.cli.numbers import Finite
 from chashka.errors import InputError, MissingExtraError
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -49,6 +50,11 @@ RUNS = [
     click.option(
         "--sampler",
         help="What draws where a request names no sampler, such as euler_a or \"Euler a\".  [default: the U-Net's recipe's]",
+    ),
+    click.option(
+        "--guidance",
+        type=Finite(0, 50),
+        help="Guidance scale where a request names none, 0 to 50.  [default: the U-Net's recipe's]",
     ),
     click.option(
         "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the components.  [required]"
@@ -142,6 +148,7 @@ def _export_runs(
     latents: Path | None,
     guide_without: tuple[str, ...],
     sampler: str | None,
+    guidance: float | None,
     out: Path,
     precisions: tuple[str, ...],
 ) -> None:
@@ -156,7 +163,9 @@ def _export_runs(
     def write() -> list[Path]:
         from chashka.training.ship import Finished, ship
 
-        finished = Finished(autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None, fast, usual)
+        finished = Finished(
+            autoencoder, clip, t5, unet, latents, picture, upscaler, guide_without or None, fast, usual, guidance
+        )
         return ship(finished, out, precision)
 
     _written(write)

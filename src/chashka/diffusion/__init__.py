@@ -21,6 +21,7 @@ from chashka.diffusion.sampler_names import sampler, sampler_name, spaced_sample
 from chashka.diffusion.samplers import SAMPLERS, Sampler
 from chashka.diffusion.schedule import FLOW_SPACINGS, TABLE_SPACINGS, Flow, NoiseSchedule, Table
 from chashka.diffusion.steps import Step
+from chashka.diffusion.straight import samplers_along
 
 __all__ = [
     "FLOW_SPACINGS",
@@ -59,6 +60,7 @@ __all__ = [
     "quantile",
     "sampler",
     "sampler_name",
+    "samplers_along",
     "spaced_sampler",
     "static_threshold",
     "with_sampler",

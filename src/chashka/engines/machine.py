@@ -16,7 +16,7 @@ from pathlib import Path
 _CPUINFO = Path("/proc/cpuinfo")
 _MAPS = Path("/proc/self/maps")
 LARGE = 256 * 2**20
-"""Bytes of weights of which a process should hold no second copy: their pages are given back, one number of rows packs them."""
+"""Bytes of a file whose pages are worth giving back."""
 PAUSE = 0.05
 """Seconds between two times that they are."""
 _FIELDS = ("vendor_id", "cpu family", "model", "model name", "flags", "CPU implementer", "CPU part", "Features")
@@ -41,11 +41,6 @@ def trim() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def large(file: Path) -> bool:
-    """Whether a file is there and of ``LARGE`` bytes or more."""
-    return file.is_file() and file.stat().st_size >= LARGE
-
-
 @contextmanager
 def sparing(file: Path) -> Iterator[None]:
     """Within, and at its end, this process keeps hardly any pages of a large mapped file that it reads from.
@@ -53,7 +48,7 @@ def sparing(file: Path) -> Iterator[None]:
     OpenVINO maps a graph's weights, packs them into memory of its own, and would hold both. The pages stay in the system's cache:
     what is touched again comes back at once.
     """
-    if not (_MAPS.exists() and large(file)):
+    if not (_MAPS.exists() and file.is_file() and file.stat().st_size >= LARGE):
         yield
         return
     over = threading.Event()

@@ -2,7 +2,7 @@
 
 A graph is compiled once per shape of its pictures (static shapes ran 1.3 to 1.6 times faster than open ones). The length of
 texts stays open, which costs one twentieth of a U-Net's time and saves a compilation per length; only the one that a published
-network usually reads (its blueprint's) is compiled for itself. A large U-Net computes its rows one after another (``alone``).
+network usually reads (its blueprint's) is compiled for itself.
 What was compiled is kept in ``cache_dir``: without float16 weights, which stay in the safetensors file, but with int8 and changed
 ones as float32.
 """
@@ -28,7 +28,7 @@ from chashka.engines import quantised, selftest
 from chashka.engines.compiled_cache import CompiledCache
 from chashka.engines.components import base_of, ports
 from chashka.engines.engine import Blueprint, check_names
-from chashka.engines.machine import large, sparing
+from chashka.engines.machine import sparing
 from chashka.engines.openvino_changing import change_weights
 from chashka.engines.openvino_lowered import lower
 from chashka.engines.openvino_products import widen_products
@@ -195,20 +195,14 @@ class OpenVINOGraph:
     """Whether its weights are stored as bfloat16 and an engine of that precision computes with their type."""
     held: object = field(default=None, repr=False)
     """What keeps a converted graph's files from being deleted while this may read them again (``conversion``)."""
-    alone: bool = field(init=False)
-    """Whether rows are computed one after another: of a large network they take as long together, and each number of rows would
-    pack all weights once more."""
     _requests: OrderedDict[Shapes, Any] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-
-    def __post_init__(self) -> None:
-        self.alone = self.name == "unet" and self.engine.device == "CPU" and large(self.weights)
 
     def prepare(self, **shapes: Sequence[int]) -> None:
         """Compile (or load from the cache) for these shapes; open axes may be given any size."""
         check_names(self, shapes)
         with self._lock:
-            self._request({name: (1, *shape[1:]) if self.alone else tuple(shape) for name, shape in shapes.items()})
+            self._request({name: tuple(shape) for name, shape in shapes.items()})
 
     def tiled(self, axes: str) -> OpenVINOGraph:
         cache = self.cache and self.cache.apart(f"tiled {axes}")
@@ -226,17 +220,13 @@ class OpenVINOGraph:
         check_names(self, inputs)
         arrays = {name: _boundary(value) for name, value in inputs.items()}
         with self._lock:
-            said = [self._infer(part) for part in (_rows(arrays) if self.alone else [arrays])]
-        return said[0] if len(said) == 1 else {n: np.concatenate([part[n] for part in said]) for n in self.outputs}
-
-    def _infer(self, arrays: Mapping[str, NumpyArray]) -> dict[str, NumpyArray]:
-        request = self._request({name: array.shape for name, array in arrays.items()})
-        try:
-            # Results are copied, because the next call writes to the same memory.
-            results = request.infer(arrays, share_inputs=True, share_outputs=False)
-        except RuntimeError as error:
-            raise EngineError(f"openvino failed in {self.name}: {_reason(error)}") from error
-        return {name: np.asarray(results[name]) for name in self.outputs}
+            request = self._request({name: array.shape for name, array in arrays.items()})
+            try:
+                # Results are copied, because the next call writes to the same memory.
+                results = request.infer(arrays, share_inputs=True, share_outputs=False)
+            except RuntimeError as error:
+                raise EngineError(f"openvino failed in {self.name}: {_reason(error)}") from error
+            return {name: np.asarray(results[name]) for name in self.outputs}
 
     def _request(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         key: Shapes = tuple((name, self._shape(name, shapes[name])) for name in self.inputs)
@@ -288,12 +278,6 @@ def _boundary(value: Any) -> NumpyArray:
     """Contiguous float32 or int64, as the boundary demands."""
     array = np.asarray(value)
     return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
-
-
-def _rows(arrays: Mapping[str, NumpyArray]) -> list[dict[str, NumpyArray]]:
-    """One call for each row of the batch."""
-    rows = len(next(iter(arrays.values())))
-    return [{name: array[row : row + 1] for name, array in arrays.items()} for row in range(rows)]
 
 
 def _expected_sha256(graph: Path) -> str:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from chashka import images
 from chashka.diffusion import (
-    SAMPLERS,
     Array,
     PictureNoise,
     Sampler,
@@ -21,6 +20,7 @@ from chashka.diffusion import (
     VariedNoise,
     noised_known,
     sampler_name,
+    samplers_along,
     with_sampler,
 )
 from chashka.errors import InputError, NotFiniteError
@@ -140,7 +140,7 @@ def noises_of(request: Request, first: int, count: int) -> Callable[[Sequence[in
 
 def samplers(bundle: Bundle) -> dict[str, Sampler]:
     """Every sampler that a model can be drawn with, by name."""
-    return SAMPLERS | dict(bundle.samplers)
+    return samplers_along(bundle.denoiser.schedule) | dict(bundle.samplers)
 
 
 def complete(bundle: Bundle, request: Request) -> Request:

@@ -52,7 +52,7 @@ WHOLE: dict[str, Any] = {
     "mask_share": 0.15,
 }
 """What a U-Net of the package learns besides single pictures on squares; in 15 % of all, a picture stands in place of a text."""
-DRAWN: dict[str, Any] = {"time_mean": 0.0, "draw_steps": 12, "draw_guidance": 4.5, "draw_sampler": "euler_a"}
+DRAWN: dict[str, Any] = {"time_mean": 0.0, "draw_steps": 12, "draw_guidance": 4.5}
 """High noise as often as low, where it is decided what is drawn; and how the package draws."""
 TOLD = replace(MASKED, width=96, told=4)
 READER = replace(TEACUP_TEXT_HEAD, added=384, places=4)
@@ -62,6 +62,7 @@ READING: dict[str, Any] = {
     **DRAWN,
     "time_mean": 0.2,
     "time_std": 1.5,
+    "draw_guidance": 3.0,
     "reading": 0.1,
     "reading_first": 0.045,
 }

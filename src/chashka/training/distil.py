@@ -18,7 +18,8 @@ from torch.func import functional_call
 from chashka.diffusion.arrays import as_rows
 from chashka.diffusion.denoiser import Conditioning, Denoiser
 from chashka.diffusion.guidance import cfg
-from chashka.diffusion.samplers import SAMPLERS, euler
+from chashka.diffusion.samplers import euler
+from chashka.diffusion.straight import samplers_along
 from chashka.training.arithmetic import autocast
 from chashka.training.features import Features
 from chashka.training.loop import generator
@@ -134,7 +135,7 @@ class DistilTask(UNetTask):
         sigmas = self.schedule.spaced(recipe.teacher_steps, recipe.spacing)
         points = [self.schedule.start(noise, sigmas[0])]
         denoise = cfg(teacher, cond, empty, recipe.guidance, (low, high) if low < high else None)
-        points += [step.x for step in SAMPLERS[recipe.teacher_sampler](denoise, points[0], sigmas)]
+        points += [step.x for step in samplers_along(self.schedule)[recipe.teacher_sampler](denoise, points[0], sigmas)]
         every = recipe.teacher_steps // recipe.segments
         kept, levels = points[::every], sigmas[::every]
         starts, said = [], []

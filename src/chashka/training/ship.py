@@ -54,7 +54,8 @@ class Finished:
 
     ``t5``: None for a U-Net that reads the contrastive encoder's tokens. ``latents``: those of the U-Net's run, for their scale; an
     exported autoencoder brings its own scale. ``picture``, ``upscaler``, ``fast``: of what a model may have or not.
-    ``guide_without``, ``sampler``: blocks and the usual sampler in place of those that the U-Net's recipe names.
+    ``guide_without``, ``sampler``, ``guidance``: blocks, the usual sampler and guidance scale in place of those that the U-Net's
+    recipe names.
     """
 
     autoencoder: Path
@@ -67,6 +68,7 @@ class Finished:
     guide_without: tuple[str, ...] | None = None
     fast: Path | None = None
     sampler: str | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,8 @@ def _unet(
     inputs = {"x": torch.zeros(2, recipe.network.in_channels, 16, 16), "t": torch.full((2,), 500.0)} | given
     if body.cfg.dropped:
         inputs["keep"] = torch.ones(2)
-    usual = (recipe.draw_steps, recipe.draw_guidance, runs.sampler or recipe.draw_sampler)
+    guidance = recipe.draw_guidance if runs.guidance is None else runs.guidance
+    usual = (recipe.draw_steps, guidance, runs.sampler or recipe.draw_sampler)
     sampling = {
         "prediction": recipe.prediction,
         "data_std": repr(recipe.data_std),

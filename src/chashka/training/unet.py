@@ -12,8 +12,8 @@ from torch import nn
 
 from chashka.diffusion.denoiser import Conditioning, Denoiser
 from chashka.diffusion.guidance import cfg, mask_channels
-from chashka.diffusion.samplers import SAMPLERS
 from chashka.diffusion.schedule import Flow, NoiseSchedule, Table
+from chashka.diffusion.straight import samplers_along
 from chashka.nets.kandinsky_text import KandinskyTextHead
 from chashka.nets.unet import UNet
 from chashka.training import swift
@@ -355,7 +355,7 @@ class UNetTask:
         def noise(step: int, draw: int = 0) -> torch.Tensor:
             return torch.randn(shape, generator=chance, device=rows.device)
 
-        for step in SAMPLERS[recipe.draw_sampler](denoise, x, sigmas, noise=noise):
+        for step in samplers_along(schedule)[recipe.draw_sampler](denoise, x, sigmas, noise=noise):
             x = step.x
         with autocast(self.device):
             parts = [self.decoder(part / self.features.latent_scale).float() for part in x.split(8)]
