@@ -43,6 +43,7 @@ def test_what_does_not_exist_is_refused(word: str) -> None:
         (["--int8", "--calibrate", "--precision", "int8"], "precision: belongs to the export of training runs"),
         (["--int8", "--calibrate", "--guide-without", "x"], "guide-without: belongs to the export of training runs"),
         (["--int8", "--calibrate", "--sampler", "x"], "sampler: belongs to the export of training runs"),
+        (["--int8", "--calibrate", "--guidance", "0"], "guidance: belongs to the export of training runs"),
         (["--json", "--out", "x"], "json: belongs to --int8 --calibrate"),
         (["--calls", "3"], "calls: belongs to --int8 --calibrate"),
         (["--autoencoder", "a", "--clip", "c", "--out", "x"], "Missing option '--unet' (see chashka export --help)"),

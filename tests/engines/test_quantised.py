@@ -171,11 +171,12 @@ def test_one_level_that_fails_closes_the_gate_and_keeps_no_graph(
     )
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"layout": 1}', '{"layout": 1, "levels": [{}]}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"layout": LAYOUT}', '{"layout": LAYOUT, "levels": [{}]}', "\x00"])
 def test_a_damaged_report_is_none(
     component: Path, report: Calibration, keep: Callable[[Calibration], Path], text: str
 ) -> None:
     folder = keep(report)
+    text = text.replace("LAYOUT", str(quantised.LAYOUT))
     (quantised.home(folder, report.weights_sha256) / "report.json").write_text(text, encoding="utf-8")
     with pytest.raises(UncalibratedError):
         OpenVINOEngine(precision="w8a8", cache_dir=folder).open(component, "unet")

@@ -100,7 +100,7 @@ def test_wrong_products_and_no_bfloat16_are_float32(
     assert selftest.best_precision(tmp_path) == "f32" and not selftest.works(tmp_path)
 
 
-@pytest.mark.parametrize("taken", [0.02, 0.03])
+@pytest.mark.parametrize("taken", [0.019, 0.03])
 def test_what_is_no_quicker_is_taken_when_asked_for_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: float
 ) -> None:
@@ -138,7 +138,9 @@ def test_this_machine_answers(tmp_path: Path) -> None:
     (stored,) = json.loads((tmp_path / selftest.FILE).read_text()).values()
     assert "reason" not in stored
     assert selftest.works(tmp_path) == bool(stored["cosines"])
-    assert (precision == "bf16") == (bool(stored["cosines"]) and stored["seconds"]["bf16"] < stored["seconds"]["f32"])
+    assert (precision == "bf16") == (
+        bool(stored["cosines"]) and stored["seconds"]["bf16"] < selftest.QUICKER * stored["seconds"]["f32"]
+    )
     assert OpenVINOEngine(precision="auto", cache_dir=tmp_path).precision == precision
 
 

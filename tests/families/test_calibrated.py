@@ -10,6 +10,7 @@ from stable_file import opened
 
 from chashka import families
 from chashka.engines import quantised
+from chashka.engines.runtime import openvino
 from chashka.errors import EngineError, InputError, UncalibratedError
 from chashka.evaluation import calibration
 from chashka.families import EngineChoice
@@ -35,6 +36,11 @@ def test_from_a_checkpoint_to_a_drawing_in_int8(
     assert report.calls == 2 and 0 < report.layers[0] < report.layers[1] and report.ratio > 0
     assert len(report.levels) == 2 and all(level.drift > 0 and level.added > 0 for level in report.levels)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("tmp")] == []
+    graph = openvino().Core().read_model(str(file.with_name("unet.xml")))
+    products = [node for node in graph.get_ops() if node.get_type_name() == "MatMul"]
+    read = [node.input_value(0).get_node().get_type_name() for node in products]
+    widening = quantised.chosen_products(openvino().Core().read_model(str(plain.denoiser.network.graph.path)))
+    assert read.count("FakeQuantize") == len(widening) > 0, "what was chosen takes int8 activations"
     small = opened(checkpoints, name, choices[1])
     assert small.engine == "openvino CPU w8a8"
     pixels = [draw(b, b.request(prompt="a tea", seed=5, **FIELDS))[0].pixels.astype(float) for b in (plain, small)]

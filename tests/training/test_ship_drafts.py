@@ -64,6 +64,17 @@ def test_how_is_usually_drawn_may_be_said_otherwise_than_by_the_recipe(finished:
     assert said[1] == steps | {"sampler": "euler_a", "guidance_scale": 2.5} and UNET.draw_guidance != 2.5
 
 
+def test_an_exported_unet_keeps_how_it_draws_but_for_what_is_said(
+    finished: Finished, exported: Path, tmp_path: Path
+) -> None:
+    whole = Finished(exported, exported, exported, exported)
+    usual = json.loads(read_metadata(exported / "unet.safetensors")["defaults"])
+    for name, given in {"same": {}, "other": {"guidance": 0.0}}.items():
+        ship(replace(whole, **given), tmp_path / name)  # type: ignore[arg-type]
+        drawn = json.loads(read_metadata(tmp_path / name / "unet.safetensors")["defaults"])
+        assert drawn == (usual | {"guidance_scale": 0.0} if given else usual)
+
+
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 def test_drafts_are_drawn_with_the_change_and_other_pictures_are_not(exported: Path, engine: str) -> None:
     bundle = families.load(str(exported), engine=engine, device="cpu", precision="f32")

@@ -90,7 +90,7 @@ def export(int8: bool, calibrate: bool, **given: Any) -> None:
     """
     of_runs = {name: value for name, value in given.items() if name not in OWN}
     if int8 or calibrate:
-        check(int8, calibrate, [name for name, value in of_runs.items() if value])
+        check(int8, calibrate, [name for name, value in of_runs.items() if value not in (None, ())])
         measure(**{name: given[name] for name in OWN})
         return
     check_runs([name for name in OWN if given[name] not in (None, False)])
@@ -110,7 +110,7 @@ def _export_judge(
 ) -> None:
     from chashka.engines.components import PRECISIONS
 
-    if wrong := [name for name, value in others.items() if value]:
+    if wrong := [name for name, value in others.items() if value not in (None, ())]:
         raise InputError(f"{wrong[0]}: belongs to a model, and --judge writes a judge alone; leave one of them out")
     if out is None:
         raise click.UsageError("Missing option '--out'.", click.get_current_context())

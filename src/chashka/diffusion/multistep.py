@@ -87,7 +87,8 @@ def plms(
     """PLMS (arXiv 2202.09778, equations 12 and 13; CompVis ``PLMSSampler``): Adams-Bashforth on ε = (x - D)/σ.
 
     The first step is Heun-like and costs two calls; then orders 2, 3, 4 up to ``order`` (Disco uses 2). The weights
-    assume timesteps evenly spaced in t, whatever σ does in between: use linspace, leading, trailing or ddim spacing.
+    assume timesteps evenly spaced in t, whatever σ does in between: use linspace, leading, trailing or ddim spacing, along a
+    flow uniform.
     before: what x becomes before each step (``guidance.noised_known``).
     """
     if order not in (1, 2, 3, 4):

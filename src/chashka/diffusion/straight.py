@@ -18,7 +18,7 @@ from chashka.diffusion.guidance import Before, Denoise
 from chashka.diffusion.multistep import plms
 from chashka.diffusion.samplers import SAMPLERS, Sampler, heun
 from chashka.diffusion.schedule import Flow, NoiseSchedule
-from chashka.diffusion.steps import Step
+from chashka.diffusion.steps import Step, intervals
 
 
 def samplers_along(schedule: NoiseSchedule) -> dict[str, Sampler]:
@@ -33,6 +33,7 @@ def straight(sampler: Sampler) -> Sampler:
     def along(
         denoise: Denoise, x: Array, sigmas: Sequence[float], *, before: Before | None = None, **options: Any
     ) -> Iterator[Step]:
+        intervals(sigmas)  # says what is wrong with them
         times = [float(sigma) / (1.0 + float(sigma)) for sigma in sigmas]
         back = dict(zip(times, map(float, sigmas), strict=True))
 

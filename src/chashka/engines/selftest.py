@@ -37,6 +37,9 @@ ENCODER = Path(chashka.__file__).parent / "teacup" / "kandinsky" / "text_t5"
 ENOUGH = 0.999  # cosine between bf16 and f32; right ones are above 0.99999, wrong ones were at 0.28 to 0.65
 SECONDS = 60.0  # for the child; it needs about one
 TIMED = 8  # calls in each precision
+QUICKER = (
+    0.9  # of float32's time bf16 takes at most this where it is taken; where both are alike, chance must not decide
+)
 CRASHED = 128  # exit codes from here on, and negative ones, are crashes (Windows has 0xC0000094 and the like)
 FAILED = "the test could not run"
 
@@ -45,7 +48,7 @@ def best_precision(cache_dir: Path | None = None, threads: int | None = None) ->
     """ "bf16" if the child found it present, right and quicker, otherwise "f32". threads: that compute; None: all there are."""
     found = _result(cache_dir, threads)
     taken = found.get("seconds", {})
-    return "bf16" if found["bf16"] is True and taken["bf16"] < taken["f32"] else "f32"
+    return "bf16" if found["bf16"] is True and taken["bf16"] < QUICKER * taken["f32"] else "f32"
 
 
 def works(cache_dir: Path | None = None, threads: int | None = None) -> bool:

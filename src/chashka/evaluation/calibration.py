@@ -235,7 +235,7 @@ def _spread(values: Sequence[float]) -> tuple[float, float, float]:
 def _timed(graph: OpenVINOGraph, path: Path, inputs: dict[str, Float]) -> tuple[float, float, str, OpenVINOGraph]:
     """Milliseconds of a call as it would be without int8 and with it, the former's precision, and the quantised graph.
 
-    Where this machine computes bf16, what is not int8 is tried in both precisions: casts from int8 can cost what bf16 saves.
+    Where this machine is quicker in bf16, what is not int8 is tried in both precisions: casts from int8 can cost what bf16 saves.
     """
     engine = graph.engine
     usual = OpenVINOEngine(engine.device, "auto", engine.threads, engine.cache_dir)

@@ -53,7 +53,7 @@ WHOLE: dict[str, Any] = {
 }
 """What a U-Net of the package learns besides single pictures on squares; in 15 % of all, a picture stands in place of a text."""
 DRAWN: dict[str, Any] = {"time_mean": 0.0, "draw_steps": 12, "draw_guidance": 4.5}
-"""High noise as often as low, where it is decided what is drawn; and how the package draws."""
+"""High noise as often as low, where it is decided what is drawn; and how these draw."""
 TOLD = replace(MASKED, width=96, told=4)
 READER = replace(TEACUP_TEXT_HEAD, added=384, places=4)
 RELATED: dict[str, Any] = {**WHOLE, "scenes": 0.6, "related": 0.7}
@@ -105,7 +105,7 @@ RECIPES: dict[str, Recipe] = {
         draw_guidance=5.0,
         run=Run(batch=64, minutes=180.0, optimiser=MUON),
     ),
-    "distil": DistilRecipe(network=TOLD, head=READER, **RELATED),
+    "distil": DistilRecipe(network=TOLD, head=READER, guidance=3.0, **RELATED),
     "judge": JudgeRecipe(),
     "judge-b": JudgeRecipe(run=replace(JudgeRecipe().run, seed=1), sources=CHOOSING),
 }

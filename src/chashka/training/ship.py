@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,9 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One component to be written. ``metadata``: what a run's weights need beside their provenance. ``source``: where they lie."""
+    """One component to be written. ``metadata``: what a run's weights need beside their provenance. ``source``: where they lie.
+    ``drawn``: how is usually drawn, where the export says it and neither the recipe nor an exported component.
+    """
 
     module: nn.Module
     name: str
@@ -81,6 +83,7 @@ class _Part:
     outputs: list[str]
     metadata: dict[str, str]
     source: Path
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
 
 def ship(runs: Finished, out: Path, precision: Mapping[str, str] | None = None) -> list[Path]:
@@ -203,8 +206,8 @@ def _unet(
     inputs = {"x": torch.zeros(2, recipe.network.in_channels, 16, 16), "t": torch.full((2,), 500.0)} | given
     if body.cfg.dropped:
         inputs["keep"] = torch.ones(2)
-    guidance = recipe.draw_guidance if runs.guidance is None else runs.guidance
-    usual = (recipe.draw_steps, guidance, runs.sampler or recipe.draw_sampler)
+    usual = (recipe.draw_steps, recipe.draw_guidance, recipe.draw_sampler)
+    chosen = zip(SETTINGS, (None, runs.guidance, runs.sampler), strict=True)
     sampling = {
         "prediction": recipe.prediction,
         "data_std": repr(recipe.data_std),
@@ -212,7 +215,8 @@ def _unet(
         "defaults": json.dumps(dict(zip(SETTINGS, usual, strict=True))),
         "fast": _settings(recipe),
     }
-    return _Part(body, "unet", inputs, ["out"], sampling | more, runs.unet)
+    drawn = {name: value for name, value in chosen if value is not None}
+    return _Part(body, "unet", inputs, ["out"], sampling | more, runs.unet, drawn)
 
 
 def _settings(recipe: UNetRecipe) -> str:
@@ -233,7 +237,10 @@ def precisions(sources: Mapping[str, Path], wanted: Mapping[str, str]) -> dict[s
 def told(part: _Part) -> dict[str, str]:
     """The metadata of a component: what an exported one says stays true, and what it did not know yet is the recipe's."""
     known = carried(part.source, part.name)
-    return part.metadata | (known or provenance(part.source, part.name))
+    metadata = part.metadata | (known or provenance(part.source, part.name))
+    if part.drawn:
+        metadata["defaults"] = json.dumps(json.loads(metadata["defaults"]) | dict(part.drawn))
+    return metadata
 
 
 def guided(body: nn.Module, without: tuple[str, ...]) -> Any:
