@@ -1,9 +1,9 @@
 """Samplers that mix slopes, along a flow's straight path: in its own time.
 
-Heun's method and PLMS average slopes dx/dσ. A flow begins at σ = 999, the first of twelve steps ends at 5.5 (shift 0.5), and slopes
-change over such a step so much that the average is far off. In x/(1 + σ) = (1 - t)·data + t·noise and t = σ/(1 + σ) the path is nearly
-straight and the same formulas hold: (y - D)/t is dy/dt, noise - data (arXiv 2209.03003). Samplers that take the last estimate
-of the data, DDIM, Euler, DPM++ and UniPC, do the same in both or need neither.
+Heun's method and PLMS average slopes dx/dσ. A flow begins at σ = 999, the first of twelve steps ends at 5.5 (shift 0.5), and
+slopes change over such a step so much that the average is far off. In x/(1 + σ) = (1 - t)·data + t·noise and t = σ/(1 + σ) the
+path is nearly straight and the same formulas hold: (y - D)/t is dy/dt, noise - data (arXiv 2209.03003). Samplers that take the
+last estimate of the data, DDIM, Euler, DPM++ and UniPC, do the same in both or need neither.
 """
 
 from __future__ import annotations
